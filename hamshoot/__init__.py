@@ -1,0 +1,76 @@
+"""hamshoot: the training of Leaky ResNets solved as an optimal control problem, by shooting.
+
+>>> import hamshoot as hs
+>>> problem = hs.teacher_problem(dims=(4, 2, 4), samples=20, width=4, effective_depth=3.0)
+>>> solution = hs.solve(problem, layers=10)            # doctest: +SKIP
+>>> network = solution.to_network()                    # doctest: +SKIP
+
+The theory, in one convention, is the docstring of `hamshoot.hamiltonian`. Names load on first use,
+so that importing the package costs neither CasADi nor numba nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Activation": "activations",
+    "TrainingProblem": "problem",
+    "teacher_problem": "problem",
+    "Record": "solution",
+    "Solution": "solution",
+    "Status": "solution",
+    "DirectMultipleShooting": "direct",
+    "DirectSingleShooting": "gauss_newton",
+    "LeakyResNet": "network",
+    "Adam": "descent",
+    "SGD": "descent",
+    "train": "descent",
+    "solve": "solve",
+    "Certificate": "certificate",
+    "certify": "certificate",
+    "Comparison": "compare",
+    "compare": "compare",
+    "plot": "plot",
+}
+_MODULES = {"plot"}  # names that are modules themselves
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+if TYPE_CHECKING:
+    from hamshoot import plot as plot
+    from hamshoot.activations import Activation as Activation
+    from hamshoot.certificate import Certificate as Certificate
+    from hamshoot.certificate import certify as certify
+    from hamshoot.compare import Comparison as Comparison
+    from hamshoot.compare import compare as compare
+    from hamshoot.descent import SGD as SGD
+    from hamshoot.descent import Adam as Adam
+    from hamshoot.descent import train as train
+    from hamshoot.direct import DirectMultipleShooting as DirectMultipleShooting
+    from hamshoot.gauss_newton import DirectSingleShooting as DirectSingleShooting
+    from hamshoot.network import LeakyResNet as LeakyResNet
+    from hamshoot.problem import TrainingProblem as TrainingProblem
+    from hamshoot.problem import teacher_problem as teacher_problem
+    from hamshoot.solution import Record as Record
+    from hamshoot.solution import Solution as Solution
+    from hamshoot.solution import Status as Status
+    from hamshoot.solve import solve as solve
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'hamshoot' has no attribute {name!r}")
+    module = importlib.import_module(f"hamshoot.{home}")
+    value = module if name in _MODULES else getattr(module, name)
+    # A submodule import binds its own name here (solve, compare): the function must win.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,525 @@
+"""`TrainingProblem`: the training of a Leaky ResNet, posed as an optimal control problem.
+
+Minimise over the controls W_p (the weights, depth p ∈ [0, 1])
+
+    J = (1/N) ‖Q A_1 − Yᵀ‖_F² + λ/(2L̃) ∫₀¹ ‖W_p‖_F² dp
+    subject to   ∂_p A = −L̃ A + W σ̂(A),   A_0 = P Xᵀ.
+
+Data come the way everyone stores them, rows are samples; inside, representations are (w, N), one
+column a sample. The theory page is the docstring of `hamshoot.hamiltonian`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.activations import Activation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+MATRICES = ("embedding", "orthonormal")
+DEFAULT_EPSILON = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Affine scaling of columns, v ↦ (v − mean)/scale, kept so that it can be undone.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (d,)
+        In the user's units.
+    """
+
+    mean: NDArray
+    scale: NDArray
+
+    @classmethod
+    def identity(cls, d: int) -> Scaling:
+        """Leave columns as they are."""
+        return cls(np.zeros(d), np.ones(d))
+
+    @classmethod
+    def fit(cls, values: NDArray, kind: str, argument: str, names: Sequence[str]) -> Scaling:
+        """Scaling that demeans each column and divides by its deviation, or by a common one.
+
+        Parameters
+        ----------
+        values : ndarray, shape (N, d)
+        kind : {"columns", "common"}
+            "common" keeps the relative size of the columns (the paper's normalisation).
+        argument, names
+            For messages: the argument's name, and those of its columns.
+
+        Raises
+        ------
+        ValueError
+            If a column is constant (a deviation of 0 cannot be divided by).
+        """
+        if len(values) < 2:
+            raise ValueError(
+                f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
+            )
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+        size = np.abs(values).max(axis=0)
+        constant = np.flatnonzero(spread <= 1e-13 * size)
+        if kind == "common":
+            common = float(values.std())
+            if constant.size == values.shape[1]:
+                raise ValueError(f"{argument}: every column is constant, expected varying data")
+            return cls(mean, np.full(values.shape[1], common))
+        if constant.size:
+            k = int(constant[0])
+            raise ValueError(
+                f"{argument}: column {names[k]!r} is constant ({values[0, k]:g} in all "
+                f"{len(values)} rows) and cannot be standardised; drop it or do not standardise"
+            )
+        return cls(mean, spread)
+
+    def apply(self, values: NDArray) -> NDArray:
+        """Scale rows (…, d) from the user's units."""
+        return (values - self.mean) / self.scale
+
+    def invert(self, values: NDArray) -> NDArray:
+        """Rows (…, d) back in the user's units."""
+        return values * self.scale + self.mean
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingProblem:
+    """Data, leak, weight decay and network of one training problem, validated once.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, d_in)
+        Inputs, rows are samples, in the user's units.
+    Y : array_like, shape (N, d_out) or (N,), optional
+        Targets. May be left out only when `endpoint` is given.
+    effective_depth : float
+        L̃ > 0: the leak, which plays the role of depth.
+    weight_decay : float
+        λ > 0: weight of the L2 term λ/(2L̃) ∫‖W‖².
+    width : int
+        w ≥ 1: neurons of every hidden layer; may exceed, equal or fall short of d_in and d_out.
+    activation : {"relu", "smooth_relu", "linear"}
+    epsilon : float, optional
+        ε of the smooth ReLU (default 0.1); an error with the other activations.
+    bias : bool
+        Whether σ̂(A) has a last row of ones, and W a last column b.
+    lift, readout : {"embedding", "orthonormal"} or array_like, optional
+        P (w, d_in) and Q (d_out, w), fixed. Default: the embedding [I; 0] where the width
+        allows it, else orthonormal random from `seed`.
+    endpoint : array_like, shape (w, N), optional
+        Hard endpoint A_1 = given, in place of the loss.
+    X_test, Y_test : array_like, optional
+        Held-out samples, in the user's units.
+    standardize : {False, True, "columns", "common"}
+        Scale inputs and targets to zero mean and unit deviation, per column (True is "columns") or
+        with one common deviation. One-hot classes are left as they are.
+    seed : int
+        Seed of the random orthonormal matrices.
+    input_names, target_names : sequence of str, optional
+    classes : sequence of str, optional
+        Labels of one-hot targets, in column order.
+
+    Attributes
+    ----------
+    initial_state : ndarray, shape (w, N)
+        A_0 = P Xᵀ, of the scaled inputs.
+    targets : ndarray, shape (d_out, N)
+        Yᵀ, scaled.
+    input_scaling, target_scaling : Scaling
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, what came and what was expected.
+    """
+
+    X: NDArray
+    Y: NDArray | None = None
+    effective_depth: float = field(kw_only=True)
+    weight_decay: float = field(kw_only=True)
+    width: int = field(kw_only=True)
+    activation: str = field(default="relu", kw_only=True)
+    epsilon: float | None = field(default=None, kw_only=True)
+    bias: bool = field(default=True, kw_only=True)
+    lift: NDArray | str | None = field(default=None, kw_only=True)
+    readout: NDArray | str | None = field(default=None, kw_only=True)
+    endpoint: NDArray | None = field(default=None, kw_only=True)
+    X_test: NDArray | None = field(default=None, kw_only=True)
+    Y_test: NDArray | None = field(default=None, kw_only=True)
+    standardize: bool | str = field(default=False, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    input_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    target_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+
+    sigma: Activation = field(init=False)
+    initial_state: NDArray = field(init=False)
+    targets: NDArray = field(init=False)
+    input_scaling: Scaling = field(init=False)
+    target_scaling: Scaling = field(init=False)
+    _given: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        self._put(_given=given)
+        self._check_scalars()
+        self._check_data()
+        self._check_matrices()
+        self._check_test_data()
+        self._put(initial_state=_frozen(self.lift @ self.input_scaling.apply(self.X).T))
+
+    # -- construction ------------------------------------------------------------------------------
+
+    @classmethod
+    def from_csv(cls, path: str | PathLike, targets: int | Sequence[str] = 1, **kwargs: Any):
+        """Problem from a CSV file with a header row; see `hamshoot.data.read_csv`.
+
+        Parameters
+        ----------
+        path : path
+        targets : int or sequence of str
+            Names of the target columns, or how many of the last columns they are. One column of
+            strings is a class and becomes one-hot.
+        **kwargs
+            `drop`, `test_fraction`, and everything `TrainingProblem` takes; `standardize` is True
+            unless given.
+        """
+        from hamshoot.data import read_csv
+
+        return cls._from_table(read_csv, path, dict(kwargs, targets=targets))
+
+    @classmethod
+    def from_npz(cls, path: str | PathLike, **kwargs: Any):
+        """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test."""
+        from hamshoot.data import read_npz
+
+        return cls._from_table(read_npz, path, kwargs)
+
+    @classmethod
+    def _from_table(cls, read: Any, path: str | PathLike, kwargs: dict[str, Any]):
+        from hamshoot.data import split_rows
+
+        reading = {k: kwargs.pop(k) for k in ("targets", "drop") if k in kwargs}
+        table = read(path, **reading)
+        table = split_rows(table, kwargs.pop("test_fraction", 0.0), kwargs.get("seed", 0))
+        return cls(**{"standardize": True, **table.arguments(), **kwargs})
+
+    def replace(self, **changes: Any) -> TrainingProblem:
+        """Return the same problem with some arguments changed (defaults are derived anew)."""
+        unknown = sorted(set(changes) - set(self._given))
+        if unknown:
+            known = ", ".join(self._given)
+            raise ValueError(f"replace: no argument {unknown[0]!r}; known: {known}")
+        return TrainingProblem(**{**self._given, **changes})
+
+    # -- what solvers ask --------------------------------------------------------------------------
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return len(self.X)
+
+    @property
+    def d_in(self) -> int:
+        """Columns of X."""
+        return self.X.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Rows of the readout Q."""
+        return self.readout.shape[0]
+
+    @property
+    def control_shape(self) -> tuple[int, int]:
+        """Shape of one W_p: (w, w+1), last column the bias, or (w, w) without bias."""
+        return self.width, self.width + int(self.bias)
+
+    @property
+    def hard_endpoint(self) -> bool:
+        """Whether A_1 is prescribed in place of the loss."""
+        return self.endpoint is not None
+
+    @property
+    def trivial_objective(self) -> float:
+        """J of W ≡ 0 up to the e^{−L̃} that A_0 leaves behind: ‖Y‖²/N, the collapsed solution."""
+        return float(np.sum(self.targets**2) / self.n_samples)
+
+    # -- persistence -------------------------------------------------------------------------------
+
+    def to_arrays(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Arrays and JSON-ready settings from which `from_arrays` rebuilds the problem exactly."""
+        arrays = {k: getattr(self, k) for k in ("X", "lift", "readout")}
+        for name in ("Y", "endpoint", "X_test", "Y_test"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
+        names = ("effective_depth", "weight_decay", "width", "activation", "bias", "standardize",
+                 "seed", "input_names", "target_names", "classes")
+        settings = {k: getattr(self, k) for k in names}
+        if self.activation == "smooth_relu":
+            settings["epsilon"] = self.sigma.epsilon
+        return arrays, settings
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray], settings: dict[str, Any]) -> TrainingProblem:
+        """Inverse of `to_arrays`."""
+        return cls(**arrays, **settings)
+
+    def __repr__(self) -> str:
+        sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
+        return (
+            f"TrainingProblem(N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}, "
+            f"{sigma}{'' if self.bias else ', no bias'}, L̃={self.effective_depth:g}, "
+            f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})"
+        )
+
+    # -- validation --------------------------------------------------------------------------------
+
+    def _put(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _check_scalars(self) -> None:
+        self._put(
+            effective_depth=_positive("effective_depth", self.effective_depth),
+            weight_decay=_positive("weight_decay", self.weight_decay),
+            width=_count("width", self.width, 1),
+            seed=_count("seed", self.seed, 0),
+        )
+        if not isinstance(self.bias, (bool, np.bool_)):
+            raise ValueError(f"bias: expected true or false, got {self.bias!r}")
+        epsilon = self.epsilon
+        if epsilon is None:
+            epsilon = DEFAULT_EPSILON if self.activation == "smooth_relu" else 0.0
+        elif isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)):
+            raise ValueError(f"epsilon: expected a number > 0, got {epsilon!r}")
+        self._put(sigma=Activation(self.activation, float(epsilon)))
+
+    def _check_data(self) -> None:
+        X = _matrix("X", self.X)
+        if self.endpoint is not None:
+            endpoint = _matrix("endpoint", self.endpoint)
+            if endpoint.shape != (self.width, len(X)):
+                raise ValueError(
+                    f"endpoint: expected shape (width, samples) = ({self.width}, {len(X)}), "
+                    f"got {endpoint.shape}"
+                )
+            self._put(endpoint=_frozen(endpoint))
+        elif self.Y is None:
+            raise ValueError("Y: expected targets (or an endpoint), got none")
+        Y = None if self.Y is None else _matrix("Y", self.Y)
+        if Y is not None and len(Y) != len(X):
+            raise ValueError(f"Y: expected {len(X)} rows as X has, got {len(Y)}")
+        self._put(X=_frozen(X), Y=None if Y is None else _frozen(Y))
+        self._check_names(X, Y)
+        kind = self._scaling_kind()
+        inputs = [str(n) for n in self.input_names or range(X.shape[1])]
+        self._put(
+            input_scaling=Scaling.fit(X, kind, "X", inputs) if kind else
+            Scaling.identity(X.shape[1])
+        )
+        if Y is None:
+            return
+        outputs = [str(n) for n in self.target_names or range(Y.shape[1])]
+        scale_targets = kind and self.classes is None and self.endpoint is None
+        self._put(
+            target_scaling=Scaling.fit(Y, kind, "Y", outputs) if scale_targets else
+            Scaling.identity(Y.shape[1])
+        )
+
+    def _scaling_kind(self) -> str | None:
+        if self.standardize in (True, "columns"):
+            return "columns"
+        if self.standardize == "common":
+            return "common"
+        if self.standardize is False or self.standardize is None:
+            return None
+        raise ValueError(
+            f"standardize: expected true, false, 'columns' or 'common', got {self.standardize!r}"
+        )
+
+    def _check_names(self, X: NDArray, Y: NDArray | None) -> None:
+        expected = {"input_names": X.shape[1]}
+        if Y is not None:
+            expected.update(target_names=Y.shape[1], classes=Y.shape[1])
+        for name, count in expected.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            value = tuple(str(v) for v in value)
+            if len(value) != count:
+                raise ValueError(f"{name}: expected {count} names, got {len(value)}")
+            self._put(**{name: value})
+
+    def _check_matrices(self) -> None:
+        w, d_in = self.width, self.X.shape[1]
+        d_out = w if self.Y is None else self.Y.shape[1]
+        if self.Y is None and isinstance(self.readout, np.ndarray):
+            d_out = self.readout.shape[0]
+        lift = _linear_map("lift", self.lift, (w, d_in), np.random.default_rng([self.seed, 1]))
+        readout = _linear_map(
+            "readout", self.readout, (d_out, w), np.random.default_rng([self.seed, 2])
+        )
+        self._put(lift=_frozen(lift), readout=_frozen(readout))
+        if self.Y is None:
+            self._put(
+                targets=_frozen(readout @ self.endpoint), target_scaling=Scaling.identity(d_out)
+            )
+        else:
+            self._put(targets=_frozen(self.target_scaling.apply(self.Y).T))
+
+    def _check_test_data(self) -> None:
+        if self.X_test is None and self.Y_test is None:
+            return
+        if self.X_test is None or self.Y_test is None:
+            raise ValueError("X_test, Y_test: expected both or neither, got one of them")
+        X_test, Y_test = _matrix("X_test", self.X_test), _matrix("Y_test", self.Y_test)
+        for name, value, like in (("X_test", X_test, self.X), ("Y_test", Y_test, self.Y)):
+            if like is None or value.shape[1] != like.shape[1]:
+                raise ValueError(
+                    f"{name}: expected {0 if like is None else like.shape[1]} columns as in "
+                    f"training, got {value.shape[1]}"
+                )
+        if len(X_test) != len(Y_test):
+            raise ValueError(
+                f"Y_test: expected {len(X_test)} rows as X_test has, got {len(Y_test)}"
+            )
+        self._put(X_test=_frozen(X_test), Y_test=_frozen(Y_test))
+
+
+def teacher_problem(
+    dims: Sequence[int] = (30, 3, 30),
+    samples: int = 1000,
+    *,
+    effective_depth: float = 7.0,
+    width: int = 100,
+    weight_decay: float | None = None,
+    test_samples: int = 1000,
+    seed: int = 0,
+    **kwargs: Any,
+) -> TrainingProblem:
+    """Synthetic problem of the paper: a composition of random networks through a narrow middle.
+
+    Parameters
+    ----------
+    dims : sequence of int
+        Dimensions the teacher passes through; the smallest is the true bottleneck rank.
+    samples, test_samples : int
+        Training and test samples, Gaussian inputs.
+    effective_depth, width
+        As in `TrainingProblem`.
+    weight_decay : float, optional
+        λ; default 0.001 L̃ as in the paper.
+    seed : int
+        Seed of teacher, data, lift and readout.
+    **kwargs
+        Passed to `TrainingProblem`; `standardize` is "common" unless given.
+    """
+    from hamshoot.data import teacher_data
+
+    X, Y, X_test, Y_test = teacher_data(dims, samples, test_samples, seed)
+    if weight_decay is None:
+        weight_decay = 1e-3 * _positive("effective_depth", effective_depth)
+    test = dict(X_test=X_test, Y_test=Y_test) if test_samples else {}
+    return TrainingProblem(
+        X, Y, effective_depth=effective_depth, weight_decay=weight_decay, width=width, seed=seed,
+        **{"standardize": "common", **test, **kwargs},
+    )
+
+
+# -- checks of single arguments --------------------------------------------------------------------
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, (bool, str)) or not np.isscalar(value):
+        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+    return float(value)
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}") from None
+    if count < least:
+        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+    return count
+
+
+def _matrix(name: str, value: ArrayLike) -> NDArray:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected numbers in a 2-D array, got {_brief(value)}") from None
+    if array.ndim == 1 and name.startswith("Y"):
+        array = array[:, None]
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(
+            f"{name}: expected a 2-D array (samples, columns) with at least one of each, "
+            f"got shape {array.shape}"
+        )
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        i, j = bad[0]
+        raise ValueError(
+            f"{name}: expected finite numbers, got {array[i, j]} in row {i}, column {j}"
+            + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
+        )
+    return array
+
+
+def _linear_map(
+    name: str, value: Any, shape: tuple[int, int], rng: np.random.Generator
+) -> NDArray:
+    inner = 1 if name == "readout" else 0  # the side that is the width
+    fits = shape[inner] >= shape[1 - inner]
+    if value is None:
+        value = "embedding" if fits else "orthonormal"
+    if isinstance(value, str):
+        if value not in MATRICES:
+            raise ValueError(f"{name}: expected {' or '.join(MATRICES)} or a matrix, got {value!r}")
+        if value == "embedding":
+            if not fits:
+                raise ValueError(
+                    f"{name}: an embedding needs width >= {shape[1 - inner]}, got {shape[inner]}; "
+                    "use 'orthonormal'"
+                )
+            return np.eye(*shape)
+        return _orthonormal(rng, shape)
+    matrix = _matrix(name, value)
+    if matrix.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {matrix.shape}")
+    return matrix
+
+
+def _orthonormal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray:
+    """Random matrix with orthonormal columns if tall, rows if wide (Haar, by QR with signs)."""
+    tall = shape[0] >= shape[1]
+    frame, R = np.linalg.qr(rng.standard_normal(shape if tall else shape[::-1]))
+    frame = frame * np.sign(np.diag(R))
+    return frame if tall else frame.T
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _frozen(array: NDArray) -> NDArray:
+    """Contiguous float64 copy that nobody can write to."""
+    array = np.array(array, dtype=float, order="C")
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,141 @@
+"""What all solvers share around their iterations: clock, callback, best iterate, option checks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.solution import Callback, Record, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Stop(Exception):
+    """Raised through an optimiser to end it; carries the status."""
+
+    def __init__(self, status: Status):
+        super().__init__(str(status))
+        self.status = status
+
+
+class Watch:
+    """Clock, history and callback of one solve.
+
+    Parameters
+    ----------
+    callback : callable, optional
+        Receives each `Record`; returning True stops the solve.
+    time_limit : float, optional
+        Seconds from now.
+
+    Attributes
+    ----------
+    history : list of Record
+    """
+
+    def __init__(self, callback: Callback | None = None, time_limit: float | None = None):
+        self.callback, self.time_limit = callback, time_limit
+        self.history: list[Record] = []
+        self.started = time.perf_counter()
+        self.stage = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since the solve began."""
+        return time.perf_counter() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, infinity without a limit."""
+        return np.inf if self.time_limit is None else self.time_limit - self.seconds
+
+    @property
+    def iterations(self) -> int:
+        """Recorded so far."""
+        return len(self.history)
+
+    def record(self, objective: float, stationarity: float = float("nan")) -> Record:
+        """Count one iteration; tell the callback.
+
+        Raises
+        ------
+        Stop
+            When the callback asks for it, or time is up.
+        """
+        record = Record(len(self.history) + 1, float(objective), float(stationarity),
+                        self.seconds, self.stage)
+        self.history.append(record)
+        if self.callback is not None and self.callback(record) is True:
+            raise Stop(Status.INTERRUPTED)
+        if self.remaining <= 0:
+            raise Stop(Status.TIME_LIMIT)
+        return record
+
+
+class Best:
+    """The best iterate seen, by objective; survives interruptions."""
+
+    def __init__(self) -> None:
+        self.objective = np.inf
+        self.weights: NDArray | None = None
+
+    def offer(self, objective: float, weights: NDArray) -> bool:
+        """Keep a copy if it is finite and better."""
+        if np.isfinite(objective) and objective < self.objective:
+            self.objective, self.weights = float(objective), np.array(weights)
+            return True
+        return False
+
+
+def check_options(method: Any) -> None:
+    """Check the options every method object has: tol, max_iter, time_limit, seed.
+
+    Raises
+    ------
+    ValueError
+        Naming the option, what came and what was expected.
+    """
+    check_positive("tol", method.tol)
+    check_count("max_iter", method.max_iter, 1)
+    check_count("seed", method.seed, 0)
+    if method.time_limit is not None:
+        check_positive("time_limit", method.time_limit)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a finite number > 0."""
+    good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not (good and np.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ValueError unless `value` is an integer ≥ `least`."""
+    good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not (good and value >= least):
+        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def check_layers(layers: int, effective_depth: float, steps: Any = None) -> None:
+    """Raise ValueError unless an Euler mesh of `layers` keeps every 1 − ρL̃ positive.
+
+    Equidistant steps need L > L̃: otherwise one layer forgets more than it holds.
+    """
+    check_count("layers", layers, 1)
+    largest = 1.0 / layers if steps is None else float(np.max(steps))
+    if largest * effective_depth >= 1:
+        least = int(np.floor(effective_depth)) + 1
+        raise ValueError(
+            f"layers: {'equidistant' if steps is None else 'these'} steps need every ρ·L̃ < 1, "
+            f"got {layers} layers for an effective depth {effective_depth:g}; "
+            f"use at least {least}"
+        )

@@ -1,0 +1,411 @@
+"""`Solution`: what a solver returns, with a `Status` that is a sentence; saved and loaded whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.data import load_npz
+from hamshoot.problem import TrainingProblem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hamshoot.hamiltonian import PathEnergies
+    from hamshoot.network import LeakyResNet
+
+FORMAT = 1
+INTEGRATORS = ("euler", "rk4", "flow")
+
+
+class Status(Enum):
+    """How a solver ended; the value is the sentence a user reads."""
+
+    CONVERGED = "A stationary point was found to the tolerance asked for."
+    SMOOTHED = (
+        "A stationary point of the smoothed network was found to the tolerance asked for; "
+        "the ReLU network itself is stationary only as far as the stationarity reported."
+    )
+    TRAINED = "Gradient descent ran all its epochs; it does not aim at a stationary point."
+    MAX_ITER = "The iteration limit came first; raise max_iter or continue from this solution."
+    TIME_LIMIT = "The time limit came first; raise time_limit or continue from this solution."
+    INTERRUPTED = "Stopped on request; the best iterate is kept and can be continued from."
+    STALLED = "No further decrease could be found; try another start or seed, or a looser tol."
+    UNSETTLED = (
+        "The activations on the kink did not settle; the last smooth network is kept. "
+        "Try a smaller last epsilon or another seed."
+    )
+    COLLAPSED = (
+        "The network collapsed to the trivial solution A_1 ≈ 0; try start='path' or "
+        "start='identity', more starts, or a smaller weight_decay."
+    )
+    INFEASIBLE = (
+        "The endpoint could not be reached; check that it lies in reach of the network, "
+        "or try another start."
+    )
+    DIVERGED = "Numbers became non-finite; use a smaller learning rate, or more layers."
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Record:
+    """One iteration, as callbacks receive it and histories keep it.
+
+    Attributes
+    ----------
+    iteration : int
+        Counted through all stages.
+    objective : float
+        J of the rolled-out network (with the smoothing of the stage).
+    stationarity : float
+        The solver's own measure of the stage; NaN where it has none.
+    seconds : float
+        Since the solve began.
+    stage : str
+        For example "start 2/5, epsilon 0.025".
+    """
+
+    iteration: int
+    objective: float
+    stationarity: float
+    seconds: float
+    stage: str = ""
+
+
+#: Receives a record per iteration; returning True asks the solver to stop and keep its best.
+Callback = Callable[[Record], "bool | None"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Solution:
+    """An optimal path, or the best iterate of a solver that did not converge. Immutable.
+
+    Attributes
+    ----------
+    problem : TrainingProblem
+    p : ndarray, shape (M,)
+        Nodes in [0, 1]; an L-layer network has M = L + 1.
+    representations : ndarray, shape (M, w, N)
+        A at the nodes, one column a sample.
+    momenta : ndarray, shape (M, w, N)
+        Costate B at the nodes, scaled as B = −(1/λ) ∂C/∂A.
+    weights : ndarray, shape (L, w, w+1) over layers, (M, w, w+1) at the nodes of a continuous path
+        Last column the bias; without bias (…, w, w).
+    objective, loss, parameter_norm : float
+        J of the rolled-out network, its loss (1/N)‖QA_1 − Yᵀ‖², and ∫‖W_p‖_F² dp.
+    success : bool
+    status : Status
+    message : str
+        The status, with numbers and advice.
+    nit : int
+        Iterations, all stages together.
+    residuals : dict of str to float
+        `stationarity`, `defect`, `boundary_residual`, `hamiltonian_drift` and the solver's own.
+    history : tuple of Record
+    seconds : float
+    method : str
+    integrator : {"euler", "rk4", "flow"}
+    steps : ndarray, shape (L,), or None
+        Layer steps ρ of a layered solution.
+    kinks : int
+        Entries of the hidden representations held on the kink of ReLU.
+    """
+
+    problem: TrainingProblem
+    p: NDArray
+    representations: NDArray
+    momenta: NDArray
+    weights: NDArray
+    objective: float
+    loss: float
+    parameter_norm: float
+    success: bool
+    status: Status
+    message: str
+    nit: int
+    residuals: dict[str, float]
+    history: tuple[Record, ...]
+    seconds: float
+    method: str
+    integrator: str = "euler"
+    steps: NDArray | None = None
+    kinks: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("p", "representations", "momenta", "weights", "steps"):
+            value = getattr(self, name)
+            if value is not None:
+                value = np.ascontiguousarray(value, dtype=float)
+                value = value.view()
+                value.setflags(write=False)
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "history", tuple(self.history))
+        _check_shapes(self)
+
+    # -- quantities --------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> int | None:
+        """L of a layered solution, None for a continuous path."""
+        return None if self.steps is None else len(self.steps)
+
+    @property
+    def stationarity(self) -> float:
+        """The largest ‖W − L̃Bσ̂(A)ᵀ‖_F / max(1, ‖W‖_F) over the nodes."""
+        return self.residuals.get("stationarity", float("nan"))
+
+    @cached_property
+    def hamiltonian(self) -> NDArray:
+        """H along the path: (L,) at (A_{ℓ−1}, B_ℓ) over Euler layers, else (M,) at the nodes."""
+        from hamshoot.discrete import path_hamiltonian
+
+        return path_hamiltonian(self)
+
+    @property
+    def hamiltonian_drift(self) -> float:
+        """(max H − min H) / max(1, |median H|) along the path."""
+        from hamshoot.hamiltonian import hamiltonian_drift
+
+        return float(hamiltonian_drift(self.hamiltonian))
+
+    @property
+    def bottleneck_rank(self) -> float:
+        """−2 median(H)/L̃, the estimate of the bottleneck rank from below."""
+        from hamshoot.hamiltonian import bottleneck_rank
+
+        return float(bottleneck_rank(self.hamiltonian, self.problem.effective_depth))
+
+    def energies(self, gamma0: float = 1e-3) -> PathEnergies:
+        """Hamiltonian, kinetic and potential energy and cost of identity along the path.
+
+        Parameters
+        ----------
+        gamma0 : float
+            The stable versions use γ_p = γ₀‖σ̂(A_p)‖²_op.
+        """
+        from hamshoot.discrete import energies_along
+
+        return energies_along(self, gamma0)
+
+    def spectra(self) -> tuple[NDArray, NDArray]:
+        """Singular values of A_p, (M, min(w, N)), and of W_p, (len(weights), w), descending."""
+        return (
+            np.linalg.svd(self.representations, compute_uv=False),
+            np.linalg.svd(self.weights, compute_uv=False),
+        )
+
+    def at(self, p: float | NDArray) -> PathPoint:
+        """The path at depth p, between the nodes too; see `hamshoot.discrete.interpolate`."""
+        from hamshoot.discrete import interpolate
+
+        return interpolate(self, p)
+
+    def test_error(self) -> float | None:
+        """Mean squared error on the held-out samples (in scaled units), None without them."""
+        if self.problem.X_test is None:
+            return None
+        return self.to_network().test_error(self.problem)
+
+    def to_network(self, layers: int | None = None, steps: str | NDArray | None = None
+                   ) -> LeakyResNet:
+        """Leaky ResNet built from the path; see `LeakyResNet.from_solution`."""
+        from hamshoot.network import LeakyResNet
+
+        return LeakyResNet.from_solution(self, layers=layers, steps=steps)
+
+    def replace(self, **changes: Any) -> Solution:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def summary(self) -> dict[str, Any]:
+        """Fields of `summary.json`, JSON-ready; absent numbers are None."""
+        values = {
+            "success": bool(self.success),
+            "status": self.status.name.lower(),
+            "message": self.message,
+            "method": self.method,
+            "layers": self.layers,
+            "objective": self.objective,
+            "loss": self.loss,
+            "parameter_norm": self.parameter_norm,
+            "test_error": self.test_error(),
+            "stationarity": self.stationarity,
+            "boundary_residual": self.residuals.get("boundary_residual"),
+            "hamiltonian": float(np.median(self.hamiltonian)),
+            "hamiltonian_drift": self.hamiltonian_drift,
+            "bottleneck_rank": self.bottleneck_rank,
+            "kinks": int(self.kinks),
+            "iterations": int(self.nit),
+            "seconds": self.seconds,
+        }
+        return {k: _json_number(v) for k, v in values.items()}
+
+    def __repr__(self) -> str:
+        rows = [
+            ("method", self.method + (f", {self.layers} layers" if self.layers else "")),
+            ("status", f"{self.status.name.lower()}: {self.message}"),
+            ("objective", f"{self.objective:.10g}  (loss {self.loss:.6g}, "
+                          f"∫‖W‖² {self.parameter_norm:.6g})"),
+            ("stationarity", f"{self.stationarity:.2e}"),
+            ("Hamiltonian", f"{np.median(self.hamiltonian):.8g}, drift "
+                            f"{self.hamiltonian_drift:.1e}, rank {self.bottleneck_rank:.4g}"),
+            ("effort", f"{self.nit} iterations, {self.seconds:.2f} s"),
+        ]
+        return "\n".join([f"Solution of {self.problem!r}"] + [f"  {k:<13} {v}" for k, v in rows])
+
+    # -- persistence -------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike) -> Path:
+        """Write the solution, its problem and its history to an .npz file, whole or not at all.
+
+        Returns
+        -------
+        Path
+            The file written; `.npz` is added when the name has no suffix.
+        """
+        path = Path(path)
+        path = path if path.suffix else path.with_suffix(".npz")
+        arrays, settings = self.problem.to_arrays()
+        arrays = {f"problem.{k}": v for k, v in arrays.items()}
+        for name in ("p", "representations", "momenta", "weights", "steps"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
+        names = ("objective", "loss", "parameter_norm", "success", "message", "nit", "residuals",
+                 "seconds", "method", "integrator", "kinks", "extra")
+        from hamshoot import __version__
+
+        metadata = {
+            "format": FORMAT,
+            "package": "hamshoot",
+            "version": __version__,
+            "problem": settings,
+            "status": self.status.name,
+            "history": [asdict(record) for record in self.history],
+            **{name: getattr(self, name) for name in names},
+        }
+        arrays["metadata"] = np.array(json.dumps(metadata, default=_plain))
+        write_whole(path, lambda file: np.savez(file, **arrays))
+        return path
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> Solution:
+        """Read a solution back.
+
+        Raises
+        ------
+        ValueError
+            For a missing, truncated or foreign file, in one sentence.
+        """
+        path = Path(path)
+        arrays = load_npz(path)
+        foreign = f"{path}: not a hamshoot solution"
+        if "metadata" not in arrays:
+            raise ValueError(f"{foreign} (it holds {', '.join(sorted(arrays)) or 'nothing'})")
+        try:
+            metadata = json.loads(str(arrays.pop("metadata")))
+            version = metadata.pop("format")
+            metadata.pop("package"), metadata.pop("version")
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
+            raise ValueError(f"{foreign} (its metadata cannot be read)") from None
+        if version != FORMAT:
+            raise ValueError(f"{path}: format {version}, this hamshoot reads format {FORMAT}")
+        try:
+            prefix = "problem."
+            data = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            problem = TrainingProblem.from_arrays(data, metadata.pop("problem"))
+            own = {k: v for k, v in arrays.items() if not k.startswith(prefix)}
+            history = tuple(Record(**record) for record in metadata.pop("history"))
+            status = Status[metadata.pop("status")]
+            return cls(problem=problem, status=status, history=history, **own, **metadata)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{foreign} ({error})") from None
+
+
+@dataclass(frozen=True, eq=False)
+class PathPoint:
+    """A path at one depth or several.
+
+    Attributes
+    ----------
+    p : ndarray, shape (K,) or ()
+    representations, momenta : ndarray, shape (K, w, N) or (w, N)
+    weights : ndarray, shape (K, w, w+1) or (w, w+1)
+    """
+
+    p: NDArray
+    representations: NDArray
+    momenta: NDArray
+    weights: NDArray
+
+
+def write_whole(path: Path, write: Callable[[Any], None], mode: str = "wb") -> None:
+    """Write a file under a temporary name beside it, then rename: whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If the directory cannot be written to; nothing is left behind.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        encoding = None if "b" in mode else "utf-8"
+        with os.fdopen(handle, mode, encoding=encoding) as file:
+            write(file)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is not what a result file should have
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _check_shapes(solution: Solution) -> None:
+    problem = solution.problem
+    nodes = len(solution.p)
+    state = (nodes, problem.width, problem.n_samples)
+    for name in ("representations", "momenta"):
+        if getattr(solution, name).shape != state:
+            raise ValueError(
+                f"{name}: expected shape {state}, got {getattr(solution, name).shape}"
+            )
+    count = nodes if solution.steps is None else len(solution.steps)
+    weights = (count, *problem.control_shape)
+    if solution.weights.shape != weights:
+        raise ValueError(f"weights: expected shape {weights}, got {solution.weights.shape}")
+    if solution.steps is not None and nodes != count + 1:
+        raise ValueError(f"p: expected {count + 1} nodes for {count} layers, got {nodes}")
+    if solution.integrator not in INTEGRATORS:
+        raise ValueError(
+            f"integrator: expected one of {', '.join(INTEGRATORS)}, got {solution.integrator!r}"
+        )
+
+
+def _json_number(value: Any) -> Any:
+    """Strict JSON has no NaN or infinity: None stands for them."""
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"cannot be written as JSON: {type(value).__name__}")
