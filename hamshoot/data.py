@@ -99,11 +99,22 @@ def read_npz(path: str | PathLike) -> Table:
         if name not in arrays:
             held = ", ".join(sorted(arrays)) or "nothing"
             raise ValueError(f"{path.name}: expected arrays X and Y, it holds {held}")
+        if arrays[name].ndim not in ((2,) if name == "X" else (1, 2)):
+            raise ValueError(
+                f"{path.name}: expected {name} with rows of samples, got shape {arrays[name].shape}"
+            )
+    if len(arrays["X"]) != len(arrays["Y"]):
+        raise ValueError(
+            f"{path.name}: expected as many rows in Y as in X, {len(arrays['X'])}, "
+            f"got {len(arrays['Y'])}"
+        )
     Y = arrays["Y"]
     classes = None
     if Y.dtype.kind in "US" and Y.ndim == 1:
         classes = tuple(str(c) for c in np.unique(Y))
         Y = (Y.astype(str)[:, None] == np.array(classes)).astype(float)
+    elif Y.ndim == 1:
+        Y = Y[:, None]
     return Table(arrays["X"], Y, classes=classes, X_test=arrays.get("X_test"),
                  Y_test=arrays.get("Y_test"))
 

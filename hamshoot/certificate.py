@@ -1,0 +1,234 @@
+"""`certify`: check a solution from its arrays by the reference formulas alone.
+
+Nothing of the solver's own account is taken over. The controls are rolled out, the costate is swept
+back, and objective, stationarity, Hamiltonian and the second-order test follow; then they are
+compared with what the solution says of itself, so that a file that was tampered with is caught.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hamshoot import discrete
+from hamshoot import hamiltonian as ham
+from hamshoot.second_order import MAX_CONTROLS, SecondOrder, second_order
+from hamshoot.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Bound(NamedTuple):
+    """One check: a number, the most it may be, and whether it holds."""
+
+    name: str
+    value: float
+    most: float
+
+    @property
+    def holds(self) -> bool:
+        """value ≤ most; NaN does not hold."""
+        return bool(self.value <= self.most)
+
+
+@dataclass(frozen=True, repr=False)
+class Certificate:
+    """What the reference formulas say of a solution.
+
+    Attributes
+    ----------
+    objective, loss, parameter_norm : float
+        Of the rolled-out controls.
+    defect : float
+        Largest ‖A_ℓ − F(A_{ℓ−1}, W_ℓ)‖_F / max(1, ‖A_ℓ‖_F) of the stored representations.
+    costate_defect : float
+        Largest distance of the stored momenta to the backward sweep, relative to max(1, ‖B‖_F).
+    boundary_residual : float
+        Of the stored ends: A_0 = PXᵀ and B_1 (or the hard endpoint).
+    stationarity : float
+        Largest ‖W − L̃Bσ̂ᵀ‖_F / max(1, ‖W‖_F); for ReLU with the best slopes on the kink.
+    clarke_residual : float
+        Smallest ‖∇J(d)‖_F over the slopes d ∈ [0, 1] on the kink; ‖∇J‖_F where none is.
+    hamiltonian, hamiltonian_drift : float
+        Median along the path, and (max − min)/max(1, |median|).
+    second_order : str
+        Begins with "strict local minimum", "saddle" or "not decided".
+    min_eigenvalue : float
+        Of the reduced Hessian; NaN when not computed.
+    kinks : int
+        Hidden entries on the kink of ReLU.
+    bounds : tuple of Bound
+        Each bound asked for, and whether it holds.
+    """
+
+    objective: float
+    loss: float
+    parameter_norm: float
+    defect: float
+    costate_defect: float
+    boundary_residual: float
+    stationarity: float
+    clarke_residual: float
+    hamiltonian: float
+    hamiltonian_drift: float
+    second_order: str
+    min_eigenvalue: float
+    kinks: int
+    bounds: tuple[Bound, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every bound holds."""
+        return all(bound.holds for bound in self.bounds)
+
+    @property
+    def failures(self) -> tuple[Bound, ...]:
+        """The bounds that do not hold."""
+        return tuple(bound for bound in self.bounds if not bound.holds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields; None stands for NaN and infinity."""
+        values: dict[str, Any] = {
+            k: v for k, v in vars(self).items() if k != "bounds"
+        }
+        for name, value in values.items():
+            if isinstance(value, float) and not np.isfinite(value):
+                values[name] = None
+        values["holds"] = self.holds
+        values["bounds"] = [
+            {"name": b.name, "value": b.value if np.isfinite(b.value) else None, "most": b.most,
+             "holds": b.holds}
+            for b in self.bounds
+        ]
+        return values
+
+    def __repr__(self) -> str:
+        lines = [
+            "Certificate: " + ("every bound holds" if self.holds else "NOT certified"),
+            f"  objective     {self.objective:.12g}",
+            f"  stationarity  {self.stationarity:.2e}   kinks {self.kinks}",
+            f"  Hamiltonian   {self.hamiltonian:.8g}, drift {self.hamiltonian_drift:.1e}",
+            f"  second order  {self.second_order}",
+        ]
+        for b in self.bounds:
+            lines.append(f"  {'ok  ' if b.holds else 'FAIL'} {b.name:<42} {b.value:9.2e} "
+                         f"<= {b.most:.1e}")
+        return "\n".join(lines)
+
+
+def certify(
+    solution: Solution,
+    *,
+    stationarity: float | None = None,
+    defect: float = 1e-9,
+    boundary_residual: float = 1e-8,
+    agreement: float = 1e-9,
+    second_order: bool = True,
+    max_controls: int = MAX_CONTROLS,
+) -> Certificate:
+    """Check a solution independently of the solver that found it.
+
+    Parameters
+    ----------
+    solution : Solution
+        Over Euler or RK4 layers.
+    stationarity : float, optional
+        Bound asked of the stationarity. Default 1e-6 for a solution that claims to have converged;
+        no bound for one that does not claim it.
+    defect, boundary_residual : float
+        Bounds on the stored arrays.
+    agreement : float
+        Largest relative difference between recomputed and recorded objective, loss, norm and
+        stationarity.
+    second_order : bool
+        Run the dense second-order test where it applies (Euler layers, soft loss).
+    max_controls : int
+        Size up to which the dense test runs.
+
+    Returns
+    -------
+    Certificate
+        Cost: two sweeps, the Clarke residual, and the dense test, see `hamshoot.second_order`.
+    """
+    problem, W, steps = solution.problem, solution.weights, solution.steps
+    if steps is None:
+        raise ValueError("solution: expected one over layers, got a continuous path")
+    terminal = solution.momenta[-1] if problem.hard_endpoint else None
+    A = discrete.roll_out(problem, W, steps, solution.integrator)
+    J, loss, norm = discrete.objective(problem, A[-1], W, steps)
+    slopes, kinks, clarke = None, 0, float("nan")
+    if problem.activation == "relu" and solution.integrator == "euler" and np.isfinite(J):
+        result = discrete.clarke_residual(problem, A, W, steps, terminal=terminal)
+        slopes, kinks, clarke = result.slopes, int(result.on_kink.sum()), result.residual
+    B, gradient = discrete.costates(problem, A, W, steps, solution.integrator, terminal, slopes)
+    if np.isnan(clarke):
+        scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
+        clarke = float(np.linalg.norm(scale * gradient))
+    measured = {"objective": J, "loss": loss, "parameter_norm": norm,
+                "stationarity": discrete.stationarity(W, gradient)}
+    H = discrete.path_hamiltonian(solution.replace(representations=A, momenta=B))
+    verdict = _second_order(solution, second_order, max_controls)
+    stored = {
+        "defect": _defect(solution),
+        "costate_defect": _relative(solution.momenta, B),
+        "boundary_residual": discrete.boundary_residual(
+            problem, solution.representations, solution.momenta
+        ),
+    }
+    bounds = [
+        Bound("defect of the representations", stored["defect"], defect),
+        Bound("defect of the momenta", stored["costate_defect"], max(defect, 1e-7)),
+        Bound("boundary residual", stored["boundary_residual"], boundary_residual),
+        *_agreement(solution, measured, agreement),
+    ]
+    if stationarity is None and solution.success and solution.status is Status.CONVERGED:
+        stationarity = 1e-6
+    if stationarity is not None:
+        bounds.append(Bound("stationarity", measured["stationarity"], stationarity))
+    return Certificate(
+        **measured, **stored, clarke_residual=clarke, hamiltonian=float(np.median(H)),
+        hamiltonian_drift=float(ham.hamiltonian_drift(H)), second_order=verdict.verdict,
+        min_eigenvalue=verdict.min_eigenvalue, kinks=kinks, bounds=tuple(bounds),
+    )
+
+
+def _second_order(solution: Solution, wanted: bool, max_controls: int) -> SecondOrder:
+    nan = float("nan")
+    if not wanted:
+        return SecondOrder("not decided: not asked for", nan, (nan, nan))
+    if solution.integrator != "euler":
+        return SecondOrder("not decided: the test is for Euler layers", nan, (nan, nan))
+    return second_order(solution.problem, solution.weights, solution.steps, max_controls)
+
+
+def _defect(solution: Solution) -> float:
+    """Largest one-step defect of the stored representations."""
+    A, worst = solution.representations, 0.0
+    for k in range(len(solution.steps)):
+        step = discrete.roll_out(
+            solution.problem, solution.weights[k : k + 1], solution.steps[k : k + 1],
+            solution.integrator, initial_state=A[k],
+        )[-1]
+        worst = max(worst, np.linalg.norm(A[k + 1] - step) / max(1.0, np.linalg.norm(A[k + 1])))
+    return float(worst)
+
+
+def _relative(stored: NDArray, recomputed: NDArray) -> float:
+    return float(max(
+        np.linalg.norm(a - b) / max(1.0, np.linalg.norm(b))
+        for a, b in zip(stored, recomputed, strict=True)
+    ))
+
+
+def _agreement(solution: Solution, measured: dict[str, float], most: float) -> list[Bound]:
+    """Recorded against recomputed numbers."""
+    recorded = {"objective": solution.objective, "loss": solution.loss,
+                "parameter_norm": solution.parameter_norm, "stationarity": solution.stationarity}
+    return [
+        Bound(f"recorded against recomputed {name.replace('_', ' ')}",
+              abs(recorded[name] - value) / max(1.0, abs(value)), most)
+        for name, value in measured.items()
+    ]

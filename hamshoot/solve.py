@@ -1,0 +1,136 @@
+"""`solve(problem, method)`: the verb over all methods; `auto` picks one and says why."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from hamshoot.direct import DirectMultipleShooting
+from hamshoot.gauss_newton import DirectSingleShooting
+from hamshoot.progress import check_count
+from hamshoot.solution import Callback, Solution
+
+if TYPE_CHECKING:
+    from hamshoot.problem import TrainingProblem
+
+METHODS = {
+    "multiple_shooting": DirectMultipleShooting,
+    "single_shooting": DirectSingleShooting,
+}
+DEFAULT_LAYERS = 20
+#: Multiple shooting factorises a sparse KKT matrix of about L·w·(2N + w) rows, whose fill grows
+#: faster than linearly in w·N; beyond these sizes single shooting is quicker by an order of
+#: magnitude (`demos/benchmarks/direct.py` measures both).
+MULTIPLE_SHOOTING_ENTRIES = 200
+MULTIPLE_SHOOTING_VARIABLES = 4000
+
+
+def solve(
+    problem: TrainingProblem,
+    method: str | Any = "auto",
+    *,
+    layers: int | None = None,
+    initial_guess: Any = None,
+    callback: Callback | None = None,
+    **options: Any,
+) -> Solution:
+    """Find an optimal network.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    method : {"auto", "multiple_shooting", "single_shooting"} or method object
+        "auto" takes multiple shooting where its factorisations are cheap, else single shooting.
+    layers : int, optional
+        L; default 20, or enough for L > L̃.
+    initial_guess : Solution, LeakyResNet or array, optional
+        Where to begin: anything with weights, or weights (L', w, w+1), on any mesh. The answer is
+        never worse than the guess.
+    callback : callable, optional
+        Receives a `Record` per iteration; returning True stops and keeps the best iterate.
+    **options
+        Of the method, for example ``tol``, ``max_iter``, ``time_limit``, ``seed``, ``start``,
+        ``starts``.
+
+    Returns
+    -------
+    Solution
+        Not converging is not an exception: see `Solution.success` and `Solution.status`.
+
+    Raises
+    ------
+    ValueError
+        For bad input: an unknown method or option, or arguments that do not fit the problem.
+    """
+    chosen, reason = _method(problem, method, layers, options)
+    solution = chosen.solve(problem, initial_guess=initial_guess, callback=callback)
+    if reason:
+        solution = solution.replace(
+            message=f"{solution.message} ({reason}.)", extra={**solution.extra, "choice": reason}
+        )
+    return solution
+
+
+def choose(problem: TrainingProblem, layers: int) -> tuple[str, str]:
+    """Name of the method that "auto" takes at this size, and the reason in a sentence."""
+    entries = problem.width * problem.n_samples
+    variables = entries * layers
+    if problem.hard_endpoint:
+        return "multiple_shooting", "auto chose multiple shooting: it alone meets a hard endpoint"
+    size = f"w·N = {entries}, w·N·L = {variables}"
+    limits = f"{MULTIPLE_SHOOTING_ENTRIES} and {MULTIPLE_SHOOTING_VARIABLES}"
+    if entries <= MULTIPLE_SHOOTING_ENTRIES and variables <= MULTIPLE_SHOOTING_VARIABLES:
+        return "multiple_shooting", f"auto chose multiple shooting: {size}, within {limits}"
+    return "single_shooting", f"auto chose single shooting: {size}, beyond {limits}"
+
+
+def method_named(name: str, options: dict[str, Any]) -> Any:
+    """Build the method object of a name; unknown names and options are errors."""
+    key = name.replace("-", "_")
+    if key not in METHODS:
+        known = ", ".join(["auto", *METHODS])
+        raise ValueError(f"method: expected one of {known}, or a method object, got {name!r}")
+    known_options = [f.name for f in fields(METHODS[key]) if f.init]
+    for option in options:
+        if option not in known_options:
+            raise ValueError(
+                f"{option}: {key} has no such option; it has {', '.join(sorted(known_options))}"
+            )
+    return METHODS[key](**options)
+
+
+def default_layers(problem: TrainingProblem) -> int:
+    """Return 20 layers, or twice the effective depth where that is more."""
+    return max(DEFAULT_LAYERS, int(-(-2 * problem.effective_depth // 1)))
+
+
+def _method(
+    problem: TrainingProblem, method: Any, layers: int | None, options: dict[str, Any]
+) -> tuple[Any, str]:
+    if layers is not None:
+        check_count("layers", layers, 1)
+    if not isinstance(method, str):
+        if not hasattr(method, "solve"):
+            raise ValueError(f"method: expected a name or a method object, got {method!r}")
+        if options:
+            name = next(iter(options))
+            raise ValueError(f"{name}: give options to the method object, not to solve")
+        return (method if layers is None else replace(method, layers=layers)), ""
+    layers = default_layers(problem) if layers is None else layers
+    name, reason = choose(problem, layers) if method == "auto" else (method, "")
+    return method_named(name, {"layers": layers, **options}), reason
+
+
+def check_method(
+    problem: TrainingProblem, method: Any, layers: int | None, options: dict[str, Any]
+) -> Any:
+    """Build the method `solve` would use and check it against the problem, without solving.
+
+    Raises
+    ------
+    ValueError
+        As `solve` would.
+    """
+    chosen, _ = _method(problem, method, layers, options)
+    chosen.check(problem)
+    return chosen

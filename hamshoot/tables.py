@@ -1,0 +1,64 @@
+"""Tables as text: the comparison, and one solution."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Field of the summary, label in the table, format.
+QUANTITIES = (
+    ("success", "solved", "flag"),
+    ("status", "status", "text"),
+    ("objective", "objective J", ".8g"),
+    ("loss", "loss (train error)", ".5g"),
+    ("test_error", "test error", ".5g"),
+    ("train_accuracy", "train accuracy", ".1%"),
+    ("test_accuracy", "test accuracy", ".1%"),
+    ("parameter_norm", "parameter norm ∫‖W‖²", ".6g"),
+    ("stationarity", "stationarity", ".1e"),
+    ("kinks", "activations on the kink", "d"),
+    ("hamiltonian", "Hamiltonian H", ".5g"),
+    ("hamiltonian_drift", "Hamiltonian drift", ".1e"),
+    ("bottleneck_rank", "bottleneck rank −2H/L̃", ".4g"),
+    ("cost_of_identity", "min cost of identity", ".4g"),
+    ("iterations", "iterations", "d"),
+    ("seconds", "seconds", ".2f"),
+)
+
+
+def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Quantities down, methods across; quantities that no method has are left out."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for row in rows:
+        table.add_column(row.get("name", row.get("method", "")), justify="right")
+    for key, label, form in QUANTITIES:
+        values = [row.get(key) for row in rows]
+        if any(value is not None for value in values):
+            table.add_row(label, *(_cell(value, form) for value in values))
+    return table
+
+
+def text_table(rows: Sequence[dict[str, Any]], width: int = 110) -> str:
+    """`comparison_table` as plain text."""
+    from rich.console import Console
+
+    file = io.StringIO()
+    Console(file=file, width=width, no_color=True).print(comparison_table(rows))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _cell(value: Any, form: str) -> str:
+    if value is None:
+        return "–"
+    if form == "flag":
+        return "yes" if value else "NO"
+    if form == "text":
+        return str(value)
+    return format(value, form)

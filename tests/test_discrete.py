@@ -1,0 +1,178 @@
+"""The layered reference: its gradient is the gradient, its Clarke residual is the smallest."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+import hamshoot as hs
+from hamshoot import discrete, starts
+
+STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
+
+
+def small_problem(activation="smooth_relu", **changes):
+    return hs.teacher_problem((3, 2, 3), 7, effective_depth=2.0, width=4, activation=activation,
+                              weight_decay=0.05, test_samples=0, **changes)
+
+
+def value(problem, weights, integrator="euler"):
+    A = discrete.roll_out(problem, weights, STEPS, integrator)
+    return discrete.objective(problem, A[-1], weights, STEPS)[0]
+
+
+@pytest.mark.parametrize("integrator", ["euler", "rk4"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ["smooth_relu", "linear", "relu"])
+def test_gradient_is_the_difference_quotient(integrator, bias, activation):
+    problem = small_problem(activation, bias=bias)
+    W = starts.starting_weights(problem, STEPS, "path", seed=3)
+    A = discrete.roll_out(problem, W, STEPS, integrator)
+    _, scaled = discrete.costates(problem, A, W, STEPS, integrator)
+    gradient = problem.weight_decay / problem.effective_depth * STEPS[:, None, None] * scaled
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        V = rng.standard_normal(W.shape)
+        h = 1e-5
+        difference = (value(problem, W + h * V, integrator)
+                      - value(problem, W - h * V, integrator)) / (2 * h)
+        assert np.sum(gradient * V) == pytest.approx(difference, rel=1e-6, abs=1e-9)
+
+
+def test_costate_is_minus_the_sensitivity_of_the_loss_over_lambda():
+    problem = small_problem()
+    W = starts.starting_weights(problem, STEPS, "path")
+    A = discrete.roll_out(problem, W, STEPS)
+    B, _ = discrete.costates(problem, A, W, STEPS)
+    V = np.random.default_rng(2).standard_normal(A[0].shape)
+
+    def tail(state, k):
+        end = discrete.roll_out(problem, W[k:], STEPS[k:], initial_state=state)[-1]
+        return np.sum((problem.readout @ end - problem.targets) ** 2) / problem.n_samples
+
+    for k in (0, 2, 4):
+        h = 1e-5
+        difference = (tail(A[k] + h * V, k) - tail(A[k] - h * V, k)) / (2 * h)
+        assert -problem.weight_decay * np.sum(B[k] * V) == pytest.approx(difference, rel=1e-6)
+
+
+def test_rk4_converges_at_order_four_to_the_flow_of_a_constant_control():
+    problem = small_problem()
+    W = starts.starting_weights(problem, np.ones(1), "path", seed=5)
+    ends = [discrete.roll_out(problem, np.repeat(W, n, axis=0), np.full(n, 1 / n), "rk4")[-1]
+            for n in (8, 16, 512)]
+    errors = [np.abs(end - ends[-1]).max() for end in ends[:-1]]
+    assert 3.6 < np.log2(errors[0] / errors[1]) < 4.6
+
+
+def kinked_network():
+    """A ReLU network with three hidden entries put exactly on the kink, at random weights."""
+    problem = small_problem("relu")
+    W = starts.starting_weights(problem, STEPS, "path", seed=1).copy()
+    A = discrete.roll_out(problem, W, STEPS)
+    for layer, row, sample in ((1, 0, 2), (2, 1, 4), (3, 2, 0)):
+        A = discrete.roll_out(problem, W, STEPS)
+        # Moving one bias moves one row of A_ℓ for all samples: put this sample's entry on zero.
+        W[layer - 1, row, -1] -= A[layer, row, sample] / STEPS[layer - 1]
+    return problem, W, discrete.roll_out(problem, W, STEPS)
+
+
+def test_clarke_residual_finds_the_entries_on_the_kink():
+    problem, W, A = kinked_network()
+    result = discrete.clarke_residual(problem, A, W, STEPS)
+    assert set(zip(*np.nonzero(result.on_kink), strict=True)) == {(1, 0, 2), (2, 1, 4), (3, 2, 0)}
+    d = result.slopes[result.on_kink]
+    assert np.all((d >= 0) & (d <= 1))
+
+
+def test_clarke_residual_is_the_least_over_a_grid_of_slopes():
+    problem, W, A = kinked_network()
+    result = discrete.clarke_residual(problem, A, W, STEPS)
+    least = np.inf
+    grid = np.linspace(0, 1, 11)
+    scale = problem.weight_decay / problem.effective_depth * STEPS[:, None, None]
+    for d in np.stack(np.meshgrid(grid, grid, grid), axis=-1).reshape(-1, 3):
+        slopes = result.slopes.copy()
+        slopes[result.on_kink] = d
+        _, gradient = discrete.costates(problem, A, W, STEPS, slopes=slopes)
+        least = min(least, np.linalg.norm(scale * gradient))
+    assert result.residual <= least * (1 + 1e-12)
+    assert result.residual >= 0.9 * least
+
+
+def test_both_ways_to_the_clarke_residual_agree(monkeypatch):
+    problem, W, A = kinked_network()
+    dense = discrete.clarke_residual(problem, A, W, STEPS)
+    monkeypatch.setattr(discrete, "CLARKE_DENSE", 0)
+    sparse = discrete.clarke_residual(problem, A, W, STEPS)
+    assert sparse.residual == pytest.approx(dense.residual, rel=1e-6)
+
+
+def test_clarke_jacobian_is_the_difference_quotient():
+    problem, W, A = kinked_network()
+    base = problem.sigma.slope(A[:-1])
+    on_kink = discrete.clarke_residual(problem, A, W, STEPS).on_kink
+    evaluate = discrete._ClarkeEvaluation(problem, A, W, STEPS, None, base, on_kink)
+    d = np.array([0.3, 0.7, 0.5])
+    J = evaluate.jacobian(d)
+    for k in range(3):
+        h = 1e-6 * np.eye(3)[k]
+        difference = (evaluate.gradient(d + h) - evaluate.gradient(d - h)).ravel() / 2e-6
+        np.testing.assert_allclose(J[:, k], difference, atol=1e-8 * np.abs(J).max())
+    value, slope = evaluate.value_and_slope(d)
+    np.testing.assert_allclose(slope, J.T @ evaluate.gradient(d).ravel(), rtol=1e-10)
+    assert value == pytest.approx(0.5 * np.sum(evaluate.gradient(d) ** 2))
+
+
+def test_hamiltonian_of_a_stationary_euler_network_converges_at_first_order():
+    """On the optimal path H is conserved; Euler's drift in it halves when L doubles."""
+    problem = small_problem(epsilon=0.2)
+
+    def optimal(layers):
+        steps = np.full(layers, 1 / layers)
+        W = starts.starting_weights(problem, steps, "path", noise=0.0)
+
+        def fun(x):
+            w = x.reshape(W.shape)
+            A = discrete.roll_out(problem, w, steps)
+            _, g = discrete.costates(problem, A, w, steps)
+            scale = problem.weight_decay / problem.effective_depth / layers
+            return discrete.objective(problem, A[-1], w, steps)[0], (scale * g).ravel()
+
+        x = minimize(fun, W.ravel(), jac=True, method="L-BFGS-B",
+                     options=dict(maxiter=4000, maxfun=8000, maxcor=40, ftol=1e-16, gtol=1e-9)).x
+        return discrete.solution_from_weights(
+            problem, x.reshape(W.shape), steps, status=hs.Status.CONVERGED, success=True,
+            method="test",
+        )
+
+    coarse, fine = optimal(16), optimal(32)
+    assert coarse.stationarity < 1e-3
+    spread = [np.ptp(s.hamiltonian) for s in (coarse, fine)]
+    assert 1.6 < spread[0] / spread[1] < 2.6
+
+
+def test_interpolation_meets_the_nodes_and_the_middle_of_an_euler_step():
+    problem = small_problem()
+    W = starts.starting_weights(problem, STEPS, "path")
+    s = discrete.solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
+                                       method="test")
+    at = s.at(s.p)
+    np.testing.assert_allclose(at.representations, s.representations, atol=1e-14)
+    np.testing.assert_allclose(at.momenta, s.momenta, atol=1e-12)
+    middle = s.at(0.25)
+    np.testing.assert_allclose(
+        middle.representations, 0.5 * (s.representations[1] + s.representations[2])
+    )
+    np.testing.assert_array_equal(middle.weights, W[1])
+    with pytest.raises(ValueError, match=r"p: expected depths in \[0, 1\]"):
+        s.at(1.5)
+
+
+def test_collapse_is_said():
+    problem = small_problem("relu").replace(effective_depth=7.0)
+    W = np.zeros((5, *problem.control_shape))
+    s = discrete.solution_from_weights(problem, W, STEPS * 0 + 0.2, status=hs.Status.CONVERGED,
+                                       success=True, method="test")
+    assert s.status is hs.Status.COLLAPSED
+    assert not s.success
+    assert "start=" in s.message
