@@ -191,9 +191,10 @@ def scalar_weight(a0: float, a1: float, effective_depth: float) -> float:
 def scalar_euler_weight(a0: float, a1: float, effective_depth: float, layers: int) -> float:
     """The same for an Euler network of L equal layers: W = L̃ + L((a_1/a_0)^{1/L} − 1).
 
-    Equal weights are the optimal ones: the product of the factors 1 + (W_l − L̃)/L is given and the
-    stationarity condition makes W_l(1 + (W_l − L̃)/L) the same in every layer. Tends to
-    `scalar_weight` as L → ∞.
+    The product of the factors x_l = 1 + (W_l − L̃)/L is given, and Σ W_l² is to be least.
+    Stationarity makes W_l x_l the same in every layer, which equal weights do. They are the global
+    optimum when a_1 ≥ a_0(1 − L̃/L)^L, where the idle network W = 0 ends (W² is convex in ln x from
+    there on), and a local one while x > (1 − L̃/L)/2. Tends to `scalar_weight` as L → ∞.
 
     Raises
     ------
