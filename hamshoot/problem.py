@@ -319,7 +319,9 @@ class TrainingProblem:
         Y = None if self.Y is None else _matrix("Y", self.Y)
         if Y is not None and len(Y) != len(X):
             raise ValueError(f"Y: expected {len(X)} rows as X has, got {len(Y)}")
-        self._put(X=_frozen(X), Y=None if Y is None else _frozen(Y))
+        # Frozen first: sums depend on the memory order in the last digit, a reload must not.
+        X, Y = _frozen(X), None if Y is None else _frozen(Y)
+        self._put(X=X, Y=Y)
         self._check_names(X, Y)
         kind = self._scaling_kind()
         inputs = [str(n) for n in self.input_names or range(X.shape[1])]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hamshoot import hamiltonian as ham
 from hamshoot.discrete import clarke_residual, costates, roll_out
 from hamshoot.problem import TrainingProblem
 
@@ -146,7 +145,8 @@ def _lagrangian_gradient(problem, weights, steps, m, on_kink) -> tuple[NDArray, 
         features.append(value)
         nodes.append(A)
         A = (1 - steps[k] * L_tilde) * A + steps[k] * weights[:, k] @ value
-    B = ham.terminal_momentum(A, problem.readout, problem.targets, lam)
+    error = problem.readout @ A - problem.targets
+    B = -2 / (lam * problem.n_samples) * problem.readout.T @ error
     gradient = np.empty_like(weights)
     for k in range(L - 1, -1, -1):
         gradient[:, k] = lam * steps[k] * (

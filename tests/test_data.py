@@ -105,13 +105,13 @@ def test_npz_round_trip_and_refusals(tmp_path):
     with pytest.raises(ValueError, match="expected X with rows of samples"):
         read_npz(tmp_path / "flat.npz")
     np.savez(tmp_path / "pickle.npz", X=np.array([{}]), Y=Y)
-    with pytest.raises(ValueError, match="not a complete .npz file"):
+    with pytest.raises(ValueError, match=r"not a complete \.npz file"):
         read_npz(tmp_path / "pickle.npz")
     whole = (tmp_path / "good.npz").read_bytes()
     for name, content in (("cut.npz", whole[: len(whole) // 2]), ("text.npz", b"hello"),
                           ("nothing.npz", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match="not a complete .npz file"):
+        with pytest.raises(ValueError, match=r"not a complete \.npz file"):
             read_npz(tmp_path / name)
 
 

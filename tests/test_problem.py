@@ -21,7 +21,7 @@ def problem(**changes):
         ({"X": X[:0]}, "X: expected a 2-D array"),
         ({"X": X[:, 0]}, "X: expected a 2-D array"),
         ({"X": [["a", 1.0]] * 12}, "X: expected numbers"),
-        ({"X": np.where(X == X[3, 1], np.nan, X)}, "got nan in row 3, column 1"),
+        ({"X": np.where(X[3, 1] == X, np.nan, X)}, "got nan in row 3, column 1"),
         ({"Y": Y[:5]}, "Y: expected 12 rows as X has, got 5"),
         ({"Y": None}, "Y: expected targets"),
         ({"Y": np.full((12, 1), np.inf)}, "got inf in row 0, column 0 and 11 more"),
