@@ -230,8 +230,9 @@ def scalar_stationary_endpoints(
     The roots of 2(a_1 − y)a_1 + (λ/L̃)(L̃ + ln(a_1/a_0)) = 0, or for L Euler layers of
     2(a_1 − y)a_1 + (λ/L̃) W r = 0 with r = (a_1/a_0)^{1/L}, W = L̃ + L(r − 1). The continuous
     problem has one or three (two when they merge): when y² > 4λ/L̃ there can be one near the target,
-    one near where the leak carries an idle network (the collapse, a local minimum) and a maximum
-    between them. This is the smallest problem with several minima.
+    one near where the leak carries an idle network (the collapse, a local minimum, when besides
+    λ/L̃ > 2e y a_0 e^{−L̃} or nearly so) and a maximum between them. This is the smallest problem
+    with several minima.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def test_rate_is_the_derivative_of_the_squared_weight_norm(seed, depth, linear):
 
 
 def test_the_factor_is_two_effective_depths_along_a_relu_path_without_kinks():
-    """Sharp: exact ReLU, no entry changes sign, so the flow is smooth and RK4 accurate to 1e-10 here."""
+    """Sharp: exact ReLU and no entry changes sign, so the flow is smooth and RK4 accurate."""
     rng = np.random.default_rng(1)
     A0 = rng.uniform(3.0, 4.0, size=(3, 5)) * rng.choice([-1.0, 1.0], size=(3, 5))
     _, squares, bias_integral, A, _ = trajectory(RELU, A0=A0, scale=0.03)
