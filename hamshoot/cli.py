@@ -88,10 +88,10 @@ def compare(problem, output, method, layers, settings, force, as_json) -> int:
     config = _config(problem, method, layers, settings)
     files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
              "optimal control from descent": "continued.npz"}
+    arguments = _compare_arguments(config)
     _claim(output, (*files.values(), "summary.json", "comparison.png"), force)
     from hamshoot.compare import compare as compare_problem
 
-    arguments = _compare_arguments(config)
     written = []
     with _Progress(quiet=as_json) as progress:
         progress.say(f"{config.problem!r}")
