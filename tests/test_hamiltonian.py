@@ -247,7 +247,9 @@ def test_saltation_is_symplectic():
     A, B, a, b, c, d = rng.normal(size=(6, 3, 4))
     A[ENTRY] = 0.0
     a1, b1 = ham.saltation(A, B, a, b, ENTRY, effective_depth=2.0)
+    A[ENTRY] = 1e-2  # stands for the rounding an event finder leaves; taken as 0
     c1, d1 = ham.saltation(A, B, c, d, ENTRY, effective_depth=2.0)
+    assert A[ENTRY] == 1e-2  # and not overwritten
     before, after = np.sum(a * d) - np.sum(b * c), np.sum(a1 * d1) - np.sum(b1 * c1)
     assert abs(before - after) < 1e-13 * (1 + abs(before))
     assert np.abs(b1 - b).max() > 1e-3
