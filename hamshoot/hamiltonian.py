@@ -449,11 +449,13 @@ def path_energies(
     activation: Activation,
     bias: bool = True,
     gamma0: float = 1e-3,
+    velocities: Array | None = None,
 ) -> PathEnergies:
     """Energies at every node, plain (γ = 0) and stable (γ_p = γ₀‖σ̂(A_p)‖²_op).
 
-    ∂_pA is the velocity of the flow at (A, B). For a stationary layered network pass A[:-1], B[1:]
-    and the left nodes p[:-1]: the velocity is then (A_l − A_{l−1})/ρ_l exactly.
+    ∂_pA is the velocity of the flow at (A, B), unless `velocities` says how the path really moves.
+    For a stationary layered network pass A[:-1], B[1:] and the left nodes p[:-1]: the velocity is
+    then (A_l − A_{l−1})/ρ_l exactly; for one that is not stationary the two differ.
 
     Parameters
     ----------
@@ -461,6 +463,7 @@ def path_energies(
     A, B : (M, w, N) arrays
     gamma0 : float
         γ₀ > 0.
+    velocities : (M, w, N) array, optional
 
     Returns
     -------
@@ -477,8 +480,9 @@ def path_energies(
         raise ValueError(f"gamma0: expected a number > 0, got {gamma0!r}")
     node = {"activation": activation, "bias": bias}
     rows = []
-    for a, b in zip(A, B, strict=True):
-        v = velocity(a, b, effective_depth=effective_depth, **node)
+    for k, (a, b) in enumerate(zip(A, B, strict=True)):
+        v = velocity(a, b, effective_depth=effective_depth, **node) if velocities is None else \
+            velocities[k]
         gamma = stability_shift(a, gamma0, **node)
         coi = cost_of_identity(a, **node)
         stable_coi = cost_of_identity(a, gamma=gamma, **node)
