@@ -37,6 +37,8 @@ SUFFIXES = (".png", ".pdf", ".svg")
 SPECTRUM_SHARE = 1e-4
 #: Convergence is shown down to this share of the best objective.
 CONVERGENCE_SHARE = 1e-6
+#: Lines grow by this for each row drawn later, so that none hides under one that coincides.
+WIDER = 0.6
 LABEL, TICK = 10, 9
 GREY = "#595959"
 SPECTRA = ("representations", "weights")
@@ -161,12 +163,13 @@ def plot_convergence(
     best = min(finals, default=0.0)
     floor = CONVERGENCE_SHARE * max(abs(best), np.finfo(float).tiny)
     clocks = []
-    for name, solution in solutions.items():
+    for row, (name, solution) in enumerate(solutions.items()):
+        width = 1.7 + WIDER * (len(solutions) - 1 - row)
         seconds, objective, so_far = _history(solution)
         clocks.append(seconds)
         style = dict(color=palette[name])
         ax.plot(seconds, np.maximum(objective - best, floor), lw=0.7, alpha=0.4, **style)
-        ax.plot(seconds, np.maximum(so_far - best, floor), lw=1.8, label=name, **style)
+        ax.plot(seconds, np.maximum(so_far - best, floor), lw=width, label=name, **style)
         ax.plot(seconds[-1:], np.maximum(so_far[-1:] - best, floor), "o", ms=5, clip_on=False,
                 zorder=4, **style)
     _scale_convergence(ax, np.concatenate(clocks), floor)
@@ -209,14 +212,14 @@ def plot_paths(
     chosen = _chosen_samples(samples, next(iter(solutions.values())))
     flat = len(axes_) == 1
     for row, (name, solution) in enumerate(solutions.items()):
-        size = 4 + 1.5 * (len(solutions) - 1 - row)  # ends of later rows do not hide earlier ones
+        above = len(solutions) - 1 - row
         for k, sample in enumerate(chosen):
             points = (solution.representations[:, :, sample] - centre) @ axes_.T
             x, y = (solution.p, points[:, 0] + centre[0]) if flat else points.T
             style = dict(color=palette[name])
             dots = dict(marker=".", ms=5) if solution.layers else {}
-            ax.plot(x, y, lw=1.2, label=None if k else name, **dots, **style)
-            ax.plot(x[-1:], y[-1:], "s", ms=size, zorder=4, **style)
+            ax.plot(x, y, lw=1.2 + WIDER * above, label=None if k else name, **dots, **style)
+            ax.plot(x[-1:], y[-1:], "s", ms=4 + 1.5 * above, zorder=4, **style)
             ax.plot(x[:1], y[:1], "o", ms=7, mfc="white", mec=GREY, zorder=5)
     if flat:
         _dress(ax, "$p$", "$A_p$")
@@ -279,7 +282,7 @@ def plot_comparison(rows: Any, gamma0: float = 1e-3) -> Figure:
 
 
 def figure(solution: Solution, gamma0: float = 1e-3) -> Figure:
-    """One solution on one page: both spectra, the energies, the convergence."""
+    """One solution on one page: both spectra, the energies, the convergence (else the paths)."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(9.0, 7.0), layout="constrained")
@@ -287,7 +290,8 @@ def figure(solution: Solution, gamma0: float = 1e-3) -> Figure:
     for ax, of in zip(grid[0], SPECTRA, strict=True):
         plot_spectra(solution, of, ax=ax)
     plot_energies(solution, ax=grid[1, 0], gamma0=gamma0)
-    plot_convergence(solution, ax=grid[1, 1])
+    last = plot_convergence if len(solution.history) > 1 else plot_paths
+    last(solution, ax=grid[1, 1])
     return fig
 
 
