@@ -162,6 +162,56 @@ def relative_changes(representations: NDArray) -> NDArray:
     return np.linalg.norm(np.diff(representations, axis=0), axis=(1, 2)) / sizes
 
 
+def steps_of(
+    steps: str | ArrayLike,
+    layers: int,
+    effective_depth: float,
+    irregularity: float = 0.5,
+    names: tuple[str, ...] = ("equidistant", "irregular"),
+) -> NDArray:
+    """Layer steps by name, or given ones, checked: one a layer, sum 1, every ρL̃ < 1.
+
+    Parameters
+    ----------
+    steps : {"equidistant", "irregular", "adaptive"} or array_like, shape (L,)
+        "adaptive" begins equidistant; whoever trains updates it.
+    irregularity : float
+        a of `irregular_steps`.
+    names : tuple of str
+        Which names the caller knows.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a wrong length or sum, or a step with ρL̃ ≥ 1.
+    """
+    _check_layers(layers)
+    if isinstance(steps, str):
+        if steps not in names:
+            raise ValueError(f"steps: expected one of {', '.join(names)} or numbers, got {steps!r}")
+        largest_step(layers, effective_depth)
+        if steps == "irregular":
+            return limit_steps(irregular_steps(layers, irregularity), effective_depth)
+        return np.full(layers, 1.0 / layers)
+    try:
+        given = _checked_steps(steps)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"steps: expected one of {', '.join(names)} or {layers} finite numbers > 0, "
+            f"got {steps!r}"
+        ) from None
+    if len(given) != layers:
+        raise ValueError(f"steps: expected {layers} of them, one a layer, got {len(given)}")
+    if abs(given.sum() - 1) > 1e-8:
+        raise ValueError(f"steps: expected a sum of 1, got {given.sum():.10g}")
+    if given.max() * effective_depth >= 1:
+        raise ValueError(
+            f"steps: expected every ρ·L̃ < 1, got a step {given.max():.4g} with an effective depth "
+            f"{effective_depth:g}"
+        )
+    return given / given.sum()
+
+
 # -- the limit ρL̃ < 1 ------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from hamshoot.layer_steps import (
     largest_step,
     limit_steps,
     relative_changes,
+    steps_of,
 )
 from hamshoot.problem import teacher_problem
 from hamshoot.starts import equidistant_steps, starting_weights
@@ -105,6 +106,14 @@ def test_a_path_at_rest_gets_equidistant_steps():
     np.testing.assert_allclose(adaptive_steps_of_path([0, 0.5, 0.8, 1], A, 6), 1 / 6, rtol=1e-12)
 
 
+def test_steps_by_name_or_given():
+    np.testing.assert_allclose(steps_of("equidistant", 4, 2.0), 0.25, rtol=1e-15)
+    np.testing.assert_allclose(steps_of("irregular", 4, 2.0, 0.3), irregular_steps(4, 0.3),
+                               rtol=1e-15)
+    given = [0.2, 0.3, 0.4, 0.1]
+    np.testing.assert_allclose(steps_of(given, 4, 2.0), given, rtol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("call", "names"),
     [
@@ -117,6 +126,11 @@ def test_a_path_at_rest_gets_equidistant_steps():
         (lambda: adaptive_steps_of_path([0, 0.5], np.ones((2, 2, 2)), 4), "p:"),
         (lambda: adaptive_steps_of_path([0, 1], np.ones((3, 2, 2)), 4), "representations"),
         (lambda: limit_steps([0.5, 0.5], 2.0), "layers"),
+        (lambda: steps_of("adaptive", 4, 2.0), "steps"),
+        (lambda: steps_of([0.5, 0.5], 4, 2.0), "steps"),
+        (lambda: steps_of([0.2, 0.2], 2, 2.0), "steps"),
+        (lambda: steps_of([0.6, 0.2, 0.2], 3, 2.0), "steps"),
+        (lambda: steps_of("equidistant", 4, 4.0), "layers"),
     ],
 )
 def test_bad_input_names_the_argument(call, names):
