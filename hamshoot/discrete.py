@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hamshoot import energies
 from hamshoot import hamiltonian as ham
 from hamshoot.problem import TrainingProblem
 from hamshoot.solution import PathPoint, Record, Solution, Status
@@ -405,7 +406,7 @@ def path_hamiltonian(solution: Solution) -> NDArray:
     ])
 
 
-def energies_along(solution: Solution, gamma0: float) -> ham.PathEnergies:
+def energies_along(solution: Solution, gamma0: float) -> energies.PathEnergies:
     """Energies at the points of `path_hamiltonian`, with the velocity the path really has."""
     problem, (A, B) = solution.problem, _pairs(solution)
     if solution.integrator == "euler":
@@ -413,7 +414,7 @@ def energies_along(solution: Solution, gamma0: float) -> ham.PathEnergies:
         p = solution.p[:-1]
     else:
         V, p = None, solution.p
-    return ham.path_energies(p, A, B, effective_depth=problem.effective_depth,
+    return energies.path_energies(p, A, B, effective_depth=problem.effective_depth,
                              activation=problem.sigma, bias=problem.bias, gamma0=gamma0,
                              velocities=V)
 
@@ -422,8 +423,9 @@ def interpolate(solution: Solution, p: float | NDArray) -> PathPoint:
     """The path at depth p.
 
     Over Euler layers A is linear within a step, as the scheme itself has it, B linear between nodes
-    and W constant over a layer. On other paths A and B are cubic Hermite splines with the slopes of
-    the Hamiltonian flow, of order 4, and W = L̃Bσ̂(A)ᵀ.
+    and W constant over a layer. Over RK4 layers W is constant too, and A and B are cubic Hermite
+    with the slopes that this W gives them. On a continuous path they are cubic Hermite with the
+    slopes of the Hamiltonian flow, of order 4, and W = L̃Bσ̂(A)ᵀ.
 
     Raises
     ------
@@ -433,25 +435,52 @@ def interpolate(solution: Solution, p: float | NDArray) -> PathPoint:
     p = np.asarray(p, dtype=float)
     if not np.all((p >= 0) & (p <= 1)):
         raise ValueError(f"p: expected depths in [0, 1], got {p.min():g} to {p.max():g}")
-    flat, problem = np.atleast_1d(p), solution.problem
+    flat = np.atleast_1d(p)
     nodes, A, B = solution.p, solution.representations, solution.momenta
+    k = np.clip(np.searchsorted(nodes, flat, side="right") - 1, 0, len(nodes) - 2)
+    h = np.diff(nodes)[k][:, None, None]
+    t = (flat - nodes[k])[:, None, None] / h
     if solution.integrator == "euler":
-        k = np.clip(np.searchsorted(nodes, flat, side="right") - 1, 0, len(nodes) - 2)
-        t = ((flat - nodes[k]) / (nodes[k + 1] - nodes[k]))[:, None, None]
         at_A, at_B = (1 - t) * A[k] + t * A[k + 1], (1 - t) * B[k] + t * B[k + 1]
         W = solution.weights[k]
     else:
-        from scipy.interpolate import CubicHermiteSpline
-
-        options = dict(effective_depth=problem.effective_depth, activation=problem.sigma,
-                       bias=problem.bias)
-        slopes = [ham.flow(a, b, **options) for a, b in zip(A, B, strict=True)]
-        at_A = CubicHermiteSpline(nodes, A, np.array([s[0] for s in slopes]))(flat)
-        at_B = CubicHermiteSpline(nodes, B, np.array([s[1] for s in slopes]))(flat)
-        W = np.array([ham.control(a, b, **options) for a, b in zip(at_A, at_B, strict=True)])
+        left, right = _end_slopes(solution)
+        at_A = _hermite(t, h, A[k], A[k + 1], left[0][k], right[0][k])
+        at_B = _hermite(t, h, B[k], B[k + 1], left[1][k], right[1][k])
+        W = solution.weights[k] if solution.steps is not None else \
+            np.array([ham.control(a, b, **_settings(solution.problem))
+                      for a, b in zip(at_A, at_B, strict=True)])
     if p.ndim == 0:
         return PathPoint(p, at_A[0], at_B[0], W[0])
     return PathPoint(p, at_A, at_B, W)
+
+
+def _end_slopes(solution: Solution) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
+    """∂_pA and ∂_pB at the left and the right end of every interval, each (M−1, w, N)."""
+    problem, A, B = solution.problem, solution.representations, solution.momenta
+    if solution.steps is None:
+        flows = [ham.flow(a, b, **_settings(problem)) for a, b in zip(A, B, strict=True)]
+        dA, dB = (np.array(part) for part in zip(*flows, strict=True))
+        return (dA[:-1], dB[:-1]), (dA[1:], dB[1:])
+    L_tilde, W = problem.effective_depth, solution.weights
+
+    def slopes(a: NDArray, b: NDArray) -> tuple[NDArray, NDArray]:
+        S = np.array([ham.augmented(x, problem.sigma, problem.bias) for x in a])
+        pull = np.swapaxes(W[:, :, : problem.width], 1, 2) @ b
+        return W @ S - L_tilde * a, L_tilde * b - problem.sigma.slope(a) * pull
+
+    return slopes(A[:-1], B[:-1]), slopes(A[1:], B[1:])
+
+
+def _hermite(t, h, left, right, left_slope, right_slope) -> NDArray:
+    """Cubic with given values and slopes at t = 0 and 1 of an interval of length h."""
+    return ((1 + 2 * t) * (1 - t) ** 2 * left + t**2 * (3 - 2 * t) * right
+            + h * t * (1 - t) * ((1 - t) * left_slope - t * right_slope))
+
+
+def _settings(problem: TrainingProblem) -> dict[str, Any]:
+    return {"effective_depth": problem.effective_depth, "activation": problem.sigma,
+            "bias": problem.bias}
 
 
 def _pairs(solution: Solution) -> tuple[NDArray, NDArray]:

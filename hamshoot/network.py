@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot import discrete
-from hamshoot import hamiltonian as ham
+from hamshoot import discretise
 from hamshoot.activations import Activation
 from hamshoot.data import load_npz
-from hamshoot.layer_steps import adaptive_steps_of_path, irregular_steps, relative_changes
 from hamshoot.problem import Scaling, TrainingProblem, _matrix
 from hamshoot.progress import check_layers
 from hamshoot.solution import write_whole
-from hamshoot.starts import equidistant_steps
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,12 +31,6 @@ if TYPE_CHECKING:
     from hamshoot.solution import Solution
 
 FORMAT = 1
-SCHEMES = ("equidistant", "irregular", "adaptive")
-DEFAULT_LAYERS = 20
-#: Steps closer than this are the same mesh.
-SAME_STEPS = 1e-12
-#: Relative changes that agree to this fraction make steps adaptive already.
-SETTLED = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,7 +105,7 @@ class LeakyResNet:
             )
         return cls(
             weights=weights,
-            steps=equidistant_steps(len(weights)) if steps is None else steps,
+            steps=discretise.equidistant_steps(len(weights)) if steps is None else steps,
             effective_depth=problem.effective_depth, activation=problem.sigma,
             bias=bool(problem.bias), lift=problem.lift, readout=problem.readout,
             input_scaling=problem.input_scaling, target_scaling=problem.target_scaling,
@@ -170,11 +161,11 @@ class LeakyResNet:
         -----
         Cost O(L w² (w + N)), and 4L depths of `Solution.at` on a continuous path.
         """
-        mesh = _mesh(solution, layers, steps)
-        if solution.integrator == "euler" and _same(mesh, solution.steps):
+        mesh = discretise.mesh_of(solution, layers, steps)
+        if solution.integrator == "euler" and discretise.same_steps(mesh, solution.steps):
             return cls.from_weights(solution.problem, solution.weights, solution.steps)
         check_layers(len(mesh), solution.problem.effective_depth, mesh)
-        return cls.from_weights(solution.problem, _follow(solution, mesh), mesh)
+        return cls.from_weights(solution.problem, discretise.follow(solution, mesh), mesh)
 
     @staticmethod
     def discretisation_error(
@@ -480,127 +471,6 @@ class DiscretisationError(NamedTuple):
         return "\n".join(lines)
 
 
-# -- from a path to layers -------------------------------------------------------------------------
-
-
-def _mesh(solution: Solution, layers: int | None, steps: Any) -> NDArray:
-    """Layer steps asked for, (L,)."""
-    problem, own = solution.problem, solution.steps
-    if steps is not None and not isinstance(steps, str):
-        steps = _given_steps(steps)
-        if layers is not None and layers != len(steps):
-            raise ValueError(f"steps: expected {layers} steps as layers says, got {len(steps)}")
-        return steps
-    if isinstance(steps, str) and steps not in SCHEMES:
-        raise ValueError(f"steps: expected one of {', '.join(SCHEMES)} or an array, got {steps!r}")
-    if layers is None:
-        layers = _default_layers(solution)
-    at_home = own is not None and len(own) == layers
-    if steps is None and at_home:
-        return own
-    check_layers(layers, problem.effective_depth)
-    if steps is None or steps == "equidistant":
-        return equidistant_steps(layers)
-    if steps == "irregular":
-        return irregular_steps(layers)
-    if at_home and solution.integrator == "euler" and _adaptive_already(solution):
-        return own
-    p = np.union1d(solution.p, np.linspace(0, 1, 4 * layers + 1))
-    fine = len(solution.p) > 4 * layers
-    A = solution.representations if fine else _states_at(solution, p)
-    return adaptive_steps_of_path(solution.p if fine else p, A, layers, problem.effective_depth)
-
-
-def _default_layers(solution: Solution) -> int:
-    """The solution's own L, or 20, or more where 20 equidistant layers could not hold the leak."""
-    leak = solution.problem.effective_depth
-    if solution.steps is not None and (solution.integrator == "euler"
-                                       or solution.steps.max() * leak < 1):
-        return len(solution.steps)
-    return max(DEFAULT_LAYERS, int(2 * leak) + 1)
-
-
-def _adaptive_already(solution: Solution) -> bool:
-    changes = relative_changes(solution.representations)
-    return bool(np.ptp(changes) <= SETTLED * np.max(changes))
-
-
-def _follow(solution: Solution, steps: NDArray) -> NDArray:
-    """Weights (L, w, w+1) whose network follows the path; see `LeakyResNet.from_solution`."""
-    problem = solution.problem
-    nodes = np.concatenate([[0.0], np.cumsum(steps)])
-    nodes[-1] = 1.0
-    goals = _states_at(solution, nodes[1:])
-    weights = _mean_control(solution, nodes)
-    A = problem.initial_state
-    for k, rho in enumerate(steps):
-        S = ham.augmented(A, problem.sigma, problem.bias)
-        miss = (goals[k] - (1 - rho * problem.effective_depth) * A) / rho - weights[k] @ S
-        # Least squares of [miss; 0] on [Sᵀ; √μ I]: no normal equations, for λ may be tiny.
-        mu = problem.weight_decay * problem.n_samples / (2 * problem.effective_depth * rho)
-        left = np.concatenate([S.T, np.sqrt(mu) * np.eye(len(S))])
-        right = np.concatenate([miss.T, np.zeros((len(S), problem.width))])
-        weights[k] += np.linalg.lstsq(left, right, rcond=None)[0].T
-        A = discrete.roll_out(problem, weights[k : k + 1], steps[k : k + 1], initial_state=A)[-1]
-    return weights
-
-
-def _states_at(solution: Solution, p: NDArray) -> NDArray:
-    """Representations of the path at depths p (K,), as (K, w, N)."""
-    if solution.steps is None:
-        return solution.at(p).representations
-    # Within a layer, the integrator's own step of a part of the layer: exact for its control,
-    # stationary or not.
-    k = np.clip(np.searchsorted(solution.p, p, side="left") - 1, 0, len(solution.steps) - 1)
-    return np.array([
-        discrete.roll_out(solution.problem, solution.weights[i : i + 1],
-                          np.array([q - solution.p[i]]), solution.integrator,
-                          solution.representations[i])[-1]
-        for i, q in zip(k, p, strict=True)
-    ])
-
-
-def _mean_control(solution: Solution, nodes: NDArray) -> NDArray:
-    """Mean of the path's control over each layer, (L, w, w+1)."""
-    if solution.steps is None:
-        # Three Gauss points a layer: as exact as the interpolation of the path itself.
-        x, share = np.polynomial.legendre.leggauss(3)
-        middle, half = (nodes[1:] + nodes[:-1]) / 2, np.diff(nodes) / 2
-        weights = solution.at((middle[:, None] + half[:, None] * x).ravel()).weights
-        weights = weights.reshape(len(half), 3, *weights.shape[1:])
-        return np.einsum("q,lqij->lij", share / 2, weights)
-    if len(solution.steps) == 1:
-        return np.repeat(solution.weights, len(nodes) - 1, axis=0)
-    from scipy.interpolate import PchipInterpolator
-
-    # Layered controls are known by their means: interpolate the integral ∫₀ᵖ W, which keeps them.
-    integral = np.cumsum(solution.steps[:, None, None] * solution.weights, axis=0)
-    integral = np.concatenate([np.zeros((1, *integral.shape[1:])), integral])
-    values = PchipInterpolator(solution.p, integral)(nodes)
-    return np.diff(values, axis=0) / np.diff(nodes)[:, None, None]
-
-
-def _given_steps(steps: ArrayLike) -> NDArray:
-    try:
-        values = np.asarray(steps, dtype=float)
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(
-            f"steps: expected one of {', '.join(SCHEMES)} or a vector of numbers, got {steps!r}"
-        )
-    if not np.all(values > 0) or abs(values.sum() - 1) > 1e-9:
-        raise ValueError(f"steps: expected numbers > 0 with sum 1, got {values.min():g} to "
-                         f"{values.max():g} with sum {values.sum():g}")
-    return values
-
-
-def _same(steps: NDArray, own: NDArray | None) -> bool:
-    return own is not None and len(steps) == len(own) and bool(
-        np.max(np.abs(steps - own)) <= SAME_STEPS
-    )
-
-
 # -- checks ----------------------------------------------------------------------------------------
 
 
@@ -609,7 +479,7 @@ def _check(network: LeakyResNet) -> None:
     if W.ndim != 3 or not len(W) or W.shape[2] != W.shape[1] + int(bool(network.bias)):
         columns = "w + 1" if network.bias else "w"
         raise ValueError(f"weights: expected shape (layers, w, {columns}), got {W.shape}")
-    _given_steps(steps)
+    discretise.given_steps(steps)
     if len(steps) != len(W):
         raise ValueError(f"steps: expected {len(W)} steps for {len(W)} layers, got {len(steps)}")
     for name, axis, shape in (("lift", 0, "(w, d_in)"), ("readout", 1, "(d_out, w)")):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from hamshoot.hamiltonian import PathEnergies
+    from hamshoot.energies import PathEnergies
     from hamshoot.solution import Solution
 
 #: Okabe–Ito: blue, vermilion, green, purple, orange, sky blue, black, yellow.

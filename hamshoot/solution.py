@@ -21,7 +21,7 @@ from hamshoot.problem import TrainingProblem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hamshoot.hamiltonian import PathEnergies
+    from hamshoot.energies import PathEnergies
     from hamshoot.network import LeakyResNet
 
 FORMAT = 1

@@ -17,8 +17,9 @@ import numpy as np
 
 from hamshoot import discrete
 from hamshoot import hamiltonian as ham
+from hamshoot.discretise import equidistant_steps, follow, same_steps
 from hamshoot.problem import TrainingProblem
-from hamshoot.solution import Solution
+from hamshoot.solution import Solution, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,13 +74,14 @@ def weights_of(guess: Any, problem: TrainingProblem, steps: NDArray) -> NDArray:
     Parameters
     ----------
     guess : Solution, LeakyResNet or array_like
-        Anything with `weights` (and `steps`), or weights of shape (L', w, w+1). On another mesh the
-        control is carried over as a function of p.
+        Anything with `weights` (and `steps`), or weights of shape (L', w, w+1). On the same mesh
+        they are taken as they are; on another, the network follows the path that they trace out on
+        this problem's samples (`hamshoot.discretise.follow`).
 
     Raises
     ------
     ValueError
-        If the weights do not have the problem's width.
+        If the weights do not have the problem's width, or are not finite.
     """
     weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
     if weights.ndim != 3 or weights.shape[1:] != problem.control_shape:
@@ -91,32 +93,26 @@ def weights_of(guess: Any, problem: TrainingProblem, steps: NDArray) -> NDArray:
     if not np.all(np.isfinite(weights)):
         raise ValueError("initial_guess: expected finite weights, got NaN or infinity")
     if isinstance(guess, Solution) and guess.steps is None:
-        return sample_weights(guess.p, weights, steps)
+        if guess.representations.shape[1:] == problem.initial_state.shape:
+            return follow(guess, steps)
+        return _linear(guess.p, weights, _midpoints(steps))
     old = getattr(guess, "steps", None)
-    old = np.full(len(weights), 1 / len(weights)) if old is None else np.asarray(old)
-    return prolong(weights, old, steps)
-
-
-def prolong(weights: NDArray, old_steps: NDArray, new_steps: NDArray) -> NDArray:
-    """Carry a control over to another mesh: piecewise linear through the layers' midpoints.
-
-    The same mesh returns the same weights. Cost O((L + L') w²).
-    """
-    if len(old_steps) == len(new_steps) and np.allclose(old_steps, new_steps, rtol=0, atol=1e-14):
+    old = equidistant_steps(len(weights)) if old is None else np.asarray(old)
+    integrator = getattr(guess, "integrator", "euler")
+    if same_steps(steps, old) and integrator == "euler":
         return np.array(weights)
-    if len(weights) == 1:
-        return np.repeat(weights, len(new_steps), axis=0)
-    return _linear(_midpoints(old_steps), weights, _midpoints(new_steps))
+    return follow(_path_of(problem, weights, old, integrator), steps)
 
 
-def sample_weights(p: NDArray, weights: NDArray, steps: NDArray) -> NDArray:
-    """Sample a control given at nodes p (M,) at the midpoints of a mesh."""
-    return _linear(p, weights, _midpoints(steps))
-
-
-def equidistant_steps(layers: int) -> NDArray:
-    """ρ_ℓ = 1/L."""
-    return np.full(layers, 1.0 / layers)
+def _path_of(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str
+) -> Solution:
+    """The path that given controls trace out; no claim is made of it."""
+    return discrete.solution_from_weights(
+        problem, weights, steps, integrator=integrator, status=Status.MAX_ITER, success=False,
+        method="given", terminal=np.zeros_like(problem.initial_state) if problem.hard_endpoint
+        else None,
+    )
 
 
 def start_seeds(seed: int, starts: int) -> Sequence[int]:

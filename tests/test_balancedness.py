@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import simpson
 
+from hamshoot import energies
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
 
@@ -39,7 +40,7 @@ def test_rate_is_the_derivative_of_the_squared_weight_norm(seed, depth, linear):
     rate = np.sum(moved * moved).imag / 1e-30
     W = ham.control(A, B, **keywords)
     scale = depth * (1 + np.sum(W**2)) ** 2
-    assert abs(rate - ham.balancedness_rate(W, depth)) < 1e-12 * scale
+    assert abs(rate - energies.balancedness_rate(W, depth)) < 1e-12 * scale
     assert abs(rate - 2 * depth * np.sum(W[:, -1] ** 2)) < 1e-12 * scale
 
 
@@ -95,8 +96,8 @@ def test_weight_norm_rate_is_exact_for_every_activation(name, bias):
     moved = ham.control(A + 1e-30j * velocity, B + 1e-30j * force, **keywords)
     rate = np.sum(moved * moved).imag / 1e-30
     W = ham.control(A, B, **keywords)
-    exact = ham.weight_norm_rate(A, B, **keywords)
+    exact = energies.weight_norm_rate(A, B, **keywords)
     np.testing.assert_allclose(exact, rate, atol=1e-12 * np.sum(W**2) ** 2, rtol=1e-11)
     if name == "smooth_relu":
-        simple = ham.balancedness_rate(W, DEPTH) if bias else 0.0
+        simple = energies.balancedness_rate(W, DEPTH) if bias else 0.0
         assert abs(exact - simple) > 1e-2

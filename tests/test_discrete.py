@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 import hamshoot as hs
-from hamshoot import discrete, starts
+from hamshoot import discrete, discretise, starts
 
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
 
@@ -176,3 +176,36 @@ def test_collapse_is_said():
     assert s.status is hs.Status.COLLAPSED
     assert not s.success
     assert "start=" in s.message
+
+
+def test_between_the_nodes_of_rk4_layers_the_path_obeys_its_control():
+    """Stationary or not: the state inside a layer is the flow under that layer's own W."""
+    problem = small_problem()
+    W = starts.starting_weights(problem, STEPS, "path", seed=4)
+    s = discrete.solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
+                                       method="test", integrator="rk4")
+    for p in (0.05, 0.27, 0.9):
+        k = int(np.searchsorted(s.p, p) - 1)
+        part = np.full(50, (p - s.p[k]) / 50)
+        exact = discrete.roll_out(problem, np.repeat(W[k : k + 1], 50, axis=0), part, "rk4",
+                                  s.representations[k])[-1]
+        size = np.abs(s.representations[k + 1] - s.representations[k]).max()
+        assert np.abs(s.at(p).representations - exact).max() < 0.01 * size
+
+
+def test_a_guess_on_the_same_mesh_is_taken_as_it_is_and_another_mesh_is_followed():
+    problem = small_problem()
+    W = starts.starting_weights(problem, STEPS, "path", seed=4)
+    np.testing.assert_array_equal(starts.weights_of(W, problem, np.full(5, 0.2)), W)
+    s = discrete.solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
+                                       method="test")
+    np.testing.assert_array_equal(starts.weights_of(s, problem, STEPS), W)
+    mesh = np.full(40, 1 / 40)
+    away = [np.linalg.norm(discrete.roll_out(problem, W40, mesh)[-1] - s.representations[-1])
+            for W40 in (starts.weights_of(s, problem, mesh),
+                        discretise.mean_control(s, np.linspace(0, 1, 41)))]
+    assert away[0] < 0.8 * away[1]
+    with pytest.raises(ValueError, match="expected weights of shape"):
+        starts.weights_of(W[:, :2], problem, STEPS)
+    with pytest.raises(ValueError, match="expected finite weights"):
+        starts.weights_of(W * np.nan, problem, STEPS)

@@ -6,6 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 
+from hamshoot import energies
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
 
@@ -44,7 +45,7 @@ def test_kernel_norm_is_the_trace_with_the_shifted_inverse(node, gamma):
     A, M, _, keywords = node
     shifted = ham.kernel(A, **keywords) + gamma * np.eye(A.shape[1])
     expected = np.trace(M @ np.linalg.inv(shifted) @ M.T)
-    got = ham.kernel_norm_squared(M, A, gamma=gamma, **keywords)
+    got = energies.kernel_norm_squared(M, A, gamma=gamma, **keywords)
     np.testing.assert_allclose(got, expected, rtol=1e-9)
 
 
@@ -56,7 +57,7 @@ def test_kernel_norm_without_shift_is_the_pseudo_inverse(node):
     s = np.linalg.svd(S, compute_uv=False)
     assume(np.all((s < 1e-12) | (s > 1e-3)))  # a clear rank
     expected = np.sum((M @ np.linalg.pinv(S)) ** 2)
-    np.testing.assert_allclose(ham.kernel_norm_squared(M, A, **keywords), expected, rtol=1e-8)
+    np.testing.assert_allclose(energies.kernel_norm_squared(M, A, **keywords), expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("shape", [(4, 30), (30, 4), (8, 9)])
@@ -65,7 +66,7 @@ def test_kernel_norm_keeps_its_digits_for_a_small_shift(shape, gamma0):
     """Against singular values; (‖M‖² − M σ̂ᵀ(…)σ̂ Mᵀ)/γ would lose ten digits at γ₀ = 1e-10."""
     rng = np.random.default_rng(1)
     A, extra = rng.normal(size=shape), rng.normal(size=shape)
-    gamma = ham.stability_shift(A, gamma0, activation=SMOOTH)
+    gamma = energies.stability_shift(A, gamma0, activation=SMOOTH)
     S = ham.augmented(A, SMOOTH)
     np.testing.assert_allclose(gamma, gamma0 * np.linalg.norm(S, 2) ** 2, rtol=1e-12)
     M = rng.normal(size=(3, S.shape[0])) @ S + 1e-6 * extra[:3]  # almost in the row space
@@ -73,15 +74,17 @@ def test_kernel_norm_keeps_its_digits_for_a_small_shift(shape, gamma0):
     inside = M @ Vt.T
     outside = M - inside @ Vt
     expected = np.sum(inside**2 / (s**2 + gamma)) + np.sum(outside**2) / gamma
-    got = ham.kernel_norm_squared(M, A, activation=SMOOTH, gamma=gamma)
+    got = energies.kernel_norm_squared(M, A, activation=SMOOTH, gamma=gamma)
     np.testing.assert_allclose(got, expected, rtol=1e-8)
 
 
 def test_the_shift_tends_to_the_pseudo_inverse_from_below():
     rng = np.random.default_rng(2)
     A = rng.normal(size=(4, 3))
-    exact = ham.cost_of_identity(A, activation=SMOOTH)
-    gaps = [exact - ham.cost_of_identity(A, activation=SMOOTH, gamma=g) for g in (1e-2, 1e-3, 1e-4)]
+    exact = energies.cost_of_identity(A, activation=SMOOTH)
+    gaps = [
+        exact - energies.cost_of_identity(A, activation=SMOOTH, gamma=g) for g in (1e-2, 1e-3, 1e-4)
+    ]
     assert np.all(np.array(gaps) > 0)
     np.testing.assert_allclose(gaps[1] / gaps[2], 10, rtol=0.1)
 
@@ -91,7 +94,7 @@ def test_stable_cost_of_identity_has_the_derivative_of_its_difference_quotient()
     A, a = rng.normal(size=(2, 4, 9))
 
     def coi(M):
-        return ham.cost_of_identity(M, activation=SMOOTH, gamma=0.1)
+        return energies.cost_of_identity(M, activation=SMOOTH, gamma=0.1)
 
     exact = coi(A + 1e-30j * a).imag / 1e-30
     quotient = (coi(A + 1e-5 * a) - coi(A - 1e-5 * a)) / 2e-5
@@ -111,10 +114,10 @@ def test_hamiltonian_is_kinetic_plus_potential_up_to_the_rows_outside_the_image(
     assume(np.all((s < 1e-12) | (s > 1e-2)))
     energy = {"effective_depth": depth, **keywords}
     v = ham.velocity(A, B, **energy)
-    total = ham.kinetic_energy(A, v, **energy) + ham.potential_energy(A, **energy)
+    total = energies.kinetic_energy(A, v, **energy) + energies.potential_energy(A, **energy)
     outside = A - A @ (np.linalg.pinv(S) @ S)
     excess = total - ham.hamiltonian(A, B, **energy)
-    scale = depth * (1 + np.sum((B @ S.T) ** 2) + ham.cost_of_identity(A, **keywords))
+    scale = depth * (1 + np.sum((B @ S.T) ** 2) + energies.cost_of_identity(A, **keywords))
     assert abs(excess - depth * np.sum(B * outside)) < 1e-9 * scale
 
 
@@ -124,7 +127,7 @@ def test_hamiltonian_is_kinetic_plus_potential_when_the_image_condition_holds():
     for n, holds in ((5, True), (12, False)):  # up to w + 1 samples Im σ̂ᵀ is everything
         A, B = rng.normal(size=(2, 4, n))
         v = ham.velocity(A, B, **keywords)
-        total = ham.kinetic_energy(A, v, **keywords) + ham.potential_energy(A, **keywords)
+        total = energies.kinetic_energy(A, v, **keywords) + energies.potential_energy(A, **keywords)
         gap = abs(total - ham.hamiltonian(A, B, **keywords))
         assert gap < 1e-9 if holds else gap > 1e-2
 
@@ -133,15 +136,15 @@ def test_hamiltonian_is_kinetic_plus_potential_when_the_image_condition_holds():
 @given(node=nodes(), exponent=st.floats(-6, 2))
 def test_exact_identity_holds_at_every_point_of_phase_space(node, exponent):
     A, B, depth, keywords = node
-    gamma = ham.stability_shift(A, 10.0**exponent, **keywords)
+    gamma = energies.stability_shift(A, 10.0**exponent, **keywords)
     assume(gamma > 0)  # 0 only for a ReLU layer that is dead without bias
-    residual = ham.identity_residual(A, B, gamma, effective_depth=depth, **keywords)
+    residual = energies.identity_residual(A, B, gamma, effective_depth=depth, **keywords)
     H = ham.hamiltonian(A, B, effective_depth=depth, **keywords)
     v = ham.velocity(A, B, effective_depth=depth, **keywords) / depth
     terms = [
         2 * H / depth,
-        ham.cost_of_identity(A, gamma=gamma, **keywords),
-        ham.kernel_norm_squared(v + gamma * B, A, gamma=gamma, **keywords),
+        energies.cost_of_identity(A, gamma=gamma, **keywords),
+        energies.kernel_norm_squared(v + gamma * B, A, gamma=gamma, **keywords),
         gamma * np.sum(B**2),
     ]
     assert abs(residual) < 1e-9 * max(map(abs, terms))
@@ -149,27 +152,27 @@ def test_exact_identity_holds_at_every_point_of_phase_space(node, exponent):
 
 def test_path_energies_are_those_of_the_nodes(path):
     p, A, B, keywords = path
-    energies = ham.path_energies(p, A, B, gamma0=1e-2, **keywords)
-    assert all(series.shape == p.shape for series in energies)
+    along = energies.path_energies(p, A, B, gamma0=1e-2, **keywords)
+    assert all(series.shape == p.shape for series in along)
     depth, node = keywords["effective_depth"], {"activation": SMOOTH, "bias": True}
-    assert ham.hamiltonian_drift(energies.hamiltonian) < 1e-10
+    assert ham.hamiltonian_drift(along.hamiltonian) < 1e-10
     i = 7
     a, v = A[i], ham.velocity(A[i], B[i], **keywords)
-    gamma = ham.stability_shift(a, 1e-2, **node)
+    gamma = energies.stability_shift(a, 1e-2, **node)
     expected = {
         "hamiltonian": ham.hamiltonian(a, B[i], **keywords),
         "kinetic": np.sum((v @ np.linalg.pinv(ham.augmented(a, SMOOTH))) ** 2) / (2 * depth),
-        "cost_of_identity": ham.cost_of_identity(a, **node),
-        "potential": ham.potential_energy(a, **keywords),
+        "cost_of_identity": energies.cost_of_identity(a, **node),
+        "potential": energies.potential_energy(a, **keywords),
         "gamma": gamma,
-        "stable_kinetic": ham.kinetic_energy(a, v, gamma=gamma, **keywords),
-        "stable_potential": ham.potential_energy(a, gamma=gamma, **keywords),
-        "stable_cost_of_identity": ham.cost_of_identity(a, gamma=gamma, **node),
+        "stable_kinetic": energies.kinetic_energy(a, v, gamma=gamma, **keywords),
+        "stable_potential": energies.potential_energy(a, gamma=gamma, **keywords),
+        "stable_cost_of_identity": energies.cost_of_identity(a, gamma=gamma, **node),
     }
     for name, value in expected.items():
-        np.testing.assert_allclose(getattr(energies, name)[i], value, rtol=1e-8, err_msg=name)
-    np.testing.assert_allclose(energies.potential, -energies.cost_of_identity * depth / 2)
-    np.testing.assert_allclose(energies.stable_potential, -energies.stable_cost_of_identity)
+        np.testing.assert_allclose(getattr(along, name)[i], value, rtol=1e-8, err_msg=name)
+    np.testing.assert_allclose(along.potential, -along.cost_of_identity * depth / 2)
+    np.testing.assert_allclose(along.stable_potential, -along.stable_cost_of_identity)
 
 
 # ---- Theorem 4
@@ -178,7 +181,7 @@ def test_path_energies_are_those_of_the_nodes(path):
 @pytest.mark.parametrize("gamma", [1e-4, 1e-2, 1.0])
 def test_theorem_4_holds_along_the_flow(path, gamma):
     p, A, B, keywords = path
-    bounds = ham.theorem4_bounds(p, A, B, gamma, **keywords)
+    bounds = energies.theorem4_bounds(p, A, B, gamma, **keywords)
     assert bounds.holds
     assert bounds.rank_lower <= bounds.rank_gap <= bounds.rank_upper
     assert bounds.speed_lower <= bounds.speed_gap.min()
@@ -188,7 +191,7 @@ def test_theorem_4_holds_along_the_flow(path, gamma):
 def test_theorem_4_terms_are_what_they_are_said_to_be(path):
     p, A, B, keywords = path
     depth, gamma = keywords["effective_depth"], 1e-2
-    bounds = ham.theorem4_bounds(p, A, B, gamma, **keywords)
+    bounds = energies.theorem4_bounds(p, A, B, gamma, **keywords)
     inverses = [np.linalg.inv(ham.kernel(a, SMOOTH) + gamma * np.eye(5)) for a in A]
     H = ham.hamiltonian(A[0], B[0], **keywords)
     coi = np.array([np.trace(a @ k @ a.T) for a, k in zip(A, inverses, strict=True)])
@@ -214,7 +217,8 @@ def test_the_speed_law_of_theorem_4_becomes_exact_when_the_image_condition_holds
     A0, B0 = rng.normal(size=(3, 3)), 0.15 * rng.normal(size=(3, 3))
     p, A, B = ham.integrate(A0, B0, 0.0, 1.0, 400, **keywords)
     gaps = [
-        np.abs(ham.theorem4_bounds(p, A, B, g, **keywords).speed_gap).max() for g in (1e-5, 1e-6)
+        np.abs(energies.theorem4_bounds(p, A, B, g, **keywords).speed_gap).max()
+        for g in (1e-5, 1e-6)
     ]
     assert gaps[0] > 1e-5
     np.testing.assert_allclose(gaps[0] / gaps[1], 10, rtol=0.05)
@@ -222,8 +226,8 @@ def test_the_speed_law_of_theorem_4_becomes_exact_when_the_image_condition_holds
 
 def test_theorem_4_takes_one_shift_a_node(path):
     p, A, B, keywords = path
-    gammas = np.array([ham.stability_shift(a, 1e-2, activation=SMOOTH) for a in A])
-    bounds = ham.theorem4_bounds(p, A, B, gammas, **keywords)
+    gammas = np.array([energies.stability_shift(a, 1e-2, activation=SMOOTH) for a in A])
+    bounds = energies.theorem4_bounds(p, A, B, gammas, **keywords)
     assert bounds.holds
     expected = max(g * np.linalg.norm(b) ** 2 for g, b in zip(gammas, B, strict=True))
     np.testing.assert_allclose(bounds.rank_upper, expected)
@@ -232,7 +236,7 @@ def test_theorem_4_takes_one_shift_a_node(path):
 def test_theorem_4_fails_off_the_flow(path):
     p, A, B, keywords = path
     shuffled = np.random.default_rng(0).permutation(B)
-    assert not ham.theorem4_bounds(p, A, shuffled, 1e-4, **keywords).holds
+    assert not energies.theorem4_bounds(p, A, shuffled, 1e-4, **keywords).holds
 
 
 # ---- ranks and summaries
@@ -246,17 +250,17 @@ def test_cost_of_identity_is_at_least_the_stable_rank(seed, w, n):
     A = rng.normal(size=(w, n))
     S = ham.augmented(A, RELU, False)
     assume(np.linalg.matrix_rank(np.vstack([S, A])) == np.linalg.matrix_rank(S))
-    coi = ham.cost_of_identity(A, activation=RELU, bias=False)
-    assert coi >= ham.stable_rank(A) * (1 - 1e-9)
+    coi = energies.cost_of_identity(A, activation=RELU, bias=False)
+    assert coi >= energies.stable_rank(A) * (1 - 1e-9)
 
 
 def test_stable_rank_of_matrices_with_known_singular_values():
     rng = np.random.default_rng(6)
     Q, _ = np.linalg.qr(rng.normal(size=(5, 3)))
-    np.testing.assert_allclose(ham.stable_rank(Q), 3.0)
-    np.testing.assert_allclose(ham.stable_rank(Q @ np.diag([3.0, 4.0, 0.0])), 49 / 25)
-    np.testing.assert_allclose(ham.stable_rank(np.outer([1.0, 2.0], [3.0, 4.0, 5.0])), 1.0)
-    assert ham.stable_rank(np.zeros((2, 3))) == 0.0
+    np.testing.assert_allclose(energies.stable_rank(Q), 3.0)
+    np.testing.assert_allclose(energies.stable_rank(Q @ np.diag([3.0, 4.0, 0.0])), 49 / 25)
+    np.testing.assert_allclose(energies.stable_rank(np.outer([1.0, 2.0], [3.0, 4.0, 5.0])), 1.0)
+    assert energies.stable_rank(np.zeros((2, 3))) == 0.0
 
 
 def test_rank_estimate_and_drift_of_given_values():
@@ -270,14 +274,14 @@ def test_wrong_shifts_and_shapes_are_refused(path):
     p, A, B, keywords = path
     node = {"activation": SMOOTH, "bias": True}
     with pytest.raises(ValueError, match="gamma: expected a number >= 0"):
-        ham.cost_of_identity(A[0], gamma=-1.0, **node)
+        energies.cost_of_identity(A[0], gamma=-1.0, **node)
     with pytest.raises(ValueError, match="gamma: expected a number >= 0"):
-        ham.cost_of_identity(A[0], gamma=float("nan"), **node)
+        energies.cost_of_identity(A[0], gamma=float("nan"), **node)
     with pytest.raises(ValueError, match="M: expected 5 columns"):
-        ham.kernel_norm_squared(A[0][:, :3], A[0], **node)
+        energies.kernel_norm_squared(A[0][:, :3], A[0], **node)
     with pytest.raises(ValueError, match="gamma: expected numbers > 0"):
-        ham.theorem4_bounds(p, A, B, 0.0, **keywords)
+        energies.theorem4_bounds(p, A, B, 0.0, **keywords)
     with pytest.raises(ValueError, match="gamma0: expected a number > 0"):
-        ham.path_energies(p, A, B, gamma0=0.0, **keywords)
+        energies.path_energies(p, A, B, gamma0=0.0, **keywords)
     with pytest.raises(ValueError, match="p, A, B: expected shapes"):
-        ham.path_energies(p[1:], A, B, **keywords)
+        energies.path_energies(p[1:], A, B, **keywords)
