@@ -7,6 +7,7 @@ readable reference of the same formulas is `hamshoot.discrete`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,22 @@ from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+#: Widths from which products are worth a second BLAS thread; below, threads cost more than they do.
+THREADED_WIDTH = 64
+
+
+def blas_threads(problem: TrainingProblem) -> AbstractContextManager:
+    """Context in which BLAS uses one thread for narrow networks, and what it likes for wide ones.
+
+    A product of a narrow layer takes microseconds; handing it to a second thread doubles that on a
+    free machine and costs tenfold on a busy one.
+    """
+    if problem.width >= THREADED_WIDTH:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 class EulerSweeps:
@@ -137,6 +154,11 @@ class EulerSweeps:
     def momenta(self) -> NDArray:
         """B = −D/λ at nodes 1…L, (L, w, N), of the last gradient."""
         return self._D[1:] / -self.problem.weight_decay
+
+    @property
+    def gradient_norm(self) -> float:
+        """‖∂J/∂W‖_F of the last gradient."""
+        return float(np.linalg.norm(self._G))
 
     def stationarity(self, W: NDArray) -> float:
         """max_l ‖(L̃/(λρ_l)) ∂J/∂W_l‖_F / max(1, ‖W_l‖_F), of the last gradient, taken at W."""

@@ -1,0 +1,519 @@
+"""`DirectSingleShooting`: search over the controls alone, for problems multiple shooting cannot hold.
+
+The roll-out eliminates the representations and the adjoint sweep gives ∂J/∂W exactly
+(`hamshoot.sweeps`), so memory and work grow only linearly in the number of samples. The optimiser
+behind it is a quasi-Newton method down the ε ladder of the smooth ReLU. It works in the variables
+v_ℓ = W_ℓ √(ρ_ℓλ/L̃), in which the weight decay is ½‖v‖² whatever the steps, so that the curvature is
+at least 1 away from the loss and every layer counts alike.
+
+From several starts the whole ladder is walked with few iterations a stage; the best end point alone
+is then converged at the last ε. L-BFGS gets as far as the rounding of J lets its line search see;
+what is left is taken off by Newton steps that look at the gradient only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot import discrete
+from hamshoot.activations import Activation, epsilon_ladder
+from hamshoot.layer_steps import steps_of
+from hamshoot.problem import TrainingProblem
+from hamshoot.progress import (
+    Best,
+    Stop,
+    Watch,
+    check_choice,
+    check_count,
+    check_layers,
+    check_options,
+)
+from hamshoot.solution import Callback, Record, Solution, Status
+from hamshoot.starts import STARTS, start_seeds, starting_weights, weights_of
+from hamshoot.sweeps import EulerSweeps, blas_threads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OPTIMIZERS = ("lbfgs",)
+#: Most starts that `starts=None` takes, and the seconds (by a rough count of flops) it may plan for.
+MOST_STARTS, PLANNED_SECONDS = 5, 20.0
+#: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
+GUESS_LADDER = 10.0
+#: Records kept in the history of a solution.
+HISTORY = 1000
+#: Share of a time limit after which no further start begins.
+STARTS_SHARE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectSingleShooting:
+    """Optimal L-layer network by single shooting, a quasi-Newton method down the ε ladder.
+
+    Parameters
+    ----------
+    layers : int
+        L > L̃.
+    steps : {"equidistant", "irregular"} or array_like, shape (L,)
+        Layer steps ρ, sum 1, every ρL̃ < 1.
+    tol : float
+        Bound on the stationarity of the smooth network at the last ε, a relative gradient:
+        max_ℓ ‖(L̃/(λρ_ℓ)) ∂J/∂W_ℓ‖_F / max(1, ‖W_ℓ‖_F) = max_ℓ ‖W_ℓ − L̃Bσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F),
+        what `Solution.stationarity` reports. Unlike ‖∇J‖/‖∇J at the start‖, it does not grow
+        looser with a worse start (measured: 1e-5 of that ratio can leave a stationarity of 0.8).
+    max_iter : int
+        Iterations of all starts and stages together.
+    time_limit : float, optional
+        Seconds.
+    seed : int
+    start : {"identity", "path", "random"}
+    starts : int, optional
+        Best of so many starts. By default 5 for small problems, fewer for large ones.
+    noise : float, optional
+        Of the start, see `hamshoot.starts`.
+    epsilon : tuple of float
+        First and last ε of the ladder, and the factor between stages. For ReLU the answer is the
+        optimum at the last ε. A smooth ReLU uses the ladder down to its own ε, a linear network
+        none.
+    stage_iter : int
+        Iterations of each stage of the ladder, the last excepted.
+    memory : int
+        Pairs L-BFGS keeps.
+    optimizer : {"lbfgs"}
+
+    Raises
+    ------
+    ValueError
+        For an option out of range.
+
+    Notes
+    -----
+    An iteration costs about 1.1 gradients, 7Lw²N flops, and 4·memory·L·w(w+1) for the quasi-Newton
+    step; memory is (4L + 3)wN + 2·memory·Lw(w+1) numbers.
+    """
+
+    layers: int = 20
+    steps: Any = "equidistant"
+    tol: float = 1e-6
+    max_iter: int = 100_000
+    time_limit: float | None = None
+    seed: int = 0
+    start: str = "identity"
+    starts: int | None = None
+    noise: float | None = None
+    epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
+    stage_iter: int = 400
+    memory: int = 30
+    optimizer: str = "lbfgs"
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        check_count("layers", self.layers, 1)
+        check_choice("start", self.start, STARTS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("stage_iter", "memory"):
+            check_count(name, getattr(self, name), 1)
+        if self.starts is not None:
+            check_count("starts", self.starts, 1)
+        if not isinstance(self.epsilon, (tuple, list)) or len(self.epsilon) != 3:
+            raise ValueError(f"epsilon: expected (first, last, factor), got {self.epsilon!r}")
+        epsilon_ladder(*self.epsilon)
+
+    def solve(
+        self,
+        problem: TrainingProblem,
+        initial_guess: Any = None,
+        callback: Callback | None = None,
+    ) -> Solution:
+        """Solve `problem` for its optimal L-layer network.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+            With a loss; a hard endpoint needs `DirectMultipleShooting`.
+        initial_guess : Solution, LeakyResNet or array_like, optional
+            In place of the starts. The ladder then begins at a small ε, and the answer's objective
+            is at or below the guess's.
+        callback : callable, optional
+            Receives a `Record` per iteration; returning True stops the solve.
+
+        Returns
+        -------
+        Solution
+            Status SMOOTHED for ReLU (the stationary point is that of the network at the last ε),
+            CONVERGED for the other activations; else the best iterate and why it ended.
+
+        Raises
+        ------
+        ValueError
+            For a hard endpoint, too few layers, or a guess that does not fit.
+        """
+        if problem.hard_endpoint:
+            raise ValueError(
+                "problem: single shooting has no way to hold a hard endpoint; "
+                "use DirectMultipleShooting"
+            )
+        if isinstance(self.steps, str):
+            check_layers(self.layers, problem.effective_depth)
+        steps = steps_of(self.steps, self.layers, problem.effective_depth)
+        guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
+        with blas_threads(problem):
+            return _Search(self, problem, steps, callback).run(guess)
+
+
+# -- the search ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Outcome:
+    """Where the search ended, and what is to be said of it."""
+
+    status: Status
+    weights: NDArray
+    notes: list[str] = field(default_factory=list)
+    residuals: dict[str, float] = field(default_factory=dict)
+
+
+class _Search:
+    """One solve: starts, ladder, convergence, bookkeeping."""
+
+    def __init__(self, method, problem, steps, callback):
+        self.method, self.problem, self.steps = method, problem, steps
+        self.sweeps = EulerSweeps(problem, steps)
+        self.watch = Watch(callback, method.time_limit)
+        self.best = Best()  # by the objective of the problem's own activation
+        self.start_objectives: list[float] = []
+        self.first_gradient = float("nan")
+        self.minimizer = _Minimizer(self.sweeps, self.watch, method)
+
+    def run(self, guess: NDArray | None) -> Solution:
+        try:
+            outcome = self._search(guess)
+        except (Stop, KeyboardInterrupt) as stop:
+            self._offer(self.minimizer.latest)
+            status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
+            outcome = _Outcome(status, self.best.weights)
+        return self._solution(outcome)
+
+    def _search(self, guess: NDArray | None) -> _Outcome:
+        if guess is None:
+            weights = self._best_of_starts()
+        else:
+            self.minimizer.latest = guess
+            self._offer(guess)
+            weights = self._descend(guess, self._ladder(guess=True)[:-1])
+        if self.method.starts != 1 and guess is None and len(self.start_objectives) > 1:
+            self.watch.stage = "best start, " + self._stage_name(self._ladder()[-1])
+        else:
+            self.watch.stage = self._stage_name(self._ladder()[-1])
+        return self._converge(weights, guess)
+
+    # -- stages ------------------------------------------------------------------------------------
+
+    def _best_of_starts(self) -> NDArray:
+        """Walk the ladder from every start; collapsed ones are replaced, twice at most."""
+        method, problem = self.method, self.problem
+        count = planned_starts(method, problem)
+        queue = [(method.start, seed) for seed in start_seeds(method.seed, count)]
+        spare = [("path", method.seed + 500), ("path", method.seed + 1500)]
+        ends: list[tuple[float, NDArray]] = []
+        for number, (start, seed) in enumerate(_with_spares(queue, spare, ends), start=1):
+            late = self.watch.seconds > STARTS_SHARE * (method.time_limit or np.inf)
+            if ends and late:
+                break
+            weights = starting_weights(problem, self.steps, start, seed, method.noise)
+            prefix = f"start {number}/{max(count, number)}, " if count > 1 else ""
+            weights = self._descend(weights, self._ladder(), prefix)
+            objective = self._offer(weights)
+            self.start_objectives.append(objective)
+            if not self._collapsed():
+                ends.append((objective, weights))
+        if not ends:  # every start collapsed: the best of them, to be reported as such
+            return self.best.weights
+        return min(ends, key=lambda end: end[0])[1]
+
+    def _descend(self, weights: NDArray, ladder: tuple[float, ...], prefix: str = "") -> NDArray:
+        """Walk down a ladder, `stage_iter` iterations a stage."""
+        self.minimizer.latest = weights
+        self._offer(weights)
+        for epsilon in ladder:
+            self._set_activation(epsilon)
+            self.watch.stage = prefix + self._stage_name(epsilon)
+            weights = self.minimizer.minimize(weights, self.method.tol, self.method.stage_iter)
+            if np.isnan(self.first_gradient):
+                self.first_gradient = self.minimizer.first_gradient
+            self._offer(weights)
+        return weights
+
+    def _converge(self, weights: NDArray, guess: NDArray | None) -> _Outcome:
+        """Converge at the last ε; from a guess, never end above it."""
+        method, last = self.method, self._ladder()[-1]
+        self._set_activation(last)
+        weights = self.minimizer.minimize(weights, method.tol)
+        if self.minimizer.stationarity > method.tol:
+            weights = self.minimizer.finish(weights, method.tol)
+        reached = self.minimizer.stationarity
+        residuals = {"smooth_stationarity": reached, "smooth_objective": self.minimizer.objective,
+                     "epsilon": last, "relative_gradient": self._relative_gradient()}
+        guess_objective = np.inf if guess is None else self._evaluate(guess)
+        objective = self._offer(weights)
+        done = reached <= method.tol
+        smooth = self.problem.activation != "relu"
+        status = (Status.CONVERGED if smooth else Status.SMOOTHED) if done else Status.STALLED
+        notes = [] if smooth else [f"ε = {last:g}"]
+        notes += [f"relative gradient {reached:.1e} (tol {method.tol:g})"]
+        if guess_objective < objective:
+            notes.append(
+                f"its objective {objective:.10g} lies above the guess's {guess_objective:.10g}, "
+                "so the guess is returned as it came; a smaller last epsilon may get below it"
+            )
+            return _Outcome(Status.STALLED, guess, notes, residuals)
+        return _Outcome(status, weights, notes, residuals)
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _ladder(self, guess: bool = False) -> tuple[float, ...]:
+        """ε of the stages, ending at the last; (0,) for a linear network."""
+        problem, (first, last, factor) = self.problem, self.method.epsilon
+        if problem.activation == "linear":
+            return (0.0,)
+        if problem.activation == "smooth_relu":
+            last = problem.sigma.epsilon
+        if guess:
+            first = GUESS_LADDER * last if problem.activation == "relu" else last
+        return epsilon_ladder(max(first, last), last, factor)
+
+    def _set_activation(self, epsilon: float) -> None:
+        linear = self.problem.activation == "linear"
+        self.sweeps.activation = self.problem.sigma if linear else \
+            Activation("smooth_relu", epsilon)
+
+    def _stage_name(self, epsilon: float) -> str:
+        return f"epsilon {epsilon:.3g}" if epsilon else "lbfgs"
+
+    def _evaluate(self, weights: NDArray) -> float:
+        """Objective of the problem's own network."""
+        smoothed, self.sweeps.activation = self.sweeps.activation, self.problem.sigma
+        value = self.sweeps.objective(weights)
+        self.sweeps.activation = smoothed
+        return value
+
+    def _offer(self, weights: NDArray) -> float:
+        objective = self._evaluate(weights)
+        self.best.offer(objective, weights)
+        return objective
+
+    def _collapsed(self) -> bool:
+        """Whether the network evaluated last ends at A_1 ≈ 0."""
+        problem, end = self.problem, self.sweeps.representations[-1]
+        residual = problem.readout @ end - problem.targets
+        return discrete.collapsed(problem, end, float(np.sum(residual**2)) / problem.n_samples)
+
+    def _relative_gradient(self) -> float:
+        first = self.first_gradient
+        return self.minimizer.gradient_norm / first if first > 0 else float("nan")
+
+    def _solution(self, outcome: _Outcome) -> Solution:
+        method, watch = self.method, self.watch
+        nit, seconds = watch.iterations, watch.seconds
+        extra = {"start_objectives": self.start_objectives, "evaluations": self.sweeps.evaluations}
+        solution = discrete.solution_from_weights(
+            self.problem, outcome.weights, self.steps, status=outcome.status,
+            success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),
+            method=f"single shooting ({method.optimizer})", nit=nit,
+            history=thinned(watch.history, HISTORY), seconds=seconds,
+            residuals=outcome.residuals, extra=extra,
+        )
+        notes = [f"stationarity of this network {solution.stationarity:.1e}"]
+        if len(self.start_objectives) > 1:
+            low, high = min(self.start_objectives), max(self.start_objectives)
+            notes.append(
+                f"best of {len(self.start_objectives)} starts, J from {low:.6g} to {high:.6g}"
+            )
+        details = "; ".join(outcome.notes + notes)
+        return solution.replace(message=f"{solution.message} ({details})")
+
+
+def planned_starts(method: DirectSingleShooting, problem: TrainingProblem) -> int:
+    """How many starts `starts=None` means: as many as a plan of 20 seconds holds, 1 to 5."""
+    if method.starts is not None:
+        return method.starts
+    w, N, L = problem.width, problem.n_samples, method.layers
+    # Measured on one core: 20 GF/s, 3 ns an activation, 3 ns a variable and pair of the optimiser.
+    iteration = 7 * L * w * w * N / 2e10 + 3e-9 * L * w * (N + method.memory * w) + 1e-4
+    stages = 1 if problem.activation == "linear" else len(epsilon_ladder(*method.epsilon))
+    return int(np.clip(PLANNED_SECONDS / (iteration * stages * method.stage_iter), 1, MOST_STARTS))
+
+
+def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
+    """At most `most` records, evenly, the first and the last among them."""
+    if len(history) <= most:
+        return tuple(history)
+    keep = np.unique(np.linspace(0, len(history) - 1, most).round().astype(int))
+    return tuple(history[k] for k in keep)
+
+
+def _with_spares(queue: list, spare: list, ends: list):
+    """The starts of the queue, then the spare ones while nothing useful has been found."""
+    yield from queue
+    for start in spare:
+        if not ends:
+            yield start
+
+
+# -- the optimiser ---------------------------------------------------------------------------------
+
+
+class _Minimizer:
+    """Minimise J over v_ℓ = W_ℓ √(ρ_ℓλ/L̃) on one smooth stage, from sweeps alone.
+
+    Attributes
+    ----------
+    latest : ndarray
+        W of the last iterate accepted.
+    objective, stationarity, gradient_norm : float
+        There; the norm is that of ∂J/∂W.
+    first_gradient : float
+        ‖∂J/∂W‖ where the last `minimize` began.
+    """
+
+    def __init__(self, sweeps: EulerSweeps, watch: Watch, method: DirectSingleShooting):
+        self.sweeps, self.watch, self.method = sweeps, watch, method
+        problem = sweeps.problem
+        self.scale = np.sqrt(sweeps.steps * problem.weight_decay / problem.effective_depth)
+        self.scale = self.scale[:, None, None]
+        self.latest: NDArray | None = None
+        self.objective = self.stationarity = float("inf")
+        self.gradient_norm = self.first_gradient = float("nan")
+
+    def minimize(self, weights: NDArray, tol: float, limit: int | None = None) -> NDArray:
+        """L-BFGS from `weights` until the stationarity is within `tol`, or `limit` iterations.
+
+        Raises
+        ------
+        Stop
+            When the callback, the clock or `max_iter` ends the solve.
+        """
+        from scipy.optimize import minimize
+
+        v = (weights * self.scale).ravel()
+        self._accept(v)
+        self.first_gradient = self.gradient_norm
+        if self.stationarity <= tol:
+            return self.latest
+        trial = _Latest(self._value)
+
+        def iteration(intermediate_result: Any) -> None:
+            # SciPy evaluates the point it accepts last of all, so the sweeps still hold it.
+            if not np.array_equal(trial.x, intermediate_result.x):
+                self._value(intermediate_result.x)
+            self._keep(intermediate_result.x, float(intermediate_result.fun))
+            self._record()
+            if self.stationarity <= tol:
+                raise StopIteration
+
+        limit = self.method.max_iter if limit is None else limit
+        options = dict(maxcor=self.method.memory, maxiter=limit, maxfun=20 * limit + 100,
+                       maxls=30, ftol=0.0, gtol=0.0)
+        minimize(trial, v, jac=True, method="L-BFGS-B", callback=iteration, options=options)
+        self._accept((self.latest * self.scale).ravel())
+        return self.latest
+
+    def finish(self, weights: NDArray, tol: float, rounds: int = 30) -> NDArray:
+        """Newton steps by conjugate gradients, judged by the gradient alone.
+
+        Where J changes by less than it rounds, a line search is blind; the gradient still sees
+        eight digits more. Hessian products are central differences of gradients. A step is taken
+        if it shortens the gradient and does not raise J beyond rounding; directions of negative
+        curvature end the loop.
+        """
+        v = (weights * self.scale).ravel()
+        value, g = self._accept(v)
+        size, steps = np.linalg.norm(g), 200
+        self.watch.stage += ", Newton"
+        for _ in range(rounds):
+            if self.stationarity <= tol or steps > 3000:
+                break
+            step = _conjugate_gradients(self._hessian_product(v), g, steps)
+            if step is None:
+                break
+            trial_value, trial_g = self._value(v + step)
+            shorter = np.linalg.norm(trial_g) < 0.9 * size
+            if shorter and trial_value <= value + 1e-12 * abs(value):
+                v = v + step
+                value, g, size = trial_value, trial_g.copy(), np.linalg.norm(trial_g)
+                self._keep(v, value)
+                self._record()
+            else:
+                steps *= 2  # the system was not solved far enough to help
+        self._accept((self.latest * self.scale).ravel())
+        return self.latest
+
+    def _hessian_product(self, v: NDArray) -> Callable[[NDArray], NDArray]:
+        length = 1e-5 * np.linalg.norm(v)
+
+        def product(direction: NDArray) -> NDArray:
+            h = length / np.linalg.norm(direction)
+            forward = self._value(v + h * direction)[1].copy()
+            return (forward - self._value(v - h * direction)[1]) / (2 * h)
+
+        return product
+
+    def _value(self, v: NDArray) -> tuple[float, NDArray]:
+        """J and ∂J/∂v."""
+        value, gradient = self.sweeps.gradient(v.reshape(self.sweeps.shape) / self.scale)
+        if not np.isfinite(value):
+            return np.inf, np.zeros_like(v)
+        return value, (gradient / self.scale).ravel()
+
+    def _accept(self, v: NDArray) -> tuple[float, NDArray]:
+        value, g = self._value(v)
+        g = g.copy()
+        self._keep(v, value)
+        return value, g
+
+    def _keep(self, v: NDArray, value: float) -> None:
+        """Make v, whose gradient the sweeps hold, the latest iterate."""
+        self.latest = v.reshape(self.sweeps.shape) / self.scale
+        self.objective = value
+        self.stationarity = self.sweeps.stationarity(self.latest)
+        self.gradient_norm = self.sweeps.gradient_norm
+
+    def _record(self) -> None:
+        self.watch.record(self.objective, self.stationarity)
+        if self.watch.iterations >= self.method.max_iter:
+            raise Stop(Status.MAX_ITER)
+
+
+class _Latest:
+    """A function that remembers where it was evaluated last."""
+
+    def __init__(self, function: Callable[[NDArray], tuple[float, NDArray]]):
+        self.function, self.x = function, None
+
+    def __call__(self, x: NDArray) -> tuple[float, NDArray]:
+        self.x = x.copy()
+        return self.function(x)
+
+
+def _conjugate_gradients(product, g: NDArray, limit: int) -> NDArray | None:
+    """Solve H z = −g to a tenth; None at negative curvature."""
+    z, r = np.zeros_like(g), -g
+    d, rr = r.copy(), float(r @ r)
+    goal = 0.01 * rr
+    for _ in range(limit):
+        Hd = product(d)
+        curvature = float(d @ Hd)
+        if not curvature > 0:
+            return None
+        z += rr / curvature * d
+        r -= rr / curvature * Hd
+        rr, old = float(r @ r), rr
+        if rr <= goal:
+            break
+        d = r + rr / old * d
+    return z
