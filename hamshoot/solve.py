@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hamshoot.direct import DirectMultipleShooting
 from hamshoot.gauss_newton import DirectSingleShooting
-from hamshoot.progress import check_count
+from hamshoot.layer_steps import steps_of
+from hamshoot.progress import check_count, check_layers
 from hamshoot.solution import Callback, Solution
 
 if TYPE_CHECKING:
@@ -132,5 +133,8 @@ def check_method(
         As `solve` would.
     """
     chosen, _ = _method(problem, method, layers, options)
-    chosen.check(problem)
+    if getattr(chosen, "integrator", "euler") == "euler":
+        if isinstance(chosen.steps, str):
+            check_layers(chosen.layers, problem.effective_depth)
+        steps_of(chosen.steps, chosen.layers, problem.effective_depth)
     return chosen
