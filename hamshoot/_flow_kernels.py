@@ -39,7 +39,7 @@ _INNER = dict(_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.activations (a literal keeps the cache valid)
 
 #: Status of a segment.
-DONE, NOT_FINITE, STEP_LIMIT, GRAZING = 0, 1, 2, 3
+DONE, NOT_FINITE, STEP_LIMIT, GRAZING, SKIPPED = 0, 1, 2, 3, 4
 
 # Row i: the nonzero a_ij of stage i as (j, a_ij); the last row of the table is b.
 _TABLE = (
@@ -228,12 +228,14 @@ def _error(h, Kf, atf, rtol, atol):
 
 
 @njit(**_OPTIONS)
-def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, ends, patterns,
+def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends, patterns,
              energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S, M, T):
     """Integrate every segment from t0 to t1; `ends` holds the starts, then the ends.
 
     Parameters
     ----------
+    bail : bool
+        Give up all that follow a segment that fails.
     ends : ndarray, shape (segments, n)
         NaN where a segment fails.
     patterns : ndarray, shape (segments, w, N)
@@ -252,7 +254,7 @@ def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, ends, pa
         Rows written, or that would have been had there been room.
     """
     w, N = G.shape[1], G.shape[2]
-    rows, h = 0, 0.0
+    rows, h, lost = 0, 0.0, False
     for q in range(len(ends)):
         for x in range(atf.size):
             Kf[0, x] = ends[q, x]
@@ -261,13 +263,14 @@ def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, ends, pa
                 G[0, i, j] = patterns[q, i, j]
         span, sign = abs(t1[q] - t0[q]), 1.0 if t1[q] >= t0[q] else -1.0
         least = 1e-14 * max(abs(t0[q]), abs(t1[q]))
-        done, energy, count, crossed, status = 0.0, 0.0, 0, 0, DONE
+        done, energy, count, crossed = 0.0, 0.0, 0, 0
+        status = SKIPPED if lost and bail else DONE
         h = span if h <= 0 else min(h, span)
         fresh, entry, cut, final, before = True, -1, False, False, rows
         # The search for a crossing, `entry` ≥ 0: it lies between the steps low and high.
         low, high, at_low, at_high, kept, trials, slack = 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0
         step = 0.0
-        while done < span or final:
+        while status == DONE and (done < span or final):
             if fresh:
                 E[0] = field(code, epsilon, leak, K[0], G, S, M, T, K[1])
                 fresh = False
@@ -356,7 +359,7 @@ def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, ends, pa
             ends[q, x] = Kf[0, x] if status == DONE else np.nan
         statuses[q], steps[q], crossings[q], energies[q] = status, rows - before, crossed, energy
         if status != DONE:
-            h = 0.0
+            h, lost = 0.0, True
     return rows
 
 

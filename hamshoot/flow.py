@@ -36,6 +36,8 @@ class HamiltonianFlow:
         Of one segment.
     least_speed : float
         An entry of A that meets 0 more slowly than this does not cross it: GRAZING.
+    bail : bool
+        Give up the segments that follow one that fails; for those who need all or nothing.
 
     Attributes
     ----------
@@ -61,12 +63,13 @@ class HamiltonianFlow:
         atol: float = 1e-13,
         max_steps: int = 2000,
         least_speed: float = 1e-9,
+        bail: bool = False,
     ):
         self.shape = (2, width, samples)
         self.size = 2 * width * samples
         self.effective_depth, self.activation, self.bias = effective_depth, activation, bias
         self.rtol, self.atol = rtol, atol
-        self.max_steps, self.least_speed = max_steps, least_speed
+        self.max_steps, self.least_speed, self.bail = max_steps, least_speed, bail
         self._direction_work: dict[int, tuple[NDArray, ...]] = {}
 
     def __call__(
@@ -97,7 +100,8 @@ class HamiltonianFlow:
         t0, t1, ends = np.array(t0, dtype=float), np.array(t1, dtype=float), starts.copy()
         count, sigma = len(ends), self.activation
         numbers = sigma.code, float(sigma.epsilon), float(self.effective_depth)
-        limits = float(self.rtol), float(self.atol), int(self.max_steps), float(self.least_speed)
+        limits = (float(self.rtol), float(self.atol), int(self.max_steps),
+                  float(self.least_speed), bool(self.bail))
         patterns = self._patterns(starts, np.sign(t1 - t0))
         self.energies = np.zeros(count)
         self.statuses, self.steps, self.crossings = np.zeros((3, count), dtype=np.int64)

@@ -1,0 +1,733 @@
+"""`IndirectShooting`: exact geodesics, by shooting on the Hamiltonian boundary value problem.
+
+The unknowns are (A, B) at the nodes of a mesh; the equations, that the Hamiltonian flow (compiled,
+adaptive, of order 8) leads from each node to the next, that A_0 is given and that B_1 is what the
+loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of two forms:
+
+* ``state``: `hamshoot.bvp` with exact Jacobians from the variational flow, quadratic convergence.
+  A Newton step costs S·(2n)·12w²N·steps flops for the Jacobians, n = wN, and 160 S n³ to eliminate.
+* ``condensed``: `hamshoot.condensed`, the system condensed on the control by a Riccati recursion
+  along a midpoint model, S (2w(w+1) + 8w) n² a factorisation, and residuals of the accurate flow.
+
+Both have the same solutions, for the residual is the same. ``auto`` takes the condensed form.
+
+Around Newton: a coarse direct stage (L-BFGS on an Euler network) where no guess is given; a ladder
+in ε for ReLU and small ε; continuation in L̃, λ and ε together from the problem of a guess, with
+steps halved on failure and grown on success; the limit ε → 0 by extrapolation; and, where no
+activation slides along its kink, the plain ReLU flow itself, crossings located.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hamshoot import discrete, layered_newton, starts
+from hamshoot import hamiltonian as ham
+from hamshoot.activations import Activation
+from hamshoot.bvp import solve_two_point
+from hamshoot.condensed import CondensedResult, ShootingProblem, solve_condensed
+from hamshoot.flow import HamiltonianFlow
+from hamshoot.problem import TrainingProblem
+from hamshoot.progress import (
+    Stop,
+    Watch,
+    check_choice,
+    check_count,
+    check_options,
+    check_positive,
+)
+from hamshoot.solution import Callback, PathPoint, Solution, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMS = ("auto", "state", "condensed")
+#: An activation slides along its kink when it stays within this many ε of it from node to node.
+SLIDE_WIDTH = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndirectShooting:
+    """Multiple shooting on the Hamiltonian flow: a method object for `hamshoot.solve`.
+
+    Parameters
+    ----------
+    segments : int, optional
+        Shooting segments to begin with (more are inserted where Newton needs them); default
+        max(40, 12 L̃).
+    tol : float
+        Largest shooting residual and Newton correction, relative to the size of A and of B.
+    max_iter : int
+        Newton iterations of one stage.
+    time_limit : float, optional
+        Seconds.
+    seed : int
+        Of the start of the direct stage.
+    form : {"auto", "state", "condensed"}
+        How the Newton systems are solved, see the module.
+    start : {"identity", "path", "random"}
+        Start of the direct stage.
+    layers : int, optional
+        Of the direct stage; default max(60, 12 L̃).
+    epsilon_first, epsilon_last, epsilon_factor : float
+        Ladder: where it starts (also on the way to a smooth ReLU of smaller ε), where it ends for a
+        plain ReLU, and the factor of its first step.
+    exact_relu : bool
+        End with the plain ReLU flow where no activation slides along its kink.
+    """
+
+    segments: int | None = None
+    tol: float = 1e-10
+    max_iter: int = 60
+    time_limit: float | None = None
+    seed: int = 0
+    form: str = "auto"
+    start: str = "identity"
+    layers: int | None = None
+    epsilon_first: float = 0.1
+    epsilon_last: float = 1e-3
+    epsilon_factor: float = 0.5
+    exact_relu: bool = True
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        check_choice("form", self.form, FORMS)
+        check_choice("start", self.start, starts.STARTS)
+        for name in ("segments", "layers"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), 1)
+        for name in ("epsilon_first", "epsilon_last", "epsilon_factor"):
+            check_positive(name, getattr(self, name))
+        if self.epsilon_last > self.epsilon_first:
+            raise ValueError(
+                f"epsilon_last: expected at most epsilon_first = {self.epsilon_first!r}, "
+                f"got {self.epsilon_last!r}"
+            )
+        if self.epsilon_factor >= 1:
+            raise ValueError(
+                f"epsilon_factor: expected a number below 1, got {self.epsilon_factor!r}"
+            )
+
+    def check(self, problem: TrainingProblem) -> None:
+        """Raise ValueError where the options do not fit the problem."""
+        if self.layers is not None and self.layers <= problem.effective_depth:
+            raise ValueError(
+                f"layers: expected more than effective_depth = {problem.effective_depth:g}, "
+                f"got {self.layers}"
+            )
+
+    def solve(
+        self,
+        problem: TrainingProblem,
+        initial_guess: Any = None,
+        callback: Callback | None = None,
+    ) -> Solution:
+        """Find a geodesic.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+        initial_guess : optional
+            A `Solution` over layers or along a path (also of a problem with other L̃, λ or ε: where
+            Newton fails from it, these are moved step by step), a network or weights (L, w, w+1),
+            or arrays (A, B) of shape (M, w, N) at equidistant nodes.
+        callback : callable, optional
+            Receives a `Record` per iteration; returning True stops.
+
+        Returns
+        -------
+        Solution
+            `integrator` "flow", `steps` None. Not converging is not an exception.
+
+        Raises
+        ------
+        ValueError
+            For bad input.
+        """
+        self.check(problem)
+        run = _Run(self, problem, Watch(callback, self.time_limit))
+        guess = None if initial_guess is None else _read_guess(initial_guess, problem)
+        status, reason = Status.STALLED, ""
+        try:
+            status, reason = run.solve(guess)
+        except Stop as stop:
+            status = stop.status
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+        return run.solution(status, reason)
+
+
+class Stage(NamedTuple):
+    """The problem that one Newton solve is about."""
+
+    effective_depth: float
+    weight_decay: float
+    epsilon: float
+    """0 for a linear network and for the plain ReLU."""
+
+
+class Path(NamedTuple):
+    """Nodes (M,), and A and B there, (M, 2, w, N), with the stage they solve or come from."""
+
+    t: NDArray
+    y: NDArray
+    stage: Stage
+
+
+class _Run:
+    """One call of `IndirectShooting.solve`."""
+
+    def __init__(self, method: IndirectShooting, problem: TrainingProblem, watch: Watch):
+        self.method, self.problem, self.watch = method, problem, watch
+        self.path: Path | None = None  # the best so far
+        self.solved: list[tuple[Stage, float, float]] = []  # stage, J, H of each solved stage
+        self.result: CondensedResult | None = None
+        self.extra: dict[str, Any] = {}
+        self.converged = False  # whether `path` solves its stage
+
+    # -- strategy ------------------------------------------------------------------------------
+
+    def solve(self, guess: Path | None) -> tuple[Status, str]:
+        """Fill `path`; return the status, and a sentence."""
+        target = self._target()
+        if guess is None:
+            if not self._first_geodesic(target):
+                return Status.STALLED, self._failure()
+        elif not self._from_guess(guess, target):
+            return Status.STALLED, self._failure()
+        if not self._reach(target):
+            return Status.STALLED, self._failure()
+        self._check_branch()
+        if self.problem.activation != "relu":
+            return Status.CONVERGED, ""
+        return self._relu_limit()
+
+    def _target(self) -> Stage:
+        """Stage of the problem itself; the end of the ladder for a plain ReLU."""
+        problem = self.problem
+        epsilon = problem.sigma.epsilon
+        if problem.activation == "relu":
+            epsilon = self.method.epsilon_last
+        return Stage(problem.effective_depth, problem.weight_decay, epsilon)
+
+    def _first_geodesic(self, target: Stage) -> bool:
+        """A geodesic at the top of the ladder, from direct stages on finer and finer meshes."""
+        first = target
+        if 0 < target.epsilon < 0.1 * self.method.epsilon_first or \
+                self.problem.activation == "relu":
+            first = target._replace(epsilon=max(target.epsilon, self.method.epsilon_first))
+        layers = self._layers
+        for start, seed in self._starts():
+            weights = None
+            for refinement in (1, 2, 4):
+                self.watch.stage = f"direct, start {start}, {refinement * layers} layers"
+                path, weights, collapsed = self._direct(
+                    first, refinement * layers, start, seed, weights
+                )
+                if collapsed:
+                    break
+                if self._newton(path, first, minimum=True):
+                    return True
+        return False
+
+    @property
+    def _layers(self) -> int:
+        return self.method.layers or max(60, int(12 * self.problem.effective_depth))
+
+    def _starts(self) -> Iterator[tuple[str, int]]:
+        """The start asked for, then others."""
+        seed = self.method.seed
+        yield self.method.start, seed
+        for start in ("path", "identity"):
+            if start != self.method.start:
+                yield start, seed
+        yield "path", seed + 1000
+        yield "identity", seed + 1000
+
+    def _from_guess(self, guess: Path, target: Stage) -> bool:
+        """A geodesic of the target, or of the guess's own problem to go on from."""
+        epsilon = target.epsilon
+        if self.problem.activation == "relu":
+            epsilon = guess.stage.epsilon or self.method.epsilon_first
+        path = self._on_mesh(guess)
+        own = guess.stage._replace(epsilon=epsilon or guess.stage.epsilon)
+        candidates = [target._replace(epsilon=epsilon), own]
+        if target.epsilon > 0:
+            first = max(target.epsilon, self.method.epsilon_first)
+            candidates[1:1] = [target._replace(epsilon=first)]
+            candidates.append(own._replace(epsilon=first))
+        for stage in dict.fromkeys(candidates):
+            self.watch.stage = f"from the guess, {_name(stage)}"
+            if self._newton(path, stage):
+                return True
+        return False
+
+    def _reach(self, target: Stage) -> bool:
+        """Continuation from the stage solved to the target, in all three parameters at once."""
+        here, before = self.path, None
+        if here.stage == target:
+            return True
+        span = _distance(here.stage, target, self.method.epsilon_factor)
+        start, s, ds, failures = here.stage, 0.0, min(1.0, 1.0 / span), 0
+        while s < 1:
+            # Where a branch of minima ends in a fold no step is short enough, and many are waste:
+            # after two failures descend, a full step further, to the minimum below.
+            if failures == 2:
+                ds = 1.0 / span
+            trial = min(1.0, s + ds)
+            stage = target if trial == 1 else _between(start, target, trial)
+            self.watch.stage = _name(stage)
+            descended = failures >= 2 and self._descend(here, stage)
+            if descended or self._newton(_predict(before, here, stage), stage, quick=True):
+                before, here, s = None if descended else here, self.path, trial
+                ds *= 1.5 if self.result.factorisations <= 4 else 1.0
+                failures = 0
+                continue
+            self.path, self.converged = here, True
+            failures += 1
+            ds /= 2
+            if failures == 5:
+                self.converged = False
+                return False
+        return True
+
+    def _descend(self, path: Path, stage: Stage) -> bool:
+        """From the control of a path, minimise an Euler network at a stage; then Newton."""
+        self.watch.stage = f"descent, {_name(stage)}"
+        W = _controls(self.shooting(path.stage).flow, path.y)
+        layers = self.extra.get("direct_layers") or self._layers
+        for count in (layers, 2 * layers):
+            weights = _interpolate(path.t, W, _midpoints(count))
+            guess, _, collapsed = self._minimise(self._soft(stage), weights, stage)
+            if not collapsed and self._newton(guess, stage, minimum=True):
+                self.extra["branches_left"] = self.extra.get("branches_left", 0) + 1
+                return True
+        return False
+
+    def _failure(self) -> str:
+        reason = self.result.reason if self.result is not None else "the direct stages collapsed"
+        stage = f" at {self.watch.stage}" if self.watch.stage else ""
+        return f"Newton's method stopped{stage}: {reason}."
+
+    # -- direct stage --------------------------------------------------------------------------
+
+    def _direct(
+        self, stage: Stage, layers: int, start: str, seed: int, weights: NDArray | None
+    ) -> tuple[Path, NDArray, bool]:
+        """L-BFGS on an Euler network; its path, its weights, and whether it collapsed."""
+        from scipy.optimize import minimize
+
+        from hamshoot.sweeps import EulerSweeps
+
+        problem = self._soft(stage)
+        steps = starts.equidistant_steps(layers)
+        if weights is None:
+            weights = starts.starting_weights(problem, steps, start, seed)
+        else:
+            weights = _interpolate(_midpoints(len(weights)), weights, _midpoints(layers))
+        sweeps = EulerSweeps(problem, steps)
+
+        def value(x: NDArray) -> tuple[float, NDArray]:
+            J, G = sweeps.gradient(x.reshape(sweeps.shape))
+            return (J, G.ravel().copy()) if np.isfinite(J) else (1e100, np.zeros(x.size))
+
+        def watch(intermediate_result: Any) -> None:
+            self.watch.record(float(intermediate_result.fun))
+
+        found = minimize(value, weights.ravel(), jac=True, method="L-BFGS-B", callback=watch,
+                         options=dict(maxiter=800, maxfun=2000, maxcor=20, ftol=1e-13, gtol=1e-9))
+        path, least, collapsed = self._minimise(problem, found.x.reshape(sweeps.shape), stage)
+        self.extra["direct_objective"], self.extra["direct_layers"] = least.objective, layers
+        if self.path is None:
+            self.path = path
+        return path, least.weights, collapsed
+
+    def _minimise(
+        self, problem: TrainingProblem, weights: NDArray, stage: Stage
+    ) -> tuple[Path, layered_newton.LayeredMinimum, bool]:
+        """A minimum of an Euler network by Newton, which does not crawl at small λ as L-BFGS does.
+
+        Its path on the shooting nodes, the minimum, and whether it collapsed.
+        """
+        steps = starts.equidistant_steps(len(weights))
+        least = layered_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=200,
+                                        callback=self.watch.record)
+        weights = least.weights
+        A = discrete.roll_out(problem, weights, steps)
+        B, _ = discrete.costates(problem, A, weights, steps)
+        _, loss, _ = discrete.objective(problem, A[-1], weights, steps)
+        path = Path(np.linspace(0, 1, len(A)), np.stack([A, B], axis=1), stage)
+        return self._on_mesh(path), least, discrete.collapsed(problem, A[-1], loss)
+
+    def _soft(self, stage: Stage) -> TrainingProblem:
+        """The problem of a stage, a hard endpoint replaced by a stiff loss."""
+        problem = self.problem
+        settings: dict[str, Any] = dict(
+            effective_depth=stage.effective_depth, weight_decay=stage.weight_decay
+        )
+        if problem.activation != "linear":
+            settings.update(activation="smooth_relu", epsilon=stage.epsilon)
+        if not problem.hard_endpoint:
+            return problem.replace(**settings)
+        settings["weight_decay"] = 1e-2 * stage.effective_depth / problem.n_samples
+        return TrainingProblem(
+            problem.initial_state.T, problem.endpoint.T, width=problem.width,
+            activation=settings.pop("activation", problem.activation), bias=problem.bias,
+            **settings,
+        )
+
+    # -- Newton --------------------------------------------------------------------------------
+
+    def shooting(self, stage: Stage, plain_relu: bool = False) -> ShootingProblem:
+        """The boundary value problem of a stage."""
+        problem = self.problem
+        sigma = problem.sigma
+        if problem.activation != "linear" and not plain_relu:
+            sigma = Activation("smooth_relu", stage.epsilon)
+        # Local errors well below tol, not below rounding.
+        rtol = float(np.clip(self.method.tol * 1e-2, 1e-13, 1e-8))
+        flow = HamiltonianFlow(problem.width, problem.n_samples, stage.effective_depth, sigma,
+                               problem.bias, rtol=rtol, atol=0.1 * rtol, max_steps=200,
+                               bail=self.method.form != "state")
+        return ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
+                               stage.weight_decay, problem.endpoint)
+
+    def _newton(
+        self, path: Path, stage: Stage, *, plain_relu: bool = False, minimum: bool = False,
+        quick: bool = False,
+    ) -> bool:
+        """Solve a stage from a path; on success keep it."""
+        shooting = self.shooting(stage, plain_relu)
+
+        def record(y: NDArray, correction: float) -> None:
+            self.watch.record(_objective(shooting, y), correction)
+
+        if self.method.form == "state":
+            result = self._by_states(shooting, path, record)
+        else:
+            result = solve_condensed(shooting, path.t, path.y, tol=self.method.tol,
+                                     max_iter=min(self.method.max_iter, 20) if quick else
+                                     self.method.max_iter, minimum=minimum,
+                                     max_nodes=8 * len(path.t) if quick else 1600,
+                                     callback=record)
+        self.result = result
+        if not result.success:
+            return False
+        self.path, self.converged = Path(result.t, result.y, stage), True
+        shooting.defects(result.t, result.y)
+        H = _hamiltonians(shooting.flow, result.y)
+        self.solved.append((stage, _objective(shooting, result.y), float(np.median(H))))
+        return True
+
+    def _by_states(self, shooting: ShootingProblem, path: Path, record: Any) -> CondensedResult:
+        """The same by `solve_two_point`, in the exact (A, B) form."""
+        shape, n = path.y.shape[1:], path.y[0].size
+        half = n // 2
+        ga, gb = np.zeros((n, n)), np.zeros((n, n))
+        ga[:half, :half] = np.eye(half)
+        if shooting.endpoint is not None:
+            gb[half:, :half] = np.eye(half)
+        else:
+            gb[half:, :half] = np.kron(shooting.terminal, np.eye(shape[2]))
+            gb[half:, half:] = np.eye(half)
+
+        def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+            start, end = shooting.boundary(np.stack([first, last]).reshape(2, *shape))
+            return -np.concatenate([start.ravel(), end.ravel()]), ga, gb
+
+        size = np.abs(path.y).max((0, 2, 3))
+        result = solve_two_point(
+            shooting.flow, boundary, path.t, path.y.reshape(len(path.t), n), tol=self.method.tol,
+            max_iter=self.method.max_iter, max_nodes=1600, scale=np.repeat(size, half),
+            time_limit=None if np.isinf(self.watch.remaining) else max(self.watch.remaining, 1e-3),
+            callback=lambda it: record(path.y, it.correction),
+        )
+        y = result.y.reshape(-1, *shape)
+        return CondensedResult(result.t, y, result.success, result.message, result.nit, result.nit,
+                               result.correction, True, float("nan"))
+
+    def _on_mesh(self, path: Path) -> Path:
+        """A guess carried over to the shooting nodes, linearly."""
+        segments = self.method.segments or max(40, int(12 * self.problem.effective_depth))
+        t = np.linspace(0, 1, segments + 1)
+        if len(path.t) == len(t) and np.allclose(path.t, t, rtol=0, atol=1e-14):
+            return path
+        return path._replace(t=t, y=_interpolate(path.t, path.y, t))
+
+    # -- ReLU ----------------------------------------------------------------------------------
+
+    def _relu_limit(self) -> tuple[Status, str]:
+        """Limit ε → 0 by extrapolation; the plain ReLU flow where nothing slides."""
+        limits = self._extrapolate()
+        epsilon = self.path.stage.epsilon
+        sliding = _sliding(self.path.y[:, 0], epsilon)
+        self.extra["sliding"] = sliding
+        sentence = f"Smoothed with ε = {epsilon:.3g}"
+        if limits is not None:
+            sentence += (f"; the limit ε → 0 of the objective is {limits[0]:.8g} "
+                         f"± {limits[1]:.1e}")
+        if sliding:
+            return Status.SMOOTHED, f"{sentence}; {sliding} activations slide along their kinks."
+        if self.method.exact_relu:
+            kept, count = self.path, len(self.solved)
+            self.watch.stage = "plain ReLU"
+            if self._newton(kept, kept.stage._replace(epsilon=0.0), plain_relu=True):
+                if _objectives_agree(self.solved, limits):
+                    return Status.CONVERGED, (
+                        "No activation slides along its kink: this is a geodesic of the plain "
+                        "ReLU flow, its crossings located."
+                    )
+                del self.solved[count:]
+            self.path, self.converged = kept, True
+        return Status.SMOOTHED, f"{sentence}."
+
+    def _extrapolate(self) -> tuple[float, float] | None:
+        """Limits of J and H: the parabola through the last three ε; error, its curvature's part."""
+        ladder = [s for s in self.solved if s[0][:2] == self.path.stage[:2]]
+        if len(ladder) < 3:
+            return None
+        (e0, *v0), (e1, *v1), (e2, *v2) = ((s[0].epsilon, s[1], s[2]) for s in ladder[-3:])
+        for index, name in enumerate(("objective", "hamiltonian")):
+            coarse = v1[index] + (v1[index] - v0[index]) * e1 / (e0 - e1)
+            fine = v2[index] + (v2[index] - v1[index]) * e2 / (e1 - e2)
+            limit = fine + (fine - coarse) * e2 / (e0 - e2)
+            self.extra[f"{name}_limit"] = float(limit)
+            self.extra[f"{name}_limit_error"] = float(abs(limit - fine))
+        return self.extra["objective_limit"], self.extra["objective_limit_error"]
+
+    # -- branch --------------------------------------------------------------------------------
+
+    def _check_branch(self) -> None:
+        """Objective of Euler networks on the geodesic's control: must tend to the geodesic's own.
+
+        A spurious branch of a coarse Euler network (a jump in the last layer, |W| ∝ L) has no
+        geodesic behind it; where the direct stage sat on one, its objective stays away from those
+        of the networks built from the geodesic, and the message says that it was left.
+        """
+        path, flow = self.path, self.shooting(self.path.stage).flow
+        problem, J = self._soft(path.stage), self.solved[-1][1]
+        W = _controls(flow, path.y)
+        layers = self.extra.get("direct_layers") or self._layers
+        built = []
+        for count in (layers, 2 * layers):
+            steps = starts.equidistant_steps(count)
+            weights = _interpolate(path.t, W, _midpoints(count))
+            A = discrete.roll_out(problem, weights, steps)
+            total, _, norm = discrete.objective(problem, A[-1], weights, steps)
+            if self.problem.hard_endpoint:
+                total = self.problem.weight_decay / (2 * path.stage.effective_depth) * norm
+            built.append(total)
+        self.extra["branch"] = {
+            "objective": J, "layers": layers, "euler": built[0], "euler_refined": built[1],
+            "euler_limit": 2 * built[1] - built[0],
+        }
+
+    # -- solution ------------------------------------------------------------------------------
+
+    def solution(self, status: Status, reason: str) -> Solution:
+        """The `Solution` of the path as it stands."""
+        problem, path = self.problem, self.path
+        if path is None:
+            path = self._fallback()
+        plain = problem.activation == "relu" and path.stage.epsilon == 0
+        shooting = self.shooting(path.stage, plain)
+        flow = shooting.flow
+        A, B = path.y[:, 0], path.y[:, 1]
+        defects = shooting.defects(path.t, path.y)
+        defect = float(np.max([
+            np.abs(defects[:, i]).max() / (np.abs(path.y[:, i]).max() or 1.0) for i in (0, 1)
+        ]))
+        W = _controls(flow, path.y)
+        energy = float(flow.energies.sum())
+        loss = 0.0 if problem.hard_endpoint else \
+            float(ham.loss(A[-1], problem.readout, problem.targets))
+        H = _hamiltonians(flow, path.y)
+        settings = dict(effective_depth=problem.effective_depth, activation=problem.sigma,
+                        bias=problem.bias)
+        gradient = np.array([w - ham.control(a, b, **settings)
+                             for w, a, b in zip(W, A, B, strict=True)])
+        residuals = {
+            "stationarity": discrete.stationarity(W, gradient),
+            "defect": defect,
+            "boundary_residual": discrete.boundary_residual(problem, A, B),
+            "hamiltonian_drift": ham.hamiltonian_drift(H),
+        }
+        success = status in (Status.CONVERGED, Status.SMOOTHED) and self.converged
+        if np.isfinite(loss) and discrete.collapsed(problem, A[-1], loss):
+            success, status = False, Status.COLLAPSED
+        if self.result is not None and self.converged:
+            self.extra.update(definite=bool(self.result.definite), least=float(self.result.least))
+        self.extra.update(epsilon=path.stage.epsilon, segments=len(path.t) - 1,
+                          hamiltonian=float(np.median(H)))
+        message = str(status) + (f" {reason}" if reason else "")
+        return Solution(
+            problem=problem, p=path.t, representations=A, momenta=B, weights=W,
+            objective=loss + problem.weight_decay * energy, loss=loss,
+            parameter_norm=2 * problem.effective_depth * energy, success=success, status=status,
+            message=message, nit=self.watch.iterations, residuals=residuals,
+            history=tuple(self.watch.history), seconds=self.watch.seconds, method="indirect",
+            integrator="flow", steps=None, extra=self.extra,
+        )
+
+    def _fallback(self) -> Path:
+        """The straight start, when not even a direct stage came to an end."""
+        steps = starts.equidistant_steps(max(60, int(12 * self.problem.effective_depth)))
+        stage = self._target()
+        problem = self._soft(stage)
+        weights = starts.starting_weights(problem, steps, self.method.start, self.method.seed)
+        A = discrete.roll_out(problem, weights, steps)
+        B, _ = discrete.costates(problem, A, weights, steps)
+        return Path(np.linspace(0, 1, len(A)), np.stack([A, B], axis=1), stage)
+
+
+def path_at(solution: Solution, p: float | NDArray) -> PathPoint:
+    """A geodesic at any depth, as accurate as at its nodes: by the flow from the node before.
+
+    Parameters
+    ----------
+    solution : Solution
+        Of `IndirectShooting`.
+    p : float or ndarray, shape (K,)
+        In [0, 1].
+    """
+    p = np.asarray(p, dtype=float)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"p: expected depths in [0, 1], got {p.min():g} to {p.max():g}")
+    problem, at = solution.problem, np.atleast_1d(p)
+    sigma = problem.sigma.smoothed(solution.extra["epsilon"]) if solution.extra.get("epsilon") \
+        else problem.sigma
+    flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth, sigma,
+                           problem.bias)
+    k = np.clip(np.searchsorted(solution.p, at, side="right") - 1, 0, len(solution.p) - 1)
+    y = np.stack([solution.representations[k], solution.momenta[k]], axis=1)
+    ends, _ = flow(solution.p[k], at, y.reshape(len(at), -1))
+    y = ends.reshape(y.shape)
+    W = _controls(flow, y)
+    point = y if p.ndim else y[0]
+    return PathPoint(p, point[..., 0, :, :], point[..., 1, :, :], W if p.ndim else W[0])
+
+
+# -- guesses and stages ----------------------------------------------------------------------------
+
+
+def _read_guess(guess: Any, problem: TrainingProblem) -> Path:
+    """Nodes, states and stage of whatever came as the initial guess."""
+    own = Stage(problem.effective_depth, problem.weight_decay, problem.sigma.epsilon)
+    shape = (problem.width, problem.n_samples)
+    if isinstance(guess, (tuple, list)) and len(guess) == 2:
+        A, B = (np.asarray(v, dtype=float) for v in guess)
+        if A.shape != B.shape or A.ndim != 3 or A.shape[1:] != shape or len(A) < 2:
+            raise ValueError(
+                f"initial_guess: expected A and B of shape (nodes, {shape[0]}, {shape[1]}), "
+                f"got {A.shape} and {B.shape}"
+            )
+        t = np.linspace(0, 1, len(A))
+    elif isinstance(guess, Solution) and guess.representations.shape[1:] == shape:
+        A, B, t = guess.representations, guess.momenta, np.array(guess.p)
+        theirs = guess.problem
+        epsilon = guess.extra.get("epsilon", theirs.sigma.epsilon)
+        own = Stage(theirs.effective_depth, theirs.weight_decay, float(epsilon or 0.0))
+    else:
+        weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
+        count = len(weights) if weights.ndim == 3 else 1
+        steps = getattr(guess, "steps", None)
+        steps = starts.equidistant_steps(count) if steps is None else np.asarray(steps)
+        weights = starts.weights_of(guess, problem, steps)
+        terminal = np.zeros(shape) if problem.hard_endpoint else None
+        A = discrete.roll_out(problem, weights, steps)
+        B, _ = discrete.costates(problem, A, weights, steps, terminal=terminal)
+        t = np.concatenate([[0.0], np.cumsum(steps)])
+    if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
+        raise ValueError("initial_guess: expected finite values, got NaN or infinity")
+    return Path(t, np.stack([A, B], axis=1), own)
+
+
+def _name(stage: Stage) -> str:
+    smooth = f", ε = {stage.epsilon:.3g}" if stage.epsilon else ""
+    return f"L̃ = {stage.effective_depth:.4g}, λ = {stage.weight_decay:.3g}{smooth}"
+
+
+def _between(start: Stage, target: Stage, s: float) -> Stage:
+    """The stage at fraction s, geometrically in each parameter."""
+    return Stage(*(
+        a * (b / a) ** s if a > 0 and b > 0 else b for a, b in zip(start, target, strict=True)
+    ))
+
+
+def _distance(start: Stage, target: Stage, epsilon_factor: float) -> float:
+    """Number of first steps to take: ε by its factor, L̃ by 1.3, λ by 3."""
+    units = (np.log(1.3), np.log(3.0), -np.log(epsilon_factor))
+    return max(1.0, *(
+        abs(np.log(b / a)) / unit if a > 0 and b > 0 else 0.0
+        for a, b, unit in zip(start, target, units, strict=True)
+    ))
+
+
+def _predict(before: Path | None, here: Path, stage: Stage) -> Path:
+    """Secant through the last two solutions, in the parameter that moved; linear in ε."""
+    if before is None or len(before.t) != len(here.t) or not np.array_equal(before.t, here.t):
+        return here
+    for i in (2, 0, 1):
+        change = here.stage[i] - before.stage[i]
+        if change:
+            ratio = (stage[i] - here.stage[i]) / change
+            return here._replace(y=here.y + ratio * (here.y - before.y))
+    return here
+
+
+def _midpoints(layers: int) -> NDArray:
+    return (np.arange(layers) + 0.5) / layers
+
+
+def _interpolate(x: NDArray, values: NDArray, at: NDArray) -> NDArray:
+    """Piecewise linear, constant beyond the ends."""
+    k = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
+    share = np.clip((at - x[k]) / (x[k + 1] - x[k]), 0.0, 1.0)
+    share = share.reshape(-1, *[1] * (values.ndim - 1))
+    return (1 - share) * values[k] + share * values[k + 1]
+
+
+# -- formulas along a path -------------------------------------------------------------------------
+
+
+def _controls(flow: HamiltonianFlow, y: NDArray) -> NDArray:
+    """W = L̃Bσ̂(A)ᵀ at every node, (M, w, w + 1)."""
+    return np.array([
+        ham.control(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
+                    bias=flow.bias)
+        for a, b in y
+    ])
+
+
+def _hamiltonians(flow: HamiltonianFlow, y: NDArray) -> NDArray:
+    return np.array([
+        ham.hamiltonian(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
+                        bias=flow.bias)
+        for a, b in y
+    ])
+
+
+def _objective(shooting: ShootingProblem, y: NDArray) -> float:
+    """J, with the energies of the last integration."""
+    loss = 0.0 if shooting.endpoint is not None else \
+        float(ham.loss(y[-1, 0], shooting.readout, shooting.targets))
+    return loss + shooting.weight_decay * float(shooting.flow.energies.sum())
+
+
+def _sliding(A: NDArray, epsilon: float) -> int:
+    """Activations within SLIDE_WIDTH·ε of their kink at three nodes in a row."""
+    near = np.abs(A[1:]) < SLIDE_WIDTH * epsilon  # A_0 is given, wherever it lies
+    return int((near[:-2] & near[1:-1] & near[2:]).any(axis=0).sum())
+
+
+def _objectives_agree(solved: list, limits: tuple[float, float] | None) -> bool:
+    """Whether the plain ReLU geodesic is the limit of the ladder."""
+    exact, smooth = solved[-1][1], solved[-2][1]
+    slack = 1e-2 * abs(smooth) if limits is None else \
+        max(3 * abs(limits[0] - smooth), 10 * limits[1]) + 1e-9
+    return abs(exact - (smooth if limits is None else limits[0])) <= slack
+
