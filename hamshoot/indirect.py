@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,22 @@ from hamshoot.activations import Activation
 from hamshoot.bvp import solve_two_point
 from hamshoot.condensed import CondensedResult, ShootingProblem, solve_condensed
 from hamshoot.flow import HamiltonianFlow
+from hamshoot.geodesic import (
+    Path,
+    Stage,
+    between,
+    controls,
+    distance,
+    hamiltonians,
+    interpolate,
+    midpoints,
+    path_at,
+    predict,
+    read_guess,
+    sliding,
+    stage_name,
+    states_at,
+)
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import (
     Stop,
@@ -40,14 +56,14 @@ from hamshoot.progress import (
     check_options,
     check_positive,
 )
-from hamshoot.solution import Callback, PathPoint, Solution, Status
+from hamshoot.solution import Callback, Solution, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = ["IndirectShooting", "path_at"]
+
 FORMS = ("auto", "state", "condensed")
-#: An activation slides along its kink when it stays within this many ε of it from node to node.
-SLIDE_WIDTH = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +166,7 @@ class IndirectShooting:
         """
         self.check(problem)
         run = _Run(self, problem, Watch(callback, self.time_limit))
-        guess = None if initial_guess is None else _read_guess(initial_guess, problem)
+        guess = None if initial_guess is None else read_guess(initial_guess, problem)
         status, reason = Status.STALLED, ""
         try:
             status, reason = run.solve(guess)
@@ -159,23 +175,6 @@ class IndirectShooting:
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         return run.solution(status, reason)
-
-
-class Stage(NamedTuple):
-    """The problem that one Newton solve is about."""
-
-    effective_depth: float
-    weight_decay: float
-    epsilon: float
-    """0 for a linear network and for the plain ReLU."""
-
-
-class Path(NamedTuple):
-    """Nodes (M,), and A and B there, (M, 2, w, N), with the stage they solve or come from."""
-
-    t: NDArray
-    y: NDArray
-    stage: Stage
 
 
 class _Run:
@@ -261,7 +260,7 @@ class _Run:
             candidates[1:1] = [target._replace(epsilon=first)]
             candidates.append(own._replace(epsilon=first))
         for stage in dict.fromkeys(candidates):
-            self.watch.stage = f"from the guess, {_name(stage)}"
+            self.watch.stage = f"from the guess, {stage_name(stage)}"
             if self._newton(path, stage):
                 return True
         return False
@@ -271,7 +270,7 @@ class _Run:
         here, before = self.path, None
         if here.stage == target:
             return True
-        span = _distance(here.stage, target, self.method.epsilon_factor)
+        span = distance(here.stage, target, self.method.epsilon_factor)
         start, s, ds, failures = here.stage, 0.0, min(1.0, 1.0 / span), 0
         while s < 1:
             # Where a branch of minima ends in a fold no step is short enough, and many are waste:
@@ -279,10 +278,10 @@ class _Run:
             if failures == 2:
                 ds = 1.0 / span
             trial = min(1.0, s + ds)
-            stage = target if trial == 1 else _between(start, target, trial)
-            self.watch.stage = _name(stage)
+            stage = target if trial == 1 else between(start, target, trial)
+            self.watch.stage = stage_name(stage)
             descended = failures >= 2 and self._descend(here, stage)
-            if descended or self._newton(_predict(before, here, stage), stage, quick=True):
+            if descended or self._newton(predict(before, here, stage), stage, quick=True):
                 before, here, s = None if descended else here, self.path, trial
                 ds *= 1.5 if self.result.factorisations <= 4 else 1.0
                 failures = 0
@@ -297,11 +296,11 @@ class _Run:
 
     def _descend(self, path: Path, stage: Stage) -> bool:
         """From the control of a path, minimise an Euler network at a stage; then Newton."""
-        self.watch.stage = f"descent, {_name(stage)}"
-        W = _controls(self.shooting(path.stage).flow, path.y)
+        self.watch.stage = f"descent, {stage_name(stage)}"
+        flow = self.shooting(path.stage).flow
         layers = self.extra.get("direct_layers") or self._layers
         for count in (layers, 2 * layers):
-            weights = _interpolate(path.t, W, _midpoints(count))
+            weights = controls(flow, states_at(flow, path.t, path.y, midpoints(count)))
             guess, _, collapsed = self._minimise(self._soft(stage), weights, stage)
             if not collapsed and self._newton(guess, stage, minimum=True):
                 self.extra["branches_left"] = self.extra.get("branches_left", 0) + 1
@@ -328,7 +327,7 @@ class _Run:
         if weights is None:
             weights = starts.starting_weights(problem, steps, start, seed)
         else:
-            weights = _interpolate(_midpoints(len(weights)), weights, _midpoints(layers))
+            weights = interpolate(midpoints(len(weights)), weights, midpoints(layers))
         sweeps = EulerSweeps(problem, steps)
 
         def value(x: NDArray) -> tuple[float, NDArray]:
@@ -391,7 +390,7 @@ class _Run:
         # Local errors well below tol, not below rounding.
         rtol = float(np.clip(self.method.tol * 1e-2, 1e-13, 1e-8))
         flow = HamiltonianFlow(problem.width, problem.n_samples, stage.effective_depth, sigma,
-                               problem.bias, rtol=rtol, atol=0.1 * rtol, max_steps=200,
+                               problem.bias, rtol=rtol, atol=0.1 * rtol, max_steps=1000,
                                bail=self.method.form != "state")
         return ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
                                stage.weight_decay, problem.endpoint)
@@ -419,7 +418,7 @@ class _Run:
             return False
         self.path, self.converged = Path(result.t, result.y, stage), True
         shooting.defects(result.t, result.y)
-        H = _hamiltonians(shooting.flow, result.y)
+        H = hamiltonians(shooting.flow, result.y)
         self.solved.append((stage, _objective(shooting, result.y), float(np.median(H))))
         return True
 
@@ -456,7 +455,7 @@ class _Run:
         t = np.linspace(0, 1, segments + 1)
         if len(path.t) == len(t) and np.allclose(path.t, t, rtol=0, atol=1e-14):
             return path
-        return path._replace(t=t, y=_interpolate(path.t, path.y, t))
+        return path._replace(t=t, y=interpolate(path.t, path.y, t))
 
     # -- ReLU ----------------------------------------------------------------------------------
 
@@ -464,14 +463,14 @@ class _Run:
         """Limit ε → 0 by extrapolation; the plain ReLU flow where nothing slides."""
         limits = self._extrapolate()
         epsilon = self.path.stage.epsilon
-        sliding = _sliding(self.path.y[:, 0], epsilon)
-        self.extra["sliding"] = sliding
+        slides = sliding(self.path.y[:, 0], epsilon)
+        self.extra["sliding"] = slides
         sentence = f"Smoothed with ε = {epsilon:.3g}"
         if limits is not None:
             sentence += (f"; the limit ε → 0 of the objective is {limits[0]:.8g} "
                          f"± {limits[1]:.1e}")
-        if sliding:
-            return Status.SMOOTHED, f"{sentence}; {sliding} activations slide along their kinks."
+        if slides:
+            return Status.SMOOTHED, f"{sentence}; {slides} activations slide along their kinks."
         if self.method.exact_relu:
             kept, count = self.path, len(self.solved)
             self.watch.stage = "plain ReLU"
@@ -510,21 +509,23 @@ class _Run:
         """
         path, flow = self.path, self.shooting(self.path.stage).flow
         problem, J = self._soft(path.stage), self.solved[-1][1]
-        W = _controls(flow, path.y)
         layers = self.extra.get("direct_layers") or self._layers
         built = []
-        for count in (layers, 2 * layers):
+        for count in (8 * layers, 16 * layers):  # cheap roll-outs, fine enough for first order
             steps = starts.equidistant_steps(count)
-            weights = _interpolate(path.t, W, _midpoints(count))
+            weights = controls(flow, states_at(flow, path.t, path.y, midpoints(count)))
             A = discrete.roll_out(problem, weights, steps)
             total, _, norm = discrete.objective(problem, A[-1], weights, steps)
             if self.problem.hard_endpoint:
                 total = self.problem.weight_decay / (2 * path.stage.effective_depth) * norm
             built.append(total)
         self.extra["branch"] = {
-            "objective": J, "layers": layers, "euler": built[0], "euler_refined": built[1],
+            "objective": J, "layers": 8 * layers, "euler": built[0], "euler_refined": built[1],
             "euler_limit": 2 * built[1] - built[0],
         }
+        self.extra["branch"]["consistent"] = bool(
+            abs(2 * built[1] - built[0] - J) <= 0.5 * abs(built[0] - J) + 1e-6 * abs(J)
+        )
 
     # -- solution ------------------------------------------------------------------------------
 
@@ -541,11 +542,11 @@ class _Run:
         defect = float(np.max([
             np.abs(defects[:, i]).max() / (np.abs(path.y[:, i]).max() or 1.0) for i in (0, 1)
         ]))
-        W = _controls(flow, path.y)
+        W = controls(flow, path.y)
         energy = float(flow.energies.sum())
         loss = 0.0 if problem.hard_endpoint else \
             float(ham.loss(A[-1], problem.readout, problem.targets))
-        H = _hamiltonians(flow, path.y)
+        H = hamiltonians(flow, path.y)
         settings = dict(effective_depth=problem.effective_depth, activation=problem.sigma,
                         bias=problem.bias)
         gradient = np.array([w - ham.control(a, b, **settings)
@@ -584,144 +585,11 @@ class _Run:
         return Path(np.linspace(0, 1, len(A)), np.stack([A, B], axis=1), stage)
 
 
-def path_at(solution: Solution, p: float | NDArray) -> PathPoint:
-    """A geodesic at any depth, as accurate as at its nodes: by the flow from the node before.
-
-    Parameters
-    ----------
-    solution : Solution
-        Of `IndirectShooting`.
-    p : float or ndarray, shape (K,)
-        In [0, 1].
-    """
-    p = np.asarray(p, dtype=float)
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"p: expected depths in [0, 1], got {p.min():g} to {p.max():g}")
-    problem, at = solution.problem, np.atleast_1d(p)
-    sigma = problem.sigma.smoothed(solution.extra["epsilon"]) if solution.extra.get("epsilon") \
-        else problem.sigma
-    flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth, sigma,
-                           problem.bias)
-    k = np.clip(np.searchsorted(solution.p, at, side="right") - 1, 0, len(solution.p) - 1)
-    y = np.stack([solution.representations[k], solution.momenta[k]], axis=1)
-    ends, _ = flow(solution.p[k], at, y.reshape(len(at), -1))
-    y = ends.reshape(y.shape)
-    W = _controls(flow, y)
-    point = y if p.ndim else y[0]
-    return PathPoint(p, point[..., 0, :, :], point[..., 1, :, :], W if p.ndim else W[0])
-
-
-# -- guesses and stages ----------------------------------------------------------------------------
-
-
-def _read_guess(guess: Any, problem: TrainingProblem) -> Path:
-    """Nodes, states and stage of whatever came as the initial guess."""
-    own = Stage(problem.effective_depth, problem.weight_decay, problem.sigma.epsilon)
-    shape = (problem.width, problem.n_samples)
-    if isinstance(guess, (tuple, list)) and len(guess) == 2:
-        A, B = (np.asarray(v, dtype=float) for v in guess)
-        if A.shape != B.shape or A.ndim != 3 or A.shape[1:] != shape or len(A) < 2:
-            raise ValueError(
-                f"initial_guess: expected A and B of shape (nodes, {shape[0]}, {shape[1]}), "
-                f"got {A.shape} and {B.shape}"
-            )
-        t = np.linspace(0, 1, len(A))
-    elif isinstance(guess, Solution) and guess.representations.shape[1:] == shape:
-        A, B, t = guess.representations, guess.momenta, np.array(guess.p)
-        theirs = guess.problem
-        epsilon = guess.extra.get("epsilon", theirs.sigma.epsilon)
-        own = Stage(theirs.effective_depth, theirs.weight_decay, float(epsilon or 0.0))
-    else:
-        weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
-        count = len(weights) if weights.ndim == 3 else 1
-        steps = getattr(guess, "steps", None)
-        steps = starts.equidistant_steps(count) if steps is None else np.asarray(steps)
-        weights = starts.weights_of(guess, problem, steps)
-        terminal = np.zeros(shape) if problem.hard_endpoint else None
-        A = discrete.roll_out(problem, weights, steps)
-        B, _ = discrete.costates(problem, A, weights, steps, terminal=terminal)
-        t = np.concatenate([[0.0], np.cumsum(steps)])
-    if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
-        raise ValueError("initial_guess: expected finite values, got NaN or infinity")
-    return Path(t, np.stack([A, B], axis=1), own)
-
-
-def _name(stage: Stage) -> str:
-    smooth = f", ε = {stage.epsilon:.3g}" if stage.epsilon else ""
-    return f"L̃ = {stage.effective_depth:.4g}, λ = {stage.weight_decay:.3g}{smooth}"
-
-
-def _between(start: Stage, target: Stage, s: float) -> Stage:
-    """The stage at fraction s, geometrically in each parameter."""
-    return Stage(*(
-        a * (b / a) ** s if a > 0 and b > 0 else b for a, b in zip(start, target, strict=True)
-    ))
-
-
-def _distance(start: Stage, target: Stage, epsilon_factor: float) -> float:
-    """Number of first steps to take: ε by its factor, L̃ by 1.3, λ by 3."""
-    units = (np.log(1.3), np.log(3.0), -np.log(epsilon_factor))
-    return max(1.0, *(
-        abs(np.log(b / a)) / unit if a > 0 and b > 0 else 0.0
-        for a, b, unit in zip(start, target, units, strict=True)
-    ))
-
-
-def _predict(before: Path | None, here: Path, stage: Stage) -> Path:
-    """Secant through the last two solutions, in the parameter that moved; linear in ε."""
-    if before is None or len(before.t) != len(here.t) or not np.array_equal(before.t, here.t):
-        return here
-    for i in (2, 0, 1):
-        change = here.stage[i] - before.stage[i]
-        if change:
-            ratio = (stage[i] - here.stage[i]) / change
-            return here._replace(y=here.y + ratio * (here.y - before.y))
-    return here
-
-
-def _midpoints(layers: int) -> NDArray:
-    return (np.arange(layers) + 0.5) / layers
-
-
-def _interpolate(x: NDArray, values: NDArray, at: NDArray) -> NDArray:
-    """Piecewise linear, constant beyond the ends."""
-    k = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
-    share = np.clip((at - x[k]) / (x[k + 1] - x[k]), 0.0, 1.0)
-    share = share.reshape(-1, *[1] * (values.ndim - 1))
-    return (1 - share) * values[k] + share * values[k + 1]
-
-
-# -- formulas along a path -------------------------------------------------------------------------
-
-
-def _controls(flow: HamiltonianFlow, y: NDArray) -> NDArray:
-    """W = L̃Bσ̂(A)ᵀ at every node, (M, w, w + 1)."""
-    return np.array([
-        ham.control(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
-                    bias=flow.bias)
-        for a, b in y
-    ])
-
-
-def _hamiltonians(flow: HamiltonianFlow, y: NDArray) -> NDArray:
-    return np.array([
-        ham.hamiltonian(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
-                        bias=flow.bias)
-        for a, b in y
-    ])
-
-
 def _objective(shooting: ShootingProblem, y: NDArray) -> float:
     """J, with the energies of the last integration."""
     loss = 0.0 if shooting.endpoint is not None else \
         float(ham.loss(y[-1, 0], shooting.readout, shooting.targets))
     return loss + shooting.weight_decay * float(shooting.flow.energies.sum())
-
-
-def _sliding(A: NDArray, epsilon: float) -> int:
-    """Activations within SLIDE_WIDTH·ε of their kink at three nodes in a row."""
-    near = np.abs(A[1:]) < SLIDE_WIDTH * epsilon  # A_0 is given, wherever it lies
-    return int((near[:-2] & near[1:-1] & near[2:]).any(axis=0).sum())
 
 
 def _objectives_agree(solved: list, limits: tuple[float, float] | None) -> bool:
@@ -730,4 +598,3 @@ def _objectives_agree(solved: list, limits: tuple[float, float] | None) -> bool:
     slack = 1e-2 * abs(smooth) if limits is None else \
         max(3 * abs(limits[0] - smooth), 10 * limits[1]) + 1e-9
     return abs(exact - (smooth if limits is None else limits[0])) <= slack
-

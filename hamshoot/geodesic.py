@@ -1,0 +1,178 @@
+"""Paths of the Hamiltonian flow between solves: stages of continuation, guesses, sampling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hamshoot import discrete, starts
+from hamshoot import hamiltonian as ham
+from hamshoot.flow import HamiltonianFlow
+from hamshoot.problem import TrainingProblem
+from hamshoot.solution import PathPoint, Solution
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: An activation slides along its kink when it stays within this many ε of it from node to node.
+SLIDE_WIDTH = 3.0
+
+
+class Stage(NamedTuple):
+    """The problem that one Newton solve is about."""
+
+    effective_depth: float
+    weight_decay: float
+    epsilon: float
+    """0 for a linear network and for the plain ReLU."""
+
+
+class Path(NamedTuple):
+    """Nodes (M,), and A and B there, (M, 2, w, N), with the stage they solve or come from."""
+
+    t: NDArray
+    y: NDArray
+    stage: Stage
+
+
+def path_at(solution: Solution, p: float | NDArray) -> PathPoint:
+    """A geodesic at any depth, as accurate as at its nodes: by the flow from the node before.
+
+    Parameters
+    ----------
+    solution : Solution
+        Of `IndirectShooting`.
+    p : float or ndarray, shape (K,)
+        In [0, 1].
+    """
+    p = np.asarray(p, dtype=float)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"p: expected depths in [0, 1], got {p.min():g} to {p.max():g}")
+    problem, at = solution.problem, np.atleast_1d(p)
+    sigma = problem.sigma.smoothed(solution.extra["epsilon"]) if solution.extra.get("epsilon") \
+        else problem.sigma
+    flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth, sigma,
+                           problem.bias)
+    nodes = np.stack([solution.representations, solution.momenta], axis=1)
+    y = states_at(flow, solution.p, nodes, at)
+    W = controls(flow, y)
+    point = y if p.ndim else y[0]
+    return PathPoint(p, point[..., 0, :, :], point[..., 1, :, :], W if p.ndim else W[0])
+
+
+# -- guesses and stages ----------------------------------------------------------------------------
+
+
+def read_guess(guess: Any, problem: TrainingProblem) -> Path:
+    """Nodes, states and stage of whatever came as the initial guess."""
+    own = Stage(problem.effective_depth, problem.weight_decay, problem.sigma.epsilon)
+    shape = (problem.width, problem.n_samples)
+    if isinstance(guess, (tuple, list)) and len(guess) == 2:
+        A, B = (np.asarray(v, dtype=float) for v in guess)
+        if A.shape != B.shape or A.ndim != 3 or A.shape[1:] != shape or len(A) < 2:
+            raise ValueError(
+                f"initial_guess: expected A and B of shape (nodes, {shape[0]}, {shape[1]}), "
+                f"got {A.shape} and {B.shape}"
+            )
+        t = np.linspace(0, 1, len(A))
+    elif isinstance(guess, Solution) and guess.representations.shape[1:] == shape:
+        A, B, t = guess.representations, guess.momenta, np.array(guess.p)
+        theirs = guess.problem
+        epsilon = guess.extra.get("epsilon", theirs.sigma.epsilon)
+        own = Stage(theirs.effective_depth, theirs.weight_decay, float(epsilon or 0.0))
+    else:
+        weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
+        count = len(weights) if weights.ndim == 3 else 1
+        steps = getattr(guess, "steps", None)
+        steps = starts.equidistant_steps(count) if steps is None else np.asarray(steps)
+        weights = starts.weights_of(guess, problem, steps)
+        terminal = np.zeros(shape) if problem.hard_endpoint else None
+        A = discrete.roll_out(problem, weights, steps)
+        B, _ = discrete.costates(problem, A, weights, steps, terminal=terminal)
+        t = np.concatenate([[0.0], np.cumsum(steps)])
+    if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
+        raise ValueError("initial_guess: expected finite values, got NaN or infinity")
+    return Path(t, np.stack([A, B], axis=1), own)
+
+
+def stage_name(stage: Stage) -> str:
+    """The numbers of a stage, for records and messages."""
+    smooth = f", ε = {stage.epsilon:.3g}" if stage.epsilon else ""
+    return f"L̃ = {stage.effective_depth:.4g}, λ = {stage.weight_decay:.3g}{smooth}"
+
+
+def between(start: Stage, target: Stage, s: float) -> Stage:
+    """The stage at fraction s, geometrically in each parameter."""
+    return Stage(*(
+        a * (b / a) ** s if a > 0 and b > 0 else b for a, b in zip(start, target, strict=True)
+    ))
+
+
+def distance(start: Stage, target: Stage, epsilon_factor: float) -> float:
+    """Number of first steps to take: ε by its factor, L̃ by 1.3, λ by 3."""
+    units = (np.log(1.3), np.log(3.0), -np.log(epsilon_factor))
+    return max(1.0, *(
+        abs(np.log(b / a)) / unit if a > 0 and b > 0 else 0.0
+        for a, b, unit in zip(start, target, units, strict=True)
+    ))
+
+
+def predict(before: Path | None, here: Path, stage: Stage) -> Path:
+    """Secant through the last two solutions, in the parameter that moved; linear in ε."""
+    if before is None or len(before.t) != len(here.t) or not np.array_equal(before.t, here.t):
+        return here
+    for i in (2, 0, 1):
+        change = here.stage[i] - before.stage[i]
+        if change:
+            ratio = (stage[i] - here.stage[i]) / change
+            return here._replace(y=here.y + ratio * (here.y - before.y))
+    return here
+
+
+def midpoints(layers: int) -> NDArray:
+    """Middles of equal layers."""
+    return (np.arange(layers) + 0.5) / layers
+
+
+def interpolate(x: NDArray, values: NDArray, at: NDArray) -> NDArray:
+    """Piecewise linear, constant beyond the ends."""
+    k = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
+    share = np.clip((at - x[k]) / (x[k + 1] - x[k]), 0.0, 1.0)
+    share = share.reshape(-1, *[1] * (values.ndim - 1))
+    return (1 - share) * values[k] + share * values[k + 1]
+
+
+def states_at(flow: HamiltonianFlow, t: NDArray, y: NDArray, at: NDArray) -> NDArray:
+    """A and B at the depths `at`, by the flow from the node before; on the chord if it fails."""
+    k = np.clip(np.searchsorted(t, at, side="right") - 1, 0, len(t) - 1)
+    ends, _ = flow(t[k], at, y[k].reshape(len(at), -1))
+    ends = ends.reshape(len(at), *y.shape[1:])
+    return np.where(np.isfinite(ends), ends, interpolate(t, y, at))
+
+
+# -- formulas along a path -------------------------------------------------------------------------
+
+
+def controls(flow: HamiltonianFlow, y: NDArray) -> NDArray:
+    """W = L̃Bσ̂(A)ᵀ at every node, (M, w, w + 1)."""
+    return np.array([
+        ham.control(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
+                    bias=flow.bias)
+        for a, b in y
+    ])
+
+
+def hamiltonians(flow: HamiltonianFlow, y: NDArray) -> NDArray:
+    """H at every node, (M,)."""
+    return np.array([
+        ham.hamiltonian(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
+                        bias=flow.bias)
+        for a, b in y
+    ])
+
+
+def sliding(A: NDArray, epsilon: float) -> int:
+    """Activations within SLIDE_WIDTH·ε of their kink at three nodes in a row."""
+    near = np.abs(A[1:]) < SLIDE_WIDTH * epsilon  # A_0 is given, wherever it lies
+    return int((near[:-2] & near[1:-1] & near[2:]).any(axis=0).sum())

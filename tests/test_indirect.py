@@ -1,0 +1,255 @@
+"""`IndirectShooting` finds exact geodesics: closed forms, conservation, both forms, ladder."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hamshoot as hs
+from hamshoot import closed_forms as exact
+from hamshoot import hamiltonian as ham
+from hamshoot.activations import Activation
+from hamshoot.condensed import CondensedNewton
+from hamshoot.flow import HamiltonianFlow
+from hamshoot.indirect import IndirectShooting, path_at
+
+FEW = settings(max_examples=6, deadline=None, derandomize=True)
+
+
+def teacher(activation="smooth_relu", width=4, samples=8, depth=3.0, **options):
+    return hs.teacher_problem(dims=(width, 2, width), samples=samples, width=width,
+                              effective_depth=depth, weight_decay=1e-2 * depth,
+                              activation=activation, seed=0, **options)
+
+
+@cache
+def solved(activation="smooth_relu", **options):
+    return IndirectShooting().solve(teacher(activation, **options))
+
+
+# -- the Newton system ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_condensed_system_tends_to_the_exact_one_at_second_order(bias):
+    """Its solution d satisfies Φ_k d_k − d_{k+1} = −defect_k with the exact Φ up to O(h³) each."""
+    rng = np.random.default_rng(0)
+    w, N = 3, 5
+    sigma = Activation("smooth_relu", 0.5)
+    A0, B0 = rng.standard_normal((w, N)), rng.standard_normal((w, N)) / N
+    flow = HamiltonianFlow(w, N, 2.0, sigma, bias)
+    misfits = []
+    for segments in (20, 40):
+        t = np.linspace(0, 1, segments + 1)
+        start = np.repeat(np.stack([A0, B0]).reshape(1, -1), segments, axis=0)
+        nodes = flow(np.zeros(segments), t[1:], start)[0]
+        y = np.concatenate([start[:1], nodes]).reshape(-1, 2, w, N)
+        system = CondensedNewton(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), effective_depth=2.0,
+                                 activation=sigma, bias=bias)
+        defects = np.zeros((segments, 2, w, N))
+        end = np.random.default_rng(1).standard_normal((w, N))
+        d = system.solve(defects, A0, end)
+        np.testing.assert_allclose(d[0, 0], A0, atol=1e-13)
+        np.testing.assert_allclose(d[-1, 1] + 0.3 * d[-1, 0], end, atol=1e-10)
+        carried = flow.jvp(t[:-1], t[1:], y[:-1].reshape(segments, -1),
+                           d[:-1].reshape(segments, -1))
+        misfits.append(np.abs(carried - d[1:].reshape(segments, -1)).max() / np.abs(d).max())
+    assert misfits[0] < 1e-2
+    assert 2.5 < np.log2(misfits[0] / misfits[1]) < 3.5
+
+
+# -- geodesics -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["smooth_relu", "linear"])
+@pytest.mark.parametrize("form", ["condensed", "state"])
+def test_a_geodesic_solves_the_boundary_value_problem(activation, form):
+    problem = teacher(activation)
+    solution = IndirectShooting(form=form).solve(problem)
+    assert solution.success
+    assert solution.residuals["defect"] < 1e-9
+    assert solution.residuals["boundary_residual"] < 1e-9
+    assert solution.hamiltonian_drift < 1e-8
+    # independently of the kernels: the reference flow from the first node meets the last
+    settings_ = dict(effective_depth=3.0, activation=problem.sigma)
+    A, B = solution.representations, solution.momenta
+    half = len(solution.p) // 2
+    _, a, b = ham.integrate(A[half], B[half], solution.p[half], 1.0, 2000, **settings_)
+    np.testing.assert_allclose(a[-1], A[-1], atol=1e-7)
+    np.testing.assert_allclose(b[-1], B[-1], atol=1e-7 * max(1, np.abs(B).max()))
+    W = ham.control(A[3], B[3], **settings_)
+    np.testing.assert_allclose(solution.weights[3], W, atol=1e-12)
+
+
+def test_both_forms_find_the_same_geodesic():
+    condensed = solved()
+    state = IndirectShooting(form="state").solve(condensed.problem, initial_guess=condensed)
+    assert abs(state.objective - condensed.objective) < 1e-10
+    np.testing.assert_allclose(path_at(condensed, state.p).momenta, state.momenta, atol=1e-8)
+
+
+def test_the_objective_is_that_of_the_continuous_control():
+    """∫‖W‖² by Simpson's rule on a fine path; and J falls below no neighbour along the flow."""
+    solution = solved()
+    p = np.linspace(0, 1, 801)
+    squares = np.sum(path_at(solution, p).weights ** 2, axis=(1, 2))
+    weights = np.ones(801)
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+    norm = np.sum(weights * squares) / 2400
+    assert abs(norm - solution.parameter_norm) < 1e-7 * norm
+    problem = solution.problem
+    J = solution.loss + problem.weight_decay / (2 * problem.effective_depth) * norm
+    assert abs(J - solution.objective) < 1e-8
+
+
+def test_refined_euler_networks_tend_to_the_geodesic():
+    """The branch check: networks built from the control approach its objective at first order."""
+    branch = solved().extra["branch"]
+    first = abs(branch["euler"] - branch["objective"])
+    second = abs(branch["euler_refined"] - branch["objective"])
+    assert 0.3 < second / first < 0.7
+    assert abs(branch["euler_limit"] - branch["objective"]) < 0.2 * first
+    assert branch["consistent"]
+
+
+def test_relu_goes_through_the_ladder_and_says_so():
+    solution = solved("relu", width=4, samples=12, depth=4.0)
+    assert solution.success
+    assert solution.residuals["defect"] < 1e-9
+    assert solution.residuals["hamiltonian_drift"] < 1e-8
+    if solution.status is hs.Status.SMOOTHED:
+        assert solution.extra["sliding"] > 0
+        finer = IndirectShooting(epsilon_last=2.5e-4).solve(solution.problem,
+                                                            initial_guess=solution)
+        error = abs(solution.extra["objective_limit"] - finer.extra["objective_limit"])
+        assert error < 10 * solution.extra["objective_limit_error"] + 1e-6
+        assert error < abs(solution.objective - finer.extra["objective_limit"])
+
+
+def test_continuation_in_depth_and_decay_reaches_another_problem():
+    near = solved()
+    far = near.problem.replace(effective_depth=5.0, weight_decay=0.02)
+    solution = IndirectShooting().solve(far, initial_guess=near)
+    assert solution.success
+    assert solution.residuals["defect"] < 1e-9
+    assert solution.hamiltonian_drift < 1e-8
+
+
+def test_a_layered_solution_and_arrays_start_it():
+    geodesic = solved()
+    arrays = (geodesic.representations[::4] * 1.001, geodesic.momenta[::4] * 0.999)
+    again = IndirectShooting(segments=len(arrays[0]) - 1).solve(geodesic.problem, arrays)
+    assert abs(again.objective - geodesic.objective) < 1e-9
+    layered = hs.DirectSingleShooting(layers=60).solve(geodesic.problem)
+    assert IndirectShooting().solve(geodesic.problem, initial_guess=layered).success
+
+
+def test_same_input_same_numbers():
+    one, two = (IndirectShooting(seed=3).solve(teacher()) for _ in range(2))
+    np.testing.assert_array_equal(one.momenta, two.momenta)
+
+
+# -- closed forms --------------------------------------------------------------------------------
+
+
+@FEW
+@given(seed=st.integers(0, 10_000), w=st.integers(1, 4), N=st.integers(1, 6),
+       depth=st.floats(0.5, 4.0))
+def test_linear_networks_follow_the_closed_form(seed, w, N, depth):
+    """Targets are chosen so that the extremal of a given W_0 also meets the end condition."""
+    rng = np.random.default_rng(seed)
+    A0 = rng.standard_normal((w, N))
+    B0 = rng.standard_normal((w, N)) / np.sqrt(w * N)
+    W0 = depth * B0 @ A0.T
+    W0 *= 0.8 * depth / max(np.linalg.norm(W0, 2), 1e-9)
+    W0 += 0.5 * depth * A0 @ np.linalg.pinv(A0)
+    p = np.linspace(0, 1, 41)
+    path = exact.linear_path(p, A0, W0, depth)
+    decay = 0.01 * depth
+    Y = path.representations[-1] + 0.5 * decay * N * path.momenta[-1]
+    problem = hs.TrainingProblem(A0.T, Y.T, effective_depth=depth, weight_decay=decay, width=w,
+                                 activation="linear", bias=False)
+    guess = (path.representations * (1 + 1e-3), path.momenta * (1 - 1e-3))
+    solution = IndirectShooting(segments=40).solve(problem, guess)
+    assert solution.success
+    at = path_at(solution, p)
+    scale = max(1.0, np.abs(path.momenta).max())
+    assert np.abs(at.representations - path.representations).max() < 1e-9
+    assert np.abs(at.momenta - path.momenta).max() < 1e-9 * scale
+    assert abs(solution.parameter_norm / (2 * depth) - path.cost) < 1e-10 * max(1, path.cost)
+
+
+@FEW
+@given(seed=st.integers(0, 10_000), w=st.integers(1, 5), depth=st.floats(0.5, 5.0),
+       activation=st.sampled_from(["linear", "relu"]))
+def test_one_sample_follows_the_great_circle(seed, w, depth, activation):
+    """A hard endpoint in the positive orthant, from the direct stage on; ReLU ends plain."""
+    rng = np.random.default_rng(seed)
+    a0, a1 = rng.uniform(0.3, 1.5, w), rng.uniform(0.3, 1.5, w)
+    path = exact.one_sample_path(np.linspace(0, 1, 11), a0, a1, depth)
+    problem = hs.TrainingProblem(a0[None], effective_depth=depth, weight_decay=0.1, width=w,
+                                 activation=activation, bias=False, endpoint=a1[:, None])
+    solution = IndirectShooting().solve(problem)
+    assert solution.status is hs.Status.CONVERGED
+    at = path_at(solution, np.linspace(0, 1, 11))
+    np.testing.assert_allclose(at.representations, path.representations, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(at.weights, path.weights, rtol=0, atol=1e-8 * max(1, depth))
+    assert abs(solution.parameter_norm / (2 * depth) - path.cost) < 1e-10 * max(1, path.cost)
+    assert abs(np.median(solution.hamiltonian) - path.hamiltonian) < 1e-9
+
+
+@FEW
+@given(a0=st.floats(0.5, 2.0), y=st.floats(0.8, 3.0), depth=st.floats(0.5, 4.0))
+def test_the_soft_scalar_problem_ends_where_it_should(a0, y, depth):
+    decay = 0.02 * depth
+    problem = hs.TrainingProblem([[a0]], [[y]], effective_depth=depth, weight_decay=decay, width=1,
+                                 activation="relu", bias=False)
+    solution = IndirectShooting().solve(problem)
+    a1 = solution.representations[-1, 0, 0]
+    ends = exact.scalar_stationary_endpoints(a0, y, depth, decay)
+    assert min(abs(a1 - e) for e in ends) < 1e-10
+    W = exact.scalar_weight(a0, a1, depth)
+    np.testing.assert_allclose(solution.weights[:, 0, 0], W, rtol=0, atol=1e-9 * max(1, abs(W)))
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_out_of_reach_is_not_a_success():
+    """A scalar linear network without bias cannot change the sign of a."""
+    problem = hs.TrainingProblem([[1.0]], effective_depth=2.0, weight_decay=0.1, width=1,
+                                 activation="linear", bias=False, endpoint=[[-1.0]])
+    solution = IndirectShooting(time_limit=20.0).solve(problem)
+    assert not solution.success
+    assert "Newton" in solution.message or solution.status is hs.Status.INFEASIBLE
+
+
+def test_stopping_on_request_and_on_time_keeps_the_best():
+    records = []
+    solution = IndirectShooting().solve(teacher(),
+                                        callback=lambda r: records.append(r) or len(records) > 5)
+    assert solution.status is hs.Status.INTERRUPTED
+    assert not solution.success
+    assert np.isfinite(solution.objective)
+    late = IndirectShooting(time_limit=1e-3).solve(teacher())
+    assert late.status is hs.Status.TIME_LIMIT
+    assert not late.success
+
+
+@pytest.mark.parametrize(("options", "word"), [
+    ({"form": "dense"}, "form"), ({"tol": 0}, "tol"), ({"segments": 0}, "segments"),
+    ({"epsilon_last": 1.0}, "epsilon_last"), ({"epsilon_factor": 1.5}, "epsilon_factor"),
+    ({"start": "zero"}, "start"),
+])
+def test_bad_options_are_named(options, word):
+    with pytest.raises(ValueError, match=word):
+        IndirectShooting(**options)
+
+
+def test_bad_guesses_are_named():
+    problem = teacher()
+    for guess in ((np.zeros((3, 2, 2)), np.zeros((3, 2, 2))), np.full((5, 4, 5), np.nan)):
+        with pytest.raises(ValueError, match="initial_guess"):
+            IndirectShooting().solve(problem, guess)
