@@ -406,6 +406,7 @@ def solve_condensed(
             break
         if damping == 1 and level <= tol and state.residual <= tol:
             reason, success = "converged", True
+            state.polish()
             break
         if damping == 1 and level > 0.25 * correction and correction < 0.05 and state.was_fresh:
             if correction < 30 * tol and state.residual < 3 * tol:
@@ -495,6 +496,15 @@ class _Iteration:
         else:
             self.stale = True
         return correction, level, damping
+
+    def polish(self) -> None:
+        """Apply the correction that is known already, unless it makes the residual worse."""
+        if not self.stale:
+            before, y, r = self.residual, self.y, self.r
+            self.y = y + self.d
+            self._evaluate()
+            if not self.residual <= before:
+                self.y, self.r = y, r
 
     def refine(self, max_nodes: int, level: float) -> bool:
         """Halve the segments with the largest defects; False if there is no room or no reason."""

@@ -74,7 +74,7 @@ class IndirectShooting:
     ----------
     segments : int, optional
         Shooting segments to begin with (more are inserted where Newton needs them); default
-        max(40, 12 L̃).
+        max(60, 12 L̃).
     tol : float
         Largest shooting residual and Newton correction, relative to the size of A and of B.
     max_iter : int
@@ -187,6 +187,7 @@ class _Run:
         self.result: CondensedResult | None = None
         self.extra: dict[str, Any] = {}
         self.converged = False  # whether `path` solves its stage
+        self.collapsed: Path | None = None  # where a direct stage collapsed to A_1 ≈ 0
 
     # -- strategy ------------------------------------------------------------------------------
 
@@ -200,6 +201,8 @@ class _Run:
             return Status.STALLED, self._failure()
         if not self._reach(target):
             return Status.STALLED, self._failure()
+        if self.extra.get("all_collapsed"):
+            return Status.COLLAPSED, "Every start that was tried collapsed to this geodesic."
         self._check_branch()
         if self.problem.activation != "relu":
             return Status.CONVERGED, ""
@@ -216,20 +219,29 @@ class _Run:
     def _first_geodesic(self, target: Stage) -> bool:
         """A geodesic at the top of the ladder, from direct stages on finer and finer meshes."""
         first = target
-        if 0 < target.epsilon < 0.1 * self.method.epsilon_first or \
+        if 0 < target.epsilon < 0.3 * self.method.epsilon_first or \
                 self.problem.activation == "relu":
             first = target._replace(epsilon=max(target.epsilon, self.method.epsilon_first))
-        layers = self._layers
-        for start, seed in self._starts():
+        if self._first_at(first, list(self._starts()), (1, 2, 4)):
+            return True
+        # The trivial solution is a geodesic too: better exact than as the direct stage left it.
+        self.extra["all_collapsed"] = self.collapsed is not None and self.result is None
+        return self.extra["all_collapsed"] and self._newton(self.collapsed, first)
+
+    def _first_at(
+        self, stage: Stage, begin: list[tuple[str, int]], refinements: tuple[int, ...]
+    ) -> bool:
+        """A geodesic of a stage from direct stages, by start and mesh."""
+        for start, seed in begin:
             weights = None
-            for refinement in (1, 2, 4):
-                self.watch.stage = f"direct, start {start}, {refinement * layers} layers"
-                path, weights, collapsed = self._direct(
-                    first, refinement * layers, start, seed, weights
-                )
+            for refinement in refinements:
+                layers = refinement * self._layers
+                self.watch.stage = f"direct, start {start}, {layers} layers"
+                path, weights, collapsed = self._direct(stage, layers, start, seed, weights)
                 if collapsed:
+                    self.collapsed = path
                     break
-                if self._newton(path, first, minimum=True):
+                if self._newton(path, stage, minimum=True):
                     return True
         return False
 
@@ -308,7 +320,9 @@ class _Run:
         return False
 
     def _failure(self) -> str:
-        reason = self.result.reason if self.result is not None else "the direct stages collapsed"
+        if self.result is None:
+            return "No direct stage came to an end."
+        reason = self.result.reason
         stage = f" at {self.watch.stage}" if self.watch.stage else ""
         return f"Newton's method stopped{stage}: {reason}."
 
@@ -353,7 +367,7 @@ class _Run:
         Its path on the shooting nodes, the minimum, and whether it collapsed.
         """
         steps = starts.equidistant_steps(len(weights))
-        least = layered_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=200,
+        least = layered_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=120,
                                         callback=self.watch.record)
         weights = least.weights
         A = discrete.roll_out(problem, weights, steps)
@@ -451,7 +465,7 @@ class _Run:
 
     def _on_mesh(self, path: Path) -> Path:
         """A guess carried over to the shooting nodes, linearly."""
-        segments = self.method.segments or max(40, int(12 * self.problem.effective_depth))
+        segments = self.method.segments or max(60, int(12 * self.problem.effective_depth))
         t = np.linspace(0, 1, segments + 1)
         if len(path.t) == len(t) and np.allclose(path.t, t, rtol=0, atol=1e-14):
             return path

@@ -226,6 +226,15 @@ def test_an_endpoint_out_of_reach_is_not_a_success():
     assert "Newton" in solution.message or solution.status is hs.Status.INFEASIBLE
 
 
+def test_a_collapse_is_named_and_exact():
+    """At a large weight decay every start ends at A_1 ≈ 0, which is no success."""
+    problem = teacher(depth=6.0).replace(weight_decay=6.0)
+    solution = IndirectShooting().solve(problem)
+    assert solution.status is hs.Status.COLLAPSED
+    assert not solution.success
+    assert solution.residuals["defect"] < 1e-9
+
+
 def test_stopping_on_request_and_on_time_keeps_the_best():
     records = []
     solution = IndirectShooting().solve(teacher(),

@@ -1,11 +1,11 @@
 """A hundred random problems for `IndirectShooting`: how many end as exact geodesics.
 
-Run ``python random_suite.py [COUNT] [FIRST]``; the table goes to random_suite.csv beside the
-script. Widths 2-8, samples 2-40, effective depths 0.5-8, weight_decay/effective_depth 1e-4-1e-1
-(log-uniform), plain ReLU (through the ladder), smooth ReLU and linear networks in turn, each drawn
-from the seed in the first column. A problem counts as solved when its shooting residual is at most
-1e-9 and its Hamiltonian drift at most 1e-8 (of the smoothed flow that was solved, where ReLU slides
-along kinks); every other row must say why not.
+Run ``python random_suite.py [COUNT] [FIRST] [WORKERS]``; with a COUNT of 100 the table goes to
+random_suite.csv beside the script. Widths 2-8, samples 2-40, effective depths 0.5-8,
+weight_decay/effective_depth 1e-4-1e-1 (log-uniform), plain ReLU (through the ladder), smooth ReLU
+and linear networks in turn, each drawn from the seed in the first column. A problem counts as
+solved when its shooting residual is at most 1e-9 and its Hamiltonian drift at most 1e-8 (of the
+smoothed flow that was solved, where ReLU slides along kinks); every other row must say why not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ from hamshoot.indirect import IndirectShooting
 COLUMNS = ("seed", "activation", "epsilon", "width", "samples", "effective_depth", "weight_decay",
            "solved", "status", "objective", "defect", "boundary_residual", "hamiltonian_drift",
            "segments", "iterations", "seconds", "message")
+
+
+TIME_LIMIT = 90.0  # seconds a problem
 
 
 def draw(seed: int) -> hs.TrainingProblem:
@@ -46,7 +50,7 @@ def row(seed: int) -> dict:
     """Solve one problem and say how it went."""
     problem = draw(seed)
     start = time.perf_counter()
-    solution = IndirectShooting(time_limit=120.0).solve(problem)
+    solution = IndirectShooting(time_limit=TIME_LIMIT).solve(problem)
     r = solution.residuals
     solved = bool(solution.success and max(r["defect"], r["boundary_residual"]) <= 1e-9
                   and r["hamiltonian_drift"] <= 1e-8)
@@ -63,10 +67,12 @@ def row(seed: int) -> dict:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    workers = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     rows = []
-    for seed in range(first, first + count):
-        rows.append(row(seed))
-        print(*[rows[-1][c] for c in COLUMNS], flush=True)
+    with ProcessPoolExecutor(workers) as pool:
+        for result in pool.map(row, range(first, first + count)):
+            rows.append(result)
+            print(*[result[c] for c in COLUMNS], flush=True)
     solved = sum(r["solved"] for r in rows)
     print(f"{solved} of {count} solved, {sum(r['seconds'] for r in rows):.0f} s")
     if count == 100:
