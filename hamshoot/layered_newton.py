@@ -64,18 +64,19 @@ def minimise(
             callback(J, stationarity)
         if stationarity <= tol:
             return LayeredMinimum(W, J, stationarity, iteration)
-        trial = None
+        trial, raised = None, False
         while shift < 1e8:
             model = _backward(problem, A, B, W, gradient, steps, shift)
             if model is not None:
                 trial = _search(problem, A, W, J, steps, *model)
                 if trial is not None:
                     break
-            shift = max(10 * shift, 1e-6)
+            shift, raised = max(4 * shift, 1e-6), True
         if trial is None:
             return LayeredMinimum(W, J, stationarity, iteration)
         gain, (W, A, J_new) = trial[0], trial[1:]
-        shift = shift / 10 if gain > 0.5 else (shift if gain > 0.1 else 4 * shift)
+        # Just raised, it is close to the least that does.
+        shift *= (0.6 if raised else 0.1) if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
         shift = 0.0 if shift < 1e-9 else shift
         if J - J_new <= 1e-15 * abs(J):
             J = J_new
@@ -86,7 +87,7 @@ def minimise(
 
 def _backward(problem, A, B, W, gradient, steps, shift):
     """Feedforward k (L, m), gains K (L, m, n) and predicted decrease, or None if not definite."""
-    from scipy.linalg import cho_solve
+    from scipy.linalg import cho_solve, solve_triangular
 
     sigma, leak = problem.sigma, problem.effective_depth
     L, w, c = W.shape
@@ -121,11 +122,12 @@ def _backward(problem, A, B, W, gradient, steps, shift):
             factor = np.linalg.cholesky(Huu)
         except np.linalg.LinAlgError:
             return None
-        K[layer] = -cho_solve((factor, True), Hux, check_finite=False)
+        Y = solve_triangular(factor, Hux, lower=True, check_finite=False)
+        K[layer] = -solve_triangular(factor, Y, lower=True, trans=1, check_finite=False)
         k[layer] = -cho_solve((factor, True), g, check_finite=False)
         decrease -= 0.5 * float(g @ k[layer])
-        P = Hxx + Hux.T @ K[layer]
-        P = 0.5 * (P + P.T)
+        Hxx -= Y.T @ Y
+        P = 0.5 * (Hxx + Hxx.T)
         q = (Ft @ q[:, :, None])[:, :, 0] + (g @ K[layer]).reshape(N, w)
     return k, K, decrease
 

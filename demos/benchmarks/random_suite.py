@@ -26,7 +26,7 @@ COLUMNS = ("seed", "activation", "epsilon", "width", "samples", "effective_depth
            "segments", "iterations", "seconds", "message")
 
 
-TIME_LIMIT = 90.0  # seconds a problem
+TIME_LIMIT = 180.0  # seconds a problem
 
 
 def draw(seed: int) -> hs.TrainingProblem:
