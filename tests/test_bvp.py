@@ -7,6 +7,7 @@ import pytest
 from reference_problems import (
     PROBLEMS,
     boundary_layer,
+    energy_optimal,
     hypersensitive,
     linear_resnet,
     nonlinear_layer,
@@ -141,6 +142,31 @@ def test_iterates_do_not_change_when_the_equations_are_combined():
     )
 
 
+def test_a_solution_is_accepted_as_it_is():
+    problem = one_sample()
+    first = solve_two_point(
+        problem.flow, problem.boundary, problem.t, problem.guess(), tol=1e-14
+    )
+    again = solve_two_point(problem.flow, problem.boundary, first.t, first.y, tol=1e-14)
+    assert again.success, again
+    assert again.nit == 1
+    assert abs(again.y - first.y).max() <= 1e-13
+
+
+def test_a_linear_problem_goes_on_undamped_after_a_step_that_had_to_be_shortened():
+    problem, calls = boundary_layer(), []
+
+    def flow(t0, t1, y, jacobian):
+        calls.append(jacobian)
+        ends, phi = problem.flow(t0, t1, y, jacobian)
+        return (np.full_like(ends, np.nan) if calls.count(False) == 1 else ends), phi
+
+    guess = np.zeros_like(problem.solution)
+    result = solve_two_point(flow, problem.boundary, problem.t, guess)
+    assert [r.damping for r in result.history] == [0.25, 1.0]
+    assert result.success
+
+
 def test_the_natural_level_decreases_as_the_restricted_test_asks():
     problem = troesch()
     guess = np.column_stack([problem.t, np.ones_like(problem.t)])
@@ -172,6 +198,17 @@ def test_growing_segments_are_cut_and_reported(problem, guess):
     assert result.history[-1].nodes == result.t.size
     assert result.history[-1].growth <= 1e3
     assert abs(result.y - problem.exact(result.t)).max() <= 1e-8
+
+
+def test_nodes_inserted_into_a_good_guess_lie_on_the_flow():
+    problem = boundary_layer(1e-2, nodes=3)  # e^{±5} a segment
+    result = solve_two_point(
+        problem.flow, problem.boundary, problem.t, problem.solution, growth_limit=5.0
+    )
+    assert result.success
+    assert result.t.size == 7  # ‖Φ‖ = 105 takes three pieces of at most 5
+    assert result.history[0].correction <= 1e-9
+    assert abs(result.y - problem.exact(result.t)).max() <= 1e-9
 
 
 def test_given_nodes_stay_and_arguments_are_not_changed():
@@ -348,6 +385,9 @@ def test_elimination_is_as_accurate_as_a_dense_solve_when_segments_grow():
 def test_reciprocal_condition_number_tells_singular_from_regular():
     phi, ga, gb = dichotomic(8, 4, 1.0)
     assert StaircaseFactor(phi, ga, gb).rcond > 1e-3
+    rows = np.array([1e-9, 1, 1e6, 1e12])[:, None]
+    scaled = StaircaseFactor(phi, rows * ga, rows * gb).rcond
+    assert scaled == pytest.approx(StaircaseFactor(phi, ga, gb).rcond, rel=1e-6)
     ga[1] = ga[0]
     assert StaircaseFactor(phi, ga, gb).rcond < 1e-15
     ga[1] = 0
@@ -404,8 +444,21 @@ def test_a_segment_outside_the_domain_does_not_take_the_others_with_it():
         lambda t, y: -root(t, y), lambda t, y: -0.5 / root(t, y)[..., None]
     )
     t0, t1 = np.zeros(3), np.full(3, 0.5)
-    ends, _ = flow(t0, t1, np.array([[4.0], [0.1], [-1.0]]), False)
+    start = np.array([[4.0], [0.1], [-1.0]])
+    ends, _ = flow(t0, t1, start, False)
     assert np.array_equal(np.isfinite(ends[:, 0]), [True, False, False])
+    alone, _ = flow(t0[:1], t1[:1], start[:1], False)
+    assert abs(ends[0] - alone[0]) <= 1e-9
+
+
+def test_a_state_beyond_the_bound_counts_as_blown_up():
+    t, y = np.zeros(2), np.ones((2, 1))
+    rate = np.array([[2.0], [30.0]])
+    for bound, finite in ((1e10, [True, False]), (1e14, [True, True])):
+        flow = RightHandSideFlow(
+            lambda t, y: rate[-len(y) :] * y, lambda t, y: rate[-len(y) :, :, None], bound=bound
+        )
+        assert np.array_equal(np.isfinite(flow(t, t + 1, y, False)[0][:, 0]), finite)
 
 
 # ------------------------------------------------------------------ what comes back
@@ -438,6 +491,18 @@ def test_scale_is_the_unit_of_corrections():
     assert one.history[0].correction == pytest.approx(10 * ten.history[0].correction, rel=1e-10)
     assert one.success
     assert ten.success
+
+
+def test_scale_is_by_default_the_size_of_each_component():
+    problem = energy_optimal()  # p₁ = 12
+    guess = problem.guess()
+    size = np.maximum(1, abs(guess).max(0))
+    default, given, one = (
+        solve_two_point(problem.flow, problem.boundary, problem.t, guess, scale=scale)
+        for scale in (None, size, np.ones(5))
+    )
+    assert default.history[0].correction == given.history[0].correction
+    assert default.history[0].correction <= 0.5 * one.history[0].correction
 
 
 def test_affine_boundary_is_affine():

@@ -83,6 +83,15 @@ def test_a_resonant_problem_is_singular(segments):
     assert near.y[0, 1] == pytest.approx(1 / np.sin(0.99 * np.pi), rel=1e-9)
 
 
+def test_a_resonance_known_only_up_to_the_integration_error_is_called_singular_too():
+    flow = RightHandSideFlow(
+        lambda t, y: stack(y[..., 1], -y[..., 0]), lambda t, y: matrix(y, {(0, 1): 1, (1, 0): -1})
+    )
+    t = np.linspace(0, np.pi, 5)
+    result = solve_two_point(flow, fixed(2, {0: 0}, {0: 1}), t, np.zeros((5, 2)))
+    check_failure(result, BVPStatus.SINGULAR)
+
+
 @pytest.mark.parametrize(
     "ga", [[[1, 0], [1, 0]], [[1, 0], [0, 0]]], ids=["repeated", "missing"]
 )
@@ -133,6 +142,15 @@ def test_growth_beyond_the_node_limit_is_named():
     assert free.success
     assert free.y[0, 1] == pytest.approx(-1, abs=1e-9)
     assert free.y[-1, 1] == pytest.approx(1, abs=1e-9)
+
+
+def test_small_corrections_with_large_defects_are_no_success():
+    boundary = affine_boundary([[np.sqrt(2), 0.1], [0, 0]], [[0, 0], [1, 0]], [1, 1])
+    t, guess = [0.0, 28.0], np.zeros((2, 2))
+    result = solve_two_point(hyperbolic, boundary, t, guess, max_nodes=2, tol=1e-10)
+    check_failure(result, BVPStatus.ACCURACY_LIMIT)  # e^28 · rounding is 3e-4
+    assert result.correction <= 1e-10
+    assert abs(result.defects).max() >= 1e-7
 
 
 def test_a_noisy_flow_limits_the_accuracy():
@@ -190,7 +208,7 @@ def test_time_limit_is_kept():
 
     start = time.perf_counter()
     result = solve_two_point(
-        slow, problem.boundary, problem.t, problem.guess(), tol=1e-14, time_limit=0.25,
+        slow, problem.boundary, problem.t, problem.guess(), tol=1e-14, time_limit=0.15,
         jacobians=True,
     )  # fmt: skip
     check_failure(result, BVPStatus.TIME_LIMIT)
