@@ -164,6 +164,31 @@ def test_a_linear_problem_goes_on_undamped_after_a_step_that_had_to_be_shortened
     guess = np.zeros_like(problem.solution)
     result = solve_two_point(flow, problem.boundary, problem.t, guess)
     assert [r.damping for r in result.history] == [0.25, 1.0]
+    assert calls.count(False) == 3
+    assert result.success
+
+
+def test_a_damping_predicted_too_small_is_raised():
+    problem, calls = boundary_layer(), []
+    guess = np.zeros_like(problem.solution)
+    guess[0, 0] = 1  # satisfies the boundary conditions
+    step = problem.solution - guess  # Newton's, the problem is linear
+    elsewhere, trial = problem.solution + 0.5 * step, guess + 0.25 * step
+
+    def flow(t0, t1, y, jacobian):
+        """Not finite at λ = 1; at λ = ¼ the defects of another point, as if very nonlinear."""
+        calls.append(jacobian)
+        ends, phi = problem.flow(t0, t1, y, jacobian)
+        if not jacobian and calls.count(False) == 1:
+            ends[:] = np.nan
+        if not jacobian and calls.count(False) == 2:
+            ends = problem.flow(t0, t1, elsewhere[:-1], False)[0] - elsewhere[1:] + trial[1:]
+        return ends, phi
+
+    result = solve_two_point(flow, problem.boundary, problem.t, guess)
+    assert [r.damping for r in result.history] == [0.25, 1.0]
+    assert result.history[0].simplified == pytest.approx(0.5 * abs(step).max(), rel=1e-6)
+    assert calls.count(False) == 4  # a-priori λ = ¼ · 0.5 / (1.25 · 0.75) first, then λ = 1
     assert result.success
 
 
@@ -437,16 +462,14 @@ def test_a_segment_that_blows_up_does_not_take_the_others_with_it():
 
 
 def test_a_segment_outside_the_domain_does_not_take_the_others_with_it():
-    def root(t, y):
-        return np.sqrt(y - t[:, None])
+    def rhs(t, y):
+        return np.where(y > 100, y**2, -np.sqrt(y - t[:, None]))
 
-    flow = RightHandSideFlow(
-        lambda t, y: -root(t, y), lambda t, y: -0.5 / root(t, y)[..., None]
-    )
-    t0, t1 = np.zeros(3), np.full(3, 0.5)
-    start = np.array([[4.0], [0.1], [-1.0]])
+    flow = RightHandSideFlow(rhs, lambda t, y: np.zeros((*y.shape, 1)))
+    t0, t1 = np.zeros(4), np.full(4, 0.5)
+    start = np.array([[4.0], [0.1], [-1.0], [200.0]])  # the last has its pole at 0.005
     ends, _ = flow(t0, t1, start, False)
-    assert np.array_equal(np.isfinite(ends[:, 0]), [True, False, False])
+    assert np.array_equal(np.isfinite(ends[:, 0]), [True, False, False, False])
     alone, _ = flow(t0[:1], t1[:1], start[:1], False)
     assert abs(ends[0] - alone[0]) <= 1e-9
 
