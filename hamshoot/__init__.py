@@ -23,17 +23,12 @@ _HOME = {
     "Record": "solution",
     "Solution": "solution",
     "Status": "solution",
-    "DirectMultipleShooting": "direct",
     "DirectSingleShooting": "gauss_newton",
+    "IndirectShooting": "indirect",
     "LeakyResNet": "network",
-    "Adam": "descent",
-    "SGD": "descent",
-    "train": "descent",
     "solve": "solve",
     "Certificate": "certificate",
     "certify": "certificate",
-    "Comparison": "compare",
-    "compare": "compare",
     "plot": "plot",
 }
 _MODULES = {"plot"}  # names that are modules themselves
@@ -45,13 +40,8 @@ if TYPE_CHECKING:
     from hamshoot.activations import Activation as Activation
     from hamshoot.certificate import Certificate as Certificate
     from hamshoot.certificate import certify as certify
-    from hamshoot.compare import Comparison as Comparison
-    from hamshoot.compare import compare as compare
-    from hamshoot.descent import SGD as SGD
-    from hamshoot.descent import Adam as Adam
-    from hamshoot.descent import train as train
-    from hamshoot.direct import DirectMultipleShooting as DirectMultipleShooting
     from hamshoot.gauss_newton import DirectSingleShooting as DirectSingleShooting
+    from hamshoot.indirect import IndirectShooting as IndirectShooting
     from hamshoot.network import LeakyResNet as LeakyResNet
     from hamshoot.problem import TrainingProblem as TrainingProblem
     from hamshoot.problem import teacher_problem as teacher_problem

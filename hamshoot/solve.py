@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from hamshoot.direct import DirectMultipleShooting
 from hamshoot.gauss_newton import DirectSingleShooting
+from hamshoot.indirect import IndirectShooting
 from hamshoot.layer_steps import steps_of
 from hamshoot.progress import check_count, check_layers
 from hamshoot.solution import Callback, Solution
@@ -15,15 +15,10 @@ if TYPE_CHECKING:
     from hamshoot.problem import TrainingProblem
 
 METHODS = {
-    "multiple_shooting": DirectMultipleShooting,
+    "indirect": IndirectShooting,
     "single_shooting": DirectSingleShooting,
 }
 DEFAULT_LAYERS = 20
-#: Multiple shooting factorises a sparse KKT matrix of about L·w·(2N + w) rows, whose fill grows
-#: faster than linearly in w·N; beyond these sizes single shooting is quicker by an order of
-#: magnitude (`demos/benchmarks/direct.py` measures both).
-MULTIPLE_SHOOTING_ENTRIES = 200
-MULTIPLE_SHOOTING_VARIABLES = 4000
 
 
 def solve(
@@ -40,8 +35,8 @@ def solve(
     Parameters
     ----------
     problem : TrainingProblem
-    method : {"auto", "multiple_shooting", "single_shooting"} or method object
-        "auto" takes multiple shooting where its factorisations are cheap, else single shooting.
+    method : {"auto", "single_shooting", "indirect"} or method object
+        "indirect" gives the continuous geodesic, "single_shooting" the optimal L-layer network.
     layers : int, optional
         L; default 20, or enough for L > L̃.
     initial_guess : Solution, LeakyResNet or array, optional
@@ -73,16 +68,10 @@ def solve(
 
 
 def choose(problem: TrainingProblem, layers: int) -> tuple[str, str]:
-    """Name of the method that "auto" takes at this size, and the reason in a sentence."""
-    entries = problem.width * problem.n_samples
-    variables = entries * layers
+    """Name of the method that "auto" takes, and the reason in a sentence."""
     if problem.hard_endpoint:
-        return "multiple_shooting", "auto chose multiple shooting: it alone meets a hard endpoint"
-    size = f"w·N = {entries}, w·N·L = {variables}"
-    limits = f"{MULTIPLE_SHOOTING_ENTRIES} and {MULTIPLE_SHOOTING_VARIABLES}"
-    if entries <= MULTIPLE_SHOOTING_ENTRIES and variables <= MULTIPLE_SHOOTING_VARIABLES:
-        return "multiple_shooting", f"auto chose multiple shooting: {size}, within {limits}"
-    return "single_shooting", f"auto chose single shooting: {size}, beyond {limits}"
+        return "indirect", "auto chose indirect shooting: it alone meets a hard endpoint"
+    return "single_shooting", f"auto chose single shooting: {layers} layers were asked for"
 
 
 def method_named(name: str, options: dict[str, Any]) -> Any:
@@ -133,7 +122,7 @@ def check_method(
         As `solve` would.
     """
     chosen, _ = _method(problem, method, layers, options)
-    if getattr(chosen, "integrator", "euler") == "euler":
+    if hasattr(chosen, "steps"):
         if isinstance(chosen.steps, str):
             check_layers(chosen.layers, problem.effective_depth)
         steps_of(chosen.steps, chosen.layers, problem.effective_depth)
