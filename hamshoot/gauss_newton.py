@@ -1,4 +1,4 @@
-"""`DirectSingleShooting`: search over the controls alone, for problems multiple shooting cannot hold.
+"""`DirectSingleShooting`: search over the controls alone, for what multiple shooting cannot hold.
 
 The roll-out eliminates the representations and the adjoint sweep gives ∂J/∂W exactly
 (`hamshoot.sweeps`), so memory and work grow only linearly in the number of samples. The optimiser
@@ -6,9 +6,11 @@ behind it is a quasi-Newton method down the ε ladder of the smooth ReLU. It wor
 v_ℓ = W_ℓ √(ρ_ℓλ/L̃), in which the weight decay is ½‖v‖² whatever the steps, so that the curvature is
 at least 1 away from the loss and every layer counts alike.
 
-From several starts the whole ladder is walked with few iterations a stage; the best end point alone
-is then converged at the last ε. L-BFGS gets as far as the rounding of J lets its line search see;
-what is left is taken off by Newton steps that look at the gradient only.
+From several starts the ladder is walked in a hurry: a stage ends when J hardly falls any more. The
+best end point is *reheated*, taken back to a large ε and walked down again with more patience,
+which lowers J by 1–30 % (a small ε wanders, a large one sees further); the best of all is then
+converged at the last ε. L-BFGS gets as far as the rounding of J lets its line search see; what is
+left is taken off by Newton steps that look at the gradient only.
 """
 
 from __future__ import annotations
@@ -40,8 +42,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OPTIMIZERS = ("lbfgs",)
-#: Most starts that `starts=None` takes, and the seconds (by a rough count of flops) it may plan for.
-MOST_STARTS, PLANNED_SECONDS = 5, 20.0
+#: Most starts that `starts=None` takes, and the seconds (by a count of flops) it may plan for.
+MOST_STARTS, PLANNED_SECONDS = 5, 15.0
+#: A stage ends when J falls by less than this share over WINDOW iterations: of the walks from the
+#: starts, and of all later ones. The first takes about 250 iterations a stage.
+HURRIED, PATIENT, WINDOW = 1e-2, 1e-3, 100
+#: Hessian products a Newton step may take.
+MOST_PRODUCTS = 4000
+#: First ε of the reheats.
+REHEATS = (0.1, 0.5)
 #: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
 GUESS_LADDER = 10.0
 #: Records kept in the history of a solution.
@@ -79,8 +88,10 @@ class DirectSingleShooting:
         First and last ε of the ladder, and the factor between stages. For ReLU the answer is the
         optimum at the last ε. A smooth ReLU uses the ladder down to its own ε, a linear network
         none.
+    reheats : int
+        How often, 0 to 2, the best of the starts goes back to a large ε and down again.
     stage_iter : int
-        Iterations of each stage of the ladder, the last excepted.
+        Most iterations of a stage of the ladder, the convergence at its end excepted.
     memory : int
         Pairs L-BFGS keeps.
     optimizer : {"lbfgs"}
@@ -102,11 +113,12 @@ class DirectSingleShooting:
     max_iter: int = 100_000
     time_limit: float | None = None
     seed: int = 0
-    start: str = "identity"
+    start: str = "path"
     starts: int | None = None
     noise: float | None = None
     epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
-    stage_iter: int = 400
+    reheats: int = 2
+    stage_iter: int = 5000
     memory: int = 30
     optimizer: str = "lbfgs"
 
@@ -117,6 +129,9 @@ class DirectSingleShooting:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("stage_iter", "memory"):
             check_count(name, getattr(self, name), 1)
+        check_count("reheats", self.reheats, 0)
+        if self.reheats > len(REHEATS):
+            raise ValueError(f"reheats: expected 0 to {len(REHEATS)}, got {self.reheats}")
         if self.starts is not None:
             check_count("starts", self.starts, 1)
         if not isinstance(self.epsilon, (tuple, list)) or len(self.epsilon) != 3:
@@ -187,6 +202,8 @@ class _Search:
         self.watch = Watch(callback, method.time_limit)
         self.best = Best()  # by the objective of the problem's own activation
         self.start_objectives: list[float] = []
+        self.reheat_objectives: list[float] = []
+        self.all_collapsed = False
         self.first_gradient = float("nan")
         self.minimizer = _Minimizer(self.sweeps, self.watch, method)
 
@@ -200,26 +217,27 @@ class _Search:
         return self._solution(outcome)
 
     def _search(self, guess: NDArray | None) -> _Outcome:
-        if guess is None:
-            weights = self._best_of_starts()
-        else:
+        ladder = self._ladder()
+        if guess is not None:
             self.minimizer.latest = guess
             self._offer(guess)
-            weights = self._descend(guess, self._ladder(guess=True)[:-1])
-        if self.method.starts != 1 and guess is None and len(self.start_objectives) > 1:
-            self.watch.stage = "best start, " + self._stage_name(self._ladder()[-1])
-        else:
-            self.watch.stage = self._stage_name(self._ladder()[-1])
-        return self._converge(weights, guess)
+            return self._converge(self._descend(guess, self._ladder(GUESS_LADDER * ladder[-1])),
+                                  guess)
+        weights = self._best_of_starts()
+        if not self.all_collapsed and len(ladder) > 1:
+            for first in REHEATS[: self.method.reheats]:
+                weights = self._reheat(weights, first)
+        return self._converge(weights)
 
     # -- stages ------------------------------------------------------------------------------------
 
     def _best_of_starts(self) -> NDArray:
-        """Walk the ladder from every start; collapsed ones are replaced, twice at most."""
+        """Walk the ladder from every start; when all collapse, from two others."""
         method, problem = self.method, self.problem
         count = planned_starts(method, problem)
         queue = [(method.start, seed) for seed in start_seeds(method.seed, count)]
-        spare = [("path", method.seed + 500), ("path", method.seed + 1500)]
+        other = "identity" if method.start == "path" else "path"
+        spare = [(other, method.seed), (other, method.seed + 1000)]
         ends: list[tuple[float, NDArray]] = []
         for number, (start, seed) in enumerate(_with_spares(queue, spare, ends), start=1):
             late = self.watch.seconds > STARTS_SHARE * (method.time_limit or np.inf)
@@ -227,35 +245,57 @@ class _Search:
                 break
             weights = starting_weights(problem, self.steps, start, seed, method.noise)
             prefix = f"start {number}/{max(count, number)}, " if count > 1 else ""
-            weights = self._descend(weights, self._ladder(), prefix)
+            weights = self._descend(weights, self._ladder(), HURRIED, prefix)
             objective = self._offer(weights)
             self.start_objectives.append(objective)
             if not self._collapsed():
                 ends.append((objective, weights))
-        if not ends:  # every start collapsed: the best of them, to be reported as such
+        self.all_collapsed = not ends
+        if not ends:  # the best of them, to be reported as such
             return self.best.weights
         return min(ends, key=lambda end: end[0])[1]
 
-    def _descend(self, weights: NDArray, ladder: tuple[float, ...], prefix: str = "") -> NDArray:
-        """Walk down a ladder, `stage_iter` iterations a stage."""
+    def _reheat(self, weights: NDArray, first: float) -> NDArray:
+        """Walk down again from a large ε; the better of before and after, by J at ε = 0."""
+        before = self._offer(weights)
+        walked = self._descend(weights, self._ladder(first), PATIENT, "reheated, ")
+        after = self._offer(walked)
+        self.reheat_objectives.append(after)
+        return walked if after < before else weights
+
+    def _descend(
+        self, weights: NDArray, ladder: tuple[float, ...], decrease: float = PATIENT,
+        prefix: str = "",
+    ) -> NDArray:
+        """Walk down a ladder; a stage ends when J falls by less than `decrease` per WINDOW."""
         self.minimizer.latest = weights
         self._offer(weights)
         for epsilon in ladder:
             self._set_activation(epsilon)
             self.watch.stage = prefix + self._stage_name(epsilon)
-            weights = self.minimizer.minimize(weights, self.method.tol, self.method.stage_iter)
+            weights = self.minimizer.minimize(
+                weights, self.method.tol, self.method.stage_iter, decrease
+            )
             if np.isnan(self.first_gradient):
                 self.first_gradient = self.minimizer.first_gradient
             self._offer(weights)
         return weights
 
-    def _converge(self, weights: NDArray, guess: NDArray | None) -> _Outcome:
+    def _converge(self, weights: NDArray, guess: NDArray | None = None) -> _Outcome:
         """Converge at the last ε; from a guess, never end above it."""
         method, last = self.method, self._ladder()[-1]
         self._set_activation(last)
-        weights = self.minimizer.minimize(weights, method.tol)
-        if self.minimizer.stationarity > method.tol:
-            weights = self.minimizer.finish(weights, method.tol)
+        stage = "convergence, " + self._stage_name(last)
+        reached = np.inf
+        while True:  # each round of both goes on where the other's rounding stopped it
+            self.watch.stage = stage
+            weights = self.minimizer.minimize(weights, method.tol)
+            if self.minimizer.stationarity > method.tol:
+                self.watch.stage = stage + ", Newton"
+                weights = self.minimizer.finish(weights, method.tol)
+            before, reached = reached, self.minimizer.stationarity
+            if reached <= method.tol or reached > 0.5 * before:
+                break
         reached = self.minimizer.stationarity
         residuals = {"smooth_stationarity": reached, "smooth_objective": self.minimizer.objective,
                      "epsilon": last, "relative_gradient": self._relative_gradient()}
@@ -276,16 +316,14 @@ class _Search:
 
     # -- parts -------------------------------------------------------------------------------------
 
-    def _ladder(self, guess: bool = False) -> tuple[float, ...]:
+    def _ladder(self, first: float | None = None) -> tuple[float, ...]:
         """ε of the stages, ending at the last; (0,) for a linear network."""
-        problem, (first, last, factor) = self.problem, self.method.epsilon
+        problem, (given, last, factor) = self.problem, self.method.epsilon
         if problem.activation == "linear":
             return (0.0,)
         if problem.activation == "smooth_relu":
             last = problem.sigma.epsilon
-        if guess:
-            first = GUESS_LADDER * last if problem.activation == "relu" else last
-        return epsilon_ladder(max(first, last), last, factor)
+        return epsilon_ladder(max(given if first is None else first, last), last, factor)
 
     def _set_activation(self, epsilon: float) -> None:
         linear = self.problem.activation == "linear"
@@ -320,7 +358,9 @@ class _Search:
     def _solution(self, outcome: _Outcome) -> Solution:
         method, watch = self.method, self.watch
         nit, seconds = watch.iterations, watch.seconds
-        extra = {"start_objectives": self.start_objectives, "evaluations": self.sweeps.evaluations}
+        extra = {"start_objectives": self.start_objectives,
+                 "reheat_objectives": self.reheat_objectives,
+                 "evaluations": self.sweeps.evaluations}
         solution = discrete.solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),
@@ -339,14 +379,14 @@ class _Search:
 
 
 def planned_starts(method: DirectSingleShooting, problem: TrainingProblem) -> int:
-    """How many starts `starts=None` means: as many as a plan of 20 seconds holds, 1 to 5."""
+    """How many starts `starts=None` means: as many as PLANNED_SECONDS hold, 1 to 5."""
     if method.starts is not None:
         return method.starts
     w, N, L = problem.width, problem.n_samples, method.layers
     # Measured on one core: 20 GF/s, 3 ns an activation, 3 ns a variable and pair of the optimiser.
     iteration = 7 * L * w * w * N / 2e10 + 3e-9 * L * w * (N + method.memory * w) + 1e-4
     stages = 1 if problem.activation == "linear" else len(epsilon_ladder(*method.epsilon))
-    return int(np.clip(PLANNED_SECONDS / (iteration * stages * method.stage_iter), 1, MOST_STARTS))
+    return int(np.clip(PLANNED_SECONDS / (iteration * stages * 250), 1, MOST_STARTS))
 
 
 def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
@@ -390,8 +430,13 @@ class _Minimizer:
         self.objective = self.stationarity = float("inf")
         self.gradient_norm = self.first_gradient = float("nan")
 
-    def minimize(self, weights: NDArray, tol: float, limit: int | None = None) -> NDArray:
-        """L-BFGS from `weights` until the stationarity is within `tol`, or `limit` iterations.
+    def minimize(
+        self, weights: NDArray, tol: float, limit: int | None = None, decrease: float = 0.0
+    ) -> NDArray:
+        """L-BFGS from `weights` until the stationarity is within `tol`.
+
+        It also ends after `limit` iterations, and when J falls by less than the share `decrease`
+        over WINDOW of them.
 
         Raises
         ------
@@ -406,14 +451,18 @@ class _Minimizer:
         if self.stationarity <= tol:
             return self.latest
         trial = _Latest(self._value)
+        values: list[float] = []
 
         def iteration(intermediate_result: Any) -> None:
             # SciPy evaluates the point it accepts last of all, so the sweeps still hold it.
             if not np.array_equal(trial.x, intermediate_result.x):
                 self._value(intermediate_result.x)
-            self._keep(intermediate_result.x, float(intermediate_result.fun))
+            values.append(float(intermediate_result.fun))
+            self._keep(intermediate_result.x, values[-1])
             self._record()
-            if self.stationarity <= tol:
+            slow = decrease and len(values) > WINDOW and (
+                values[-WINDOW - 1] - values[-1] < decrease * abs(values[-1]))
+            if slow or self.stationarity <= tol:
                 raise StopIteration
 
         limit = self.method.max_iter if limit is None else limit
@@ -423,42 +472,45 @@ class _Minimizer:
         self._accept((self.latest * self.scale).ravel())
         return self.latest
 
-    def finish(self, weights: NDArray, tol: float, rounds: int = 30) -> NDArray:
+    def finish(self, weights: NDArray, tol: float) -> NDArray:
         """Newton steps by conjugate gradients, judged by the gradient alone.
 
         Where J changes by less than it rounds, a line search is blind; the gradient still sees
         eight digits more. Hessian products are central differences of gradients. A step is taken
-        if it shortens the gradient and does not raise J beyond rounding; directions of negative
-        curvature end the loop.
+        if it shortens the gradient and does not raise J beyond rounding, else the next system is
+        solved further; negative curvature ends the loop.
         """
         v = (weights * self.scale).ravel()
         value, g = self._accept(v)
-        size, steps = np.linalg.norm(g), 200
-        self.watch.stage += ", Newton"
-        for _ in range(rounds):
-            if self.stationarity <= tol or steps > 3000:
-                break
-            step = _conjugate_gradients(self._hessian_product(v), g, steps)
+        products = 250
+        while self.stationarity > tol and products <= MOST_PRODUCTS:
+            step = _conjugate_gradients(self._hessian_product(v), g, products)
             if step is None:
                 break
             trial_value, trial_g = self._value(v + step)
-            shorter = np.linalg.norm(trial_g) < 0.9 * size
-            if shorter and trial_value <= value + 1e-12 * abs(value):
-                v = v + step
-                value, g, size = trial_value, trial_g.copy(), np.linalg.norm(trial_g)
+            size, trial_size = np.linalg.norm(g), np.linalg.norm(trial_g)
+            taken = trial_size < 0.9 * size and trial_value <= value + 1e-12 * abs(value)
+            if taken:
+                v, value, g = v + step, trial_value, trial_g.copy()
                 self._keep(v, value)
                 self._record()
-            else:
-                steps *= 2  # the system was not solved far enough to help
+            if not taken or trial_size > 0.3 * size:
+                products *= 2
         self._accept((self.latest * self.scale).ravel())
         return self.latest
 
     def _hessian_product(self, v: NDArray) -> Callable[[NDArray], NDArray]:
-        length = 1e-5 * np.linalg.norm(v)
+        """H d by central differences; a record every 100 of them keeps clock and callback alive."""
+        # Short against ε: σ″ of the last stage lives on that scale.
+        length, count = 1e-7 * np.linalg.norm(v), 0
 
         def product(direction: NDArray) -> NDArray:
+            nonlocal count
             h = length / np.linalg.norm(direction)
             forward = self._value(v + h * direction)[1].copy()
+            count += 1
+            if count % 100 == 0:
+                self._record()
             return (forward - self._value(v - h * direction)[1]) / (2 * h)
 
         return product
