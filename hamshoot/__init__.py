@@ -12,6 +12,8 @@ so that importing the package costs neither CasADi nor numba nor matplotlib.
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -57,9 +59,20 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'hamshoot' has no attribute {name!r}")
     module = importlib.import_module(f"hamshoot.{home}")
     value = module if name in _MODULES else getattr(module, name)
-    # A submodule import binds its own name here (solve, compare): the function must win.
     globals()[name] = value
     return value
+
+
+class _Package(types.ModuleType):
+    """The import system binds a submodule to its name in the package; `solve` is the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, types.ModuleType) and name in _HOME and name not in _MODULES:
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -163,3 +163,9 @@ def test_importing_the_package_loads_no_solver():
             "'scipy', 'torch', 'rich') if m in sys.modules))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_function_keeps_its_name_when_its_module_is_imported_first():
+    code = "import hamshoot.solve, hamshoot.cli, hamshoot as hs; assert hs.solve.__call__; hs.solve"
+    code += "; import types; assert not isinstance(hs.solve, types.ModuleType)"
+    subprocess.run([sys.executable, "-c", code], check=True)
