@@ -310,10 +310,12 @@ class _Run:
         """From the control of a path, minimise an Euler network at a stage; then Newton."""
         self.watch.stage = f"descent, {stage_name(stage)}"
         flow = self.shooting(path.stage).flow
-        layers = self.extra.get("direct_layers") or self._layers
-        for count in (layers, 2 * layers):
-            weights = controls(flow, states_at(flow, path.t, path.y, midpoints(count)))
-            guess, _, collapsed = self._minimise(self._soft(stage), weights, stage)
+        weights = controls(flow, states_at(flow, path.t, path.y, midpoints(self._layers)))
+        for refinement in (1, 2, 4, 8):
+            count = refinement * self._layers
+            weights = interpolate(midpoints(len(weights)), weights, midpoints(count))
+            guess, least, collapsed = self._minimise(self._soft(stage), weights, stage)
+            weights = least.weights
             if not collapsed and self._newton(guess, stage, minimum=True):
                 self.extra["branches_left"] = self.extra.get("branches_left", 0) + 1
                 return True

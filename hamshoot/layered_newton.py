@@ -64,19 +64,18 @@ def minimise(
             callback(J, stationarity)
         if stationarity <= tol:
             return LayeredMinimum(W, J, stationarity, iteration)
-        trial, raised = None, False
+        trial = None
         while shift < 1e8:
             model = _backward(problem, A, B, W, gradient, steps, shift)
             if model is not None:
                 trial = _search(problem, A, W, J, steps, *model)
                 if trial is not None:
                     break
-            shift, raised = max(4 * shift, 1e-6), True
+            shift = max(10 * shift, 1e-6)
         if trial is None:
             return LayeredMinimum(W, J, stationarity, iteration)
         gain, (W, A, J_new) = trial[0], trial[1:]
-        # Just raised, it is close to the least that does.
-        shift *= (0.6 if raised else 0.1) if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
+        shift *= 0.1 if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
         shift = 0.0 if shift < 1e-9 else shift
         if J - J_new <= 1e-15 * abs(J):
             J = J_new
