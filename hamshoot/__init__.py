@@ -25,9 +25,13 @@ _HOME = {
     "Record": "solution",
     "Solution": "solution",
     "Status": "solution",
+    "DirectMultipleShooting": "direct",
     "DirectSingleShooting": "gauss_newton",
     "IndirectShooting": "indirect",
     "LeakyResNet": "network",
+    "Adam": "descent",
+    "SGD": "descent",
+    "train": "descent",
     "solve": "solve",
     "Certificate": "certificate",
     "certify": "certificate",
@@ -42,6 +46,10 @@ if TYPE_CHECKING:
     from hamshoot.activations import Activation as Activation
     from hamshoot.certificate import Certificate as Certificate
     from hamshoot.certificate import certify as certify
+    from hamshoot.descent import SGD as SGD
+    from hamshoot.descent import Adam as Adam
+    from hamshoot.descent import train as train
+    from hamshoot.direct import DirectMultipleShooting as DirectMultipleShooting
     from hamshoot.gauss_newton import DirectSingleShooting as DirectSingleShooting
     from hamshoot.indirect import IndirectShooting as IndirectShooting
     from hamshoot.network import LeakyResNet as LeakyResNet

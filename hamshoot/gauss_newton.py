@@ -33,8 +33,9 @@ from hamshoot.progress import (
     check_count,
     check_layers,
     check_options,
+    thinned,
 )
-from hamshoot.solution import Callback, Record, Solution, Status
+from hamshoot.solution import Callback, Solution, Status
 from hamshoot.starts import STARTS, start_seeds, starting_weights, weights_of
 from hamshoot.sweeps import EulerSweeps, blas_threads
 
@@ -387,14 +388,6 @@ def planned_starts(method: DirectSingleShooting, problem: TrainingProblem) -> in
     iteration = 7 * L * w * w * N / 2e10 + 3e-9 * L * w * (N + method.memory * w) + 1e-4
     stages = 1 if problem.activation == "linear" else len(epsilon_ladder(*method.epsilon))
     return int(np.clip(PLANNED_SECONDS / (iteration * stages * 250), 1, MOST_STARTS))
-
-
-def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
-    """At most `most` records, evenly, the first and the last among them."""
-    if len(history) <= most:
-        return tuple(history)
-    keep = np.unique(np.linspace(0, len(history) - 1, most).round().astype(int))
-    return tuple(history[k] for k in keep)
 
 
 def _with_spares(queue: list, spare: list, ends: list):

@@ -90,6 +90,14 @@ class Best:
         return False
 
 
+def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
+    """At most `most` records, evenly, the first and the last among them."""
+    if len(history) <= most:
+        return tuple(history)
+    keep = np.unique(np.linspace(0, len(history) - 1, most).round().astype(int))
+    return tuple(history[k] for k in keep)
+
+
 def check_options(method: Any) -> None:
     """Check the options every method object has: tol, max_iter, time_limit, seed.
 

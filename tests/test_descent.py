@@ -1,0 +1,367 @@
+"""Gradient descent: the textbook's optimisers, an honest grid, and ends that can be trusted."""
+
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+
+import hamshoot as hs
+from hamshoot import closed_forms as exact
+from hamshoot import discrete
+from hamshoot.descent import SGD, Adam, EpochLoop, largest_curvature, optimizer_named, train
+from hamshoot.layer_steps import irregular_steps, relative_changes
+from hamshoot.solution import Status
+from hamshoot.starts import equidistant_steps, starting_weights
+from hamshoot.sweeps import EulerSweeps
+
+SHORT = Adam(rate=0.03, epochs=300, sgd_epochs=60)
+
+
+def teacher(activation="relu", **options):
+    settings = dict(dims=(4, 2, 4), samples=12, width=4, effective_depth=2.0, weight_decay=1e-2,
+                    activation=activation, seed=0)
+    return hs.teacher_problem(**{**settings, **options})
+
+
+def hard_endpoint():
+    return hs.TrainingProblem(X=np.eye(2), endpoint=np.ones((2, 2)), width=2, effective_depth=2.0,
+                              weight_decay=1e-2)
+
+
+@cache
+def trained():
+    return train(teacher(), 8, optimizer=SHORT)
+
+
+# -- against PyTorch -------------------------------------------------------------------------------
+
+
+def torch_values(problem, weights, steps, make, epochs, schedule=None):
+    """J at every epoch of a torch optimiser on the same network, float64."""
+    torch = pytest.importorskip("torch")
+    W = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    A0, Q, Y = (torch.tensor(np.array(x)) for x in
+                (problem.initial_state, problem.readout, problem.targets))
+    depth, decay, N = problem.effective_depth, problem.weight_decay, problem.n_samples
+    optimizer = make(torch, [W])
+    scheduler = None
+    if schedule is not None:
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    values = []
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        A = A0
+        for rho, layer in zip(steps, W, strict=True):
+            if problem.activation == "relu":
+                S = torch.relu(A)
+            else:
+                S = 0.5 * (A + torch.sqrt(A * A + problem.sigma.epsilon**2))
+            if problem.bias:
+                S = torch.cat([S, torch.ones((1, N), dtype=torch.float64)])
+            A = (1 - rho * depth) * A + rho * layer @ S
+        norm = sum(rho * torch.sum(layer**2) for rho, layer in zip(steps, W, strict=True))
+        J = torch.sum((Q @ A - Y) ** 2) / N + decay / (2 * depth) * norm
+        J.backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        values.append(J.item())
+    return np.array(values)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "smooth_relu"])
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_every_epoch_is_that_of_torch(activation, bias, name):
+    problem, steps = teacher(activation, bias=bias), irregular_steps(8)
+    weights = starting_weights(problem, steps, "path", 3)
+    if name == "adam":
+        loop = EpochLoop(EulerSweeps(problem, steps), weights, adam=True, beta1=0.8, beta2=0.99,
+                         epsilon=1e-6)
+        expected = torch_values(problem, weights, steps, lambda torch, W: torch.optim.Adam(
+            W, lr=0.02, betas=(0.8, 0.99), eps=1e-6), 50)
+        rates = np.full(50, 0.02)
+    else:
+        loop = EpochLoop(EulerSweeps(problem, steps), weights, adam=False, beta1=0.7)
+        expected = torch_values(problem, weights, steps, lambda torch, W: torch.optim.SGD(
+            W, lr=0.05, momentum=0.7), 50)
+        rates = np.full(50, 0.05)
+    ours = np.concatenate([loop.run(rates[:20]), loop.run(rates[20:])])  # chunks go on seamlessly
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-8)
+    assert np.ptp(expected) > 1e-2
+
+
+def test_the_cosine_schedule_is_that_of_torch():
+    problem, steps = teacher("smooth_relu"), equidistant_steps(8)
+    weights = starting_weights(problem, steps)
+    expected = torch_values(problem, weights, steps,
+                            lambda torch, W: torch.optim.Adam(W, lr=0.02), 100,
+                            lambda e: 0.5 * (1 + np.cos(np.pi * e / 100)))
+    solution = train(problem, 8, optimizer=Adam(rate=0.02, epochs=100, sgd_epochs=0),
+                     initial_guess=weights)
+    assert solution.nit == 100
+    assert abs(solution.history[0].objective - expected[50]) < 1e-8
+    assert solution.objective <= expected.min() + 1e-12
+    constant = train(problem, 8, initial_guess=weights,
+                     optimizer=Adam(rate=0.02, epochs=100, sgd_epochs=0, schedule="constant"))
+    assert abs(constant.history[0].objective - expected[50]) > 1e-4
+
+
+# -- the recipe ------------------------------------------------------------------------------------
+
+
+def test_training_lowers_the_objective_and_says_how_it_ended():
+    problem, solution = teacher(), trained()
+    before = discrete.solution_from_weights(
+        problem, starting_weights(problem, solution.steps, "path", 0), solution.steps,
+        status=Status.MAX_ITER, success=False, method="start")
+    assert solution.success
+    assert solution.status is Status.TRAINED
+    assert solution.objective < 0.5 * before.objective
+    assert solution.method == "gradient descent (adam)"
+    assert solution.nit == 360
+    records = [record.objective for record in solution.history]
+    assert solution.objective <= min(records) * (1 + 1e-12)
+    assert "grid_seconds" not in solution.extra
+
+
+def test_descent_after_adam_lowers_the_objective_at_a_stable_rate():
+    alone = train(teacher(), 8, optimizer=Adam(rate=0.03, epochs=300, sgd_epochs=0))
+    both = trained()
+    assert both.objective < alone.objective * (1 - 1e-4)
+    sweeps = EulerSweeps(teacher(), alone.steps)
+    curvature = largest_curvature(sweeps, alone.weights)
+    assert 0 < both.extra["sgd_rate"] < 2 * 1.9 / curvature
+
+
+def test_the_largest_curvature_is_that_of_the_hessian():
+    problem, steps = teacher("smooth_relu", width=2, dims=(2, 1, 2)), equidistant_steps(4)
+    sweeps, W = EulerSweeps(problem, steps), starting_weights(problem, equidistant_steps(4))
+    columns = []
+    for unit in np.eye(W.size):
+        d = 1e-5 * unit.reshape(W.shape)
+        columns.append((sweeps.gradient(W + d)[1].copy() - sweeps.gradient(W - d)[1]) / 2e-5)
+    largest = np.abs(np.linalg.eigvalsh(np.array(columns).reshape(W.size, -1))).max()
+    found = largest_curvature(sweeps, W, iterations=50)
+    assert 0.95 * largest < found < 1.001 * largest
+
+
+def test_the_grid_takes_the_lowest_of_its_rates():
+    rates = (1e-5, 0.003, 0.03, 0.1)
+    grid = train(teacher(), 8, optimizer=Adam(rates=rates, epochs=500, sgd_epochs=0))
+    each = {rate: train(teacher(), 8, optimizer=Adam(rate=rate, epochs=500, sgd_epochs=0))
+            for rate in rates}
+    lowest = min(rates, key=lambda rate: each[rate].objective)
+    assert grid.extra["rate"] == lowest
+    assert grid.objective == each[lowest].objective
+    rows = grid.extra["grid"]
+    assert [row["rate"] for row in rows] == list(rates)
+    assert rows[0]["pilot_objective"] > rows[2]["pilot_objective"]
+    assert sum(row["objective"] is not None for row in rows) == 2
+    assert grid.extra["grid_seconds"] > grid.seconds > 0
+
+
+def test_a_rate_that_diverges_is_left_out():
+    solution = train(teacher(), 8, optimizer=SGD(rates=(1e6, 0.1, 1e7), epochs=300))
+    assert solution.status is Status.TRAINED
+    assert solution.extra["rate"] == 0.1
+    assert solution.extra["grid"][0] == {"rate": 1e6, "pilot_objective": None, "objective": None}
+    assert solution.method == "gradient descent (sgd)"
+
+
+def test_the_best_of_starts_is_returned():
+    solution = train(teacher(), 8, optimizer=SHORT, starts=3, seed=5)
+    ends = solution.extra["start_objectives"]
+    assert len(ends) == 3
+    assert len(set(ends)) == 3
+    assert solution.objective == pytest.approx(min(ends), rel=1e-12)
+    single = train(teacher(), 8, optimizer=SHORT, seed=5)
+    assert single.objective == pytest.approx(ends[0], rel=1e-12)
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    again = train(teacher(), 8, optimizer=SHORT)
+    np.testing.assert_array_equal(again.weights, trained().weights)
+    other = train(teacher(), 8, optimizer=SHORT, seed=1)
+    assert abs(other.objective - again.objective) > 1e-8
+
+
+def test_a_linear_scalar_reaches_its_closed_form():
+    problem = hs.TrainingProblem(X=[[1.0]], Y=[[1.5]], width=1, effective_depth=1.0,
+                                 weight_decay=0.05, activation="linear", bias=False,
+                                 lift=np.eye(1), readout=np.eye(1))
+    end = exact.scalar_soft_endpoint(1.0, 1.5, 1.0, 0.05, 6)
+    J = exact.scalar_objective(1.0, end, 1.5, 1.0, 0.05, 6)
+    for optimizer in (Adam(rate=0.03, epochs=2000, sgd_epochs=500), SGD(rate=1.0, epochs=2000)):
+        solution = train(problem, 6, optimizer=optimizer)
+        assert abs(solution.objective - J) < 1e-10
+        assert abs(solution.representations[-1, 0, 0] - end) < 1e-5
+
+
+# -- steps -----------------------------------------------------------------------------------------
+
+
+def test_named_and_given_steps_are_the_same_mesh():
+    named = train(teacher(), 8, steps="irregular", optimizer=SHORT)
+    given = train(teacher(), 8, steps=irregular_steps(8), optimizer=SHORT)
+    np.testing.assert_allclose(named.steps, irregular_steps(8), rtol=1e-14)
+    assert named.objective == pytest.approx(given.objective, rel=1e-10)
+    assert abs(named.objective - trained().objective) > 1e-8
+
+
+def test_adaptive_steps_end_with_nearly_equal_changes():
+    optimizer = Adam(rate=0.03, epochs=1500, sgd_epochs=100)
+    fixed = train(teacher(), 8, optimizer=optimizer)
+    solution = train(teacher(), 8, steps="adaptive", optimizer=optimizer)
+    changes = relative_changes(solution.representations)
+    before = relative_changes(fixed.representations)
+    assert np.ptp(changes) < 0.2 * np.mean(changes)
+    assert np.ptp(before) > 0.5 * np.mean(before)
+    assert solution.objective < 1.1 * fixed.objective
+    assert abs(solution.steps.sum() - 1) < 1e-12
+    again = train(teacher(), 8, steps="adaptive", initial_guess=solution, optimizer=SHORT)
+    assert again.objective <= solution.objective
+
+
+# -- continuing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["solution", "array"])
+def test_a_guess_is_never_left_for_worse(kind):
+    first = trained()
+    guess = first if kind == "solution" else first.weights
+    for rate in (1e-3, 1.0):  # the second only wanders
+        solution = train(teacher(), 8, initial_guess=guess,
+                         optimizer=Adam(rate=rate, epochs=100, sgd_epochs=0))
+        assert solution.objective <= first.objective * (1 + 1e-13)
+        assert solution.status is Status.TRAINED
+    assert train(teacher(), 8, initial_guess=guess, optimizer=SHORT).objective < first.objective
+
+
+def test_a_guess_goes_over_to_another_mesh():
+    solution = train(teacher(), 12, initial_guess=trained(), optimizer=SHORT)
+    assert solution.layers == 12
+    assert solution.objective < 1.1 * trained().objective
+
+
+# -- early ends ------------------------------------------------------------------------------------
+
+
+def interrupt(record):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop", [interrupt, lambda record: True])
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_stopping_keeps_the_best_network(stop, after):
+    records = []
+
+    def callback(record):
+        records.append(record)
+        return stop(record) if len(records) == after else None
+
+    solution = train(teacher(), 8, optimizer=SHORT, callback=callback)
+    assert solution.status is Status.INTERRUPTED
+    assert not solution.success
+    assert len(records) == after == len(solution.history)
+    assert solution.objective <= min(r.objective for r in records) * (1 + 1e-12)
+    assert solution.objective < records[0].objective * (1 + 1e-12)
+    assert "epoch" in records[-1].stage
+    assert "rate 0.03" in records[-1].stage
+
+
+def test_a_truthy_answer_that_is_not_true_goes_on():
+    solution = train(teacher(), 8, optimizer=SHORT, callback=lambda record: 1)
+    assert solution.status is Status.TRAINED
+
+
+def test_a_time_limit_is_kept():
+    began = time.perf_counter()
+    solution = train(teacher(), 8, time_limit=0.3, optimizer=Adam(epochs=10**7))
+    assert 0.25 < time.perf_counter() - began < 3
+    assert solution.status is Status.TIME_LIMIT
+    assert not solution.success
+    assert solution.objective < 1
+
+
+@pytest.mark.parametrize("optimizer", [
+    SGD(rate=1e8, epochs=300),
+    SGD(rates=(1e8, 1e9, 1e10), epochs=300),
+    Adam(rate=1e200, epochs=300),
+    Adam(rate=0.03, epochs=50, sgd_epochs=200, sgd_rate=1e8),
+])
+def test_divergence_is_said_and_leaves_finite_numbers(optimizer):
+    solution = train(teacher(), 8, optimizer=optimizer)
+    assert solution.status is Status.DIVERGED
+    assert not solution.success
+    for values in (solution.weights, solution.representations, solution.momenta):
+        assert np.all(np.isfinite(values))
+    assert np.isfinite(solution.objective)
+
+
+def test_a_training_that_gets_nowhere_is_no_success():
+    solution = train(teacher(), 8, optimizer=Adam(rate=100.0, epochs=50, sgd_epochs=0))
+    assert solution.status is Status.STALLED
+    assert not solution.success
+    assert "start's objective" in solution.message
+
+
+def test_a_trained_solution_is_saved_whole(tmp_path):
+    solution = train(teacher(), 8, optimizer=SGD(rates=(1e8, 0.1, 0.2), epochs=300))
+    again = hs.Solution.load(solution.save(tmp_path / "trained.npz"))
+    assert again.extra == solution.extra
+    assert again.status is Status.TRAINED
+    assert [r.objective for r in again.history] == [r.objective for r in solution.history]
+    assert again.history[-1] == solution.history[-1]
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("call", "complaint"), [
+    (lambda: Adam(rate=0), "rate: expected a finite number > 0, got 0"),
+    (lambda: Adam(rates=()), "rates: expected one or more"),
+    (lambda: Adam(rates=(0.1, -1.0)), "rates: expected a finite number > 0, got -1"),
+    (lambda: Adam(rates=0.1), "rates: expected one or more"),
+    (lambda: Adam(epochs=0), "epochs: expected an integer >= 1, got 0"),
+    (lambda: Adam(epochs=10.0), "epochs: expected an integer >= 1, got 10.0"),
+    (lambda: Adam(beta1=1.0), r"beta1: expected a number in \[0, 1\), got 1.0"),
+    (lambda: Adam(beta2=-0.1), r"beta2: expected a number in \[0, 1\)"),
+    (lambda: Adam(epsilon=0.0), "epsilon: expected a finite number > 0"),
+    (lambda: Adam(schedule="linear"), "schedule: expected one of cosine, constant, got 'linear'"),
+    (lambda: Adam(sgd_epochs=-1), "sgd_epochs: expected an integer >= 0"),
+    (lambda: Adam(sgd_rate=float("nan")), "sgd_rate: expected a finite number > 0"),
+    (lambda: SGD(momentum=True), r"momentum: expected a number in \[0, 1\), got True"),
+    (lambda: SGD(rate="fast"), "rate: expected a finite number > 0, got 'fast'"),
+    (lambda: optimizer_named("rmsprop", {}), "optimizer: expected one of adam, sgd, got 'rmsp"),
+    (lambda: optimizer_named("sgd", {"beta1": 0.9}), "beta1: not an option of sgd; expected some "
+                                                     "of rate, rates, epochs, momentum"),
+    (lambda: train(teacher(), 2), "layers: equidistant steps need"),
+    (lambda: train(teacher(), 8.0), "layers: expected an integer"),
+    (lambda: train(teacher(), 8, steps="golden"), "steps: expected one of equidistant, irregular"),
+    (lambda: train(teacher(), 8, steps=[0.5, 0.5]), "steps: expected 8 of them"),
+    (lambda: train(teacher(), 8, optimizer="adam"), "optimizer: expected Adam"),
+    (lambda: train(teacher(), 8, start="zero"), "start: expected one of"),
+    (lambda: train(teacher(), 8, starts=0), "starts: expected an integer >= 1"),
+    (lambda: train(teacher(), 8, seed=-1), "seed: expected an integer >= 0"),
+    (lambda: train(teacher(), 8, noise=-1.0), "noise: expected"),
+    (lambda: train(teacher(), 8, time_limit=0), "time_limit: expected a finite number > 0"),
+    (lambda: train(teacher(), 8, initial_guess=np.zeros((8, 3, 3))), "initial_guess: expected"),
+    (lambda: train(teacher(), 8, initial_guess=np.full((8, 4, 5), 1e300)),
+     "initial_guess: expected a network of finite objective"),
+    (lambda: train(hard_endpoint(), 8), "hard endpoint"),
+])
+def test_bad_input_is_refused_in_a_sentence(call, complaint):
+    with pytest.raises(ValueError, match=complaint) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_options_by_name_make_the_optimiser():
+    assert optimizer_named("adam", {"rates": [0.1, 0.2]}) == Adam(rates=(0.1, 0.2))
+    assert optimizer_named("sgd", {"momentum": 0.5}) == SGD(momentum=0.5)
+
+
+def test_the_package_offers_them():
+    assert (hs.train, hs.Adam, hs.SGD) == (train, Adam, SGD)
