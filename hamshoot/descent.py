@@ -252,7 +252,7 @@ def train(
         first = [weights_of(initial_guess, problem, mesh)]
     watch = Watch(callback, time_limit)
     training = _Training(problem, optimizer, mesh, adaptive, watch, seed)
-    training.from_guess = initial_guess is not None
+    training.guess = None if initial_guess is None else first[0]
     with blas_threads(problem):
         return training.run(first)
 
@@ -353,7 +353,7 @@ class _Training:
         self.sweeps = EulerSweeps(problem, steps)
         self.runs: list[_Run] = []
         self.count = 1
-        self.from_guess = False
+        self.guess: NDArray | None = None
         self.first_objective = np.inf
         self.grid: list[dict[str, Any]] = []
 
@@ -397,7 +397,7 @@ class _Training:
     def _begin(self, start: int, weights: NDArray, rate: float, pilot: bool = False) -> _Run:
         self.sweeps.steps = self.steps
         objective = self.sweeps.objective(weights)
-        if not np.isfinite(objective) and self.from_guess:
+        if not np.isfinite(objective) and self.guess is not None:
             raise ValueError("initial_guess: expected a network of finite objective, "
                              f"got {objective}")
         objective = objective if np.isfinite(objective) else np.inf
@@ -466,7 +466,7 @@ class _Training:
         clock, spent = self.watch.seconds, run.seconds
         for done in range(0, stage.epochs, chunk):
             if adapting and 0 < done <= ADAPT_SHARE * stage.epochs and done % ADAPT_EVERY == 0:
-                run.steps = self._adapted(loop)
+                self._adapt(run, loop)
             values = loop.run(rates[done : done + chunk])
             objective = loop.evaluate() if np.isfinite(values[-1]) else np.nan
             run.objective, run.weights = loop.best, loop.best_weights.copy()
@@ -479,23 +479,22 @@ class _Training:
                 return
             self.watch.record(objective, self.sweeps.stationarity(loop.weights))
 
-    def _adapted(self, loop: EpochLoop) -> NDArray:
-        """Set new steps from the present network; best is what they make of it."""
-        sweeps = self.sweeps
-        old = sweeps.steps
+    def _adapt(self, run: _Run, loop: EpochLoop) -> None:
+        """Move the steps towards equal changes; best is what the present network makes of them."""
+        sweeps, old = self.sweeps, self.sweeps.steps
         try:
             new = adaptive_update(sweeps.representations, old, self.problem.effective_depth,
                                   ADAPT_DAMPING)
         except ValueError:  # a representation died: relative changes are undefined
-            return old
+            return
         sweeps.steps = new
         value = sweeps.objective(loop.weights)
         if not np.isfinite(value):
             sweeps.steps = old
-            return old
+            return
         loop.best = value
         loop.best_weights[:] = loop.weights
-        return new
+        run.steps, run.objective, run.weights = new, value, loop.weights.copy()
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -522,12 +521,15 @@ class _Training:
         status = Status.TRAINED
         if not run.objective < self.first_objective:
             run.notes.append(f"nothing below the start's objective {self.first_objective:.6g}")
-            if not self.from_guess:
+            if self.guess is None:
                 status = Status.STALLED
                 run.notes.append("try smaller rates")
         return self._solution(run, status)
 
     def _solution(self, run: _Run, status: Status) -> Solution:
+        if self.guess is not None and run.objective > self.first_objective:
+            # Only while steps adapt: otherwise the guess is the first network that a run sees.
+            run = replace(run, weights=self.guess, steps=self.steps)
         own = [other for other in self.runs if not other.pilot and other.rate == run.rate]
         seconds = sum(other.seconds for other in own) if own else self.watch.seconds
         extra = {"rate": run.rate, "sgd_rate": run.sgd_rate, "grid": self.grid,

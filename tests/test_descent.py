@@ -1,5 +1,7 @@
 """Gradient descent: the textbook's optimisers, an honest grid, and ends that can be trusted."""
 
+import signal
+import threading
 import time
 from functools import cache
 
@@ -180,6 +182,14 @@ def test_the_best_of_starts_is_returned():
     assert single.objective == pytest.approx(ends[0], rel=1e-12)
 
 
+def test_other_starts_take_the_rate_the_grid_chose():
+    grid = Adam(rates=(0.003, 0.03), epochs=200, sgd_epochs=0)
+    solution = train(teacher(), 8, optimizer=grid, starts=2)
+    assert solution.extra["rate"] == 0.03
+    alone = train(teacher(), 8, optimizer=Adam(rate=0.03, epochs=200, sgd_epochs=0), seed=1000)
+    assert solution.extra["start_objectives"][1] == pytest.approx(alone.objective, rel=1e-12)
+
+
 def test_the_same_seed_gives_the_same_numbers():
     again = train(teacher(), 8, optimizer=SHORT)
     np.testing.assert_array_equal(again.weights, trained().weights)
@@ -220,8 +230,10 @@ def test_adaptive_steps_end_with_nearly_equal_changes():
     assert np.ptp(before) > 0.5 * np.mean(before)
     assert solution.objective < 1.1 * fixed.objective
     assert abs(solution.steps.sum() - 1) < 1e-12
-    again = train(teacher(), 8, steps="adaptive", initial_guess=solution, optimizer=SHORT)
-    assert again.objective <= solution.objective
+    for rate in (0.03, 3.0):  # the second only wanders
+        again = train(teacher(), 8, steps="adaptive", initial_guess=solution,
+                      optimizer=Adam(rate=rate, epochs=300, sgd_epochs=0))
+        assert again.objective <= solution.objective * (1 + 1e-12)
 
 
 # -- continuing ------------------------------------------------------------------------------------
@@ -269,6 +281,17 @@ def test_stopping_keeps_the_best_network(stop, after):
     assert solution.objective < records[0].objective * (1 + 1e-12)
     assert "epoch" in records[-1].stage
     assert "rate 0.03" in records[-1].stage
+
+
+@pytest.mark.parametrize("steps", ["equidistant", "adaptive"])
+def test_a_signal_at_any_moment_keeps_the_best_network(steps):
+    trained()  # so that everything is compiled
+    timer = threading.Timer(0.4, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    solution = train(teacher(), 8, steps=steps, optimizer=Adam(rate=0.03, epochs=10**6))
+    timer.join()
+    assert solution.status is Status.INTERRUPTED
+    assert solution.objective < 0.5
 
 
 def test_a_truthy_answer_that_is_not_true_goes_on():
