@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +100,26 @@ def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
         return tuple(history)
     keep = np.unique(np.linspace(0, len(history) - 1, most).round().astype(int))
     return tuple(history[k] for k in keep)
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list instead of raising KeyboardInterrupt, while a library runs.
+
+    For compiled libraries that call back into Python and lose an exception on the way. Whoever
+    enters the context looks at the list and raises. Outside the main thread, where Python delivers
+    no signals, the list stays empty; so it does where Ctrl-C is not Python's to begin with.
+    """
+    pending: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is None:
+        yield pending
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield pending
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_options(method: Any) -> None:

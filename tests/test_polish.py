@@ -1,0 +1,110 @@
+"""The polish reaches exact optima of ReLU networks, and says so when it does not."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import hamshoot as hs
+from hamshoot import discrete, layered_newton
+from hamshoot.activations import epsilon_ladder
+from hamshoot.polish import _ActiveSet, polish
+from hamshoot.second_order import lagrangian_hessian, second_order
+from hamshoot.starts import starting_weights
+
+STEPS = np.full(8, 1 / 8)
+
+
+def teacher(seed=1, **options):
+    return hs.teacher_problem(dims=(4, 2, 4), samples=12, width=4, effective_depth=3.0,
+                              weight_decay=3e-3, test_samples=0, seed=seed, **options)
+
+
+@cache
+def smoothed(seed=1, start_seed=0, last=2e-4, bias=True):
+    """A stationary point of the network smoothed with ε = last."""
+    problem = teacher(seed, bias=bias)
+    W = starting_weights(problem, STEPS, "path", start_seed)
+    for epsilon in epsilon_ladder(0.1, last, 0.5):
+        smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
+        W = layered_newton.minimise(smooth, W, STEPS, tol=1e-8, max_iter=200).weights
+    return problem, W
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_ends_at_a_strict_local_minimum_of_the_relu_network(seed, bias):
+    problem, W = smoothed(seed, bias=bias)
+    before = discrete.objective(problem, discrete.roll_out(problem, W, STEPS)[-1], W, STEPS)[0]
+    polished = polish(problem, W, STEPS, 2e-4)
+    assert polished.settled
+    assert polished.held > 0
+    assert polished.objective < before
+    A = discrete.roll_out(problem, polished.weights, STEPS)
+    clarke = discrete.clarke_residual(problem, A, polished.weights, STEPS)
+    assert clarke.residual < 1e-12
+    assert clarke.on_kink.sum() == polished.held
+    verdict = second_order(problem, polished.weights, STEPS)
+    assert verdict.verdict.startswith("strict local minimum")
+    low, high = verdict.multipliers
+    assert -1e-9 <= low <= high <= 1 + 1e-9
+
+
+def test_different_epsilon_lead_to_the_same_optimum():
+    problem, W = smoothed(0)
+    coarse = smoothed(0, last=8e-4)[1]
+    first, second = polish(problem, W, STEPS, 2e-4), polish(problem, coarse, STEPS, 8e-4)
+    assert first.settled
+    assert second.settled
+    np.testing.assert_allclose(first.weights, second.weights, atol=1e-9)
+    assert np.abs(coarse - first.weights).max() > 1e-4  # there was something to do
+
+
+def test_sets_that_cycle_are_resolved_by_whole_rounds():
+    """From this start an entry with d near an end changes sides at every event."""
+    problem, W = smoothed(1, start_seed=1000, last=1e-3)
+    iterations = []
+    polished = polish(problem, W, STEPS, 1e-3, callback=lambda J, r: iterations.append(r))
+    assert polished.settled
+    assert len(iterations) > 12
+
+
+def test_the_kkt_blocks_are_those_of_the_reference():
+    problem, W = smoothed(0)
+    polished = polish(problem, W, STEPS, 2e-4)
+    A = discrete.roll_out(problem, polished.weights, STEPS)
+    clarke = discrete.clarke_residual(problem, A, polished.weights, STEPS)
+    momenta, _ = discrete.costates(problem, A, polished.weights, STEPS, slopes=clarke.slopes)
+    state = _ActiveSet(problem, polished.weights, STEPS, 1e-7)
+    np.testing.assert_array_equal(state.held, clarke.on_kink)
+    pull = STEPS[:, None, None] * np.swapaxes(polished.weights[:, :, :4], 1, 2) @ momenta[1:]
+    state.m = np.where(state.held, clarke.slopes * pull, 0.0)
+    state.now = state.sweep(state.W, state.m)
+    np.testing.assert_allclose(state.now.B, momenta, atol=1e-10 * np.abs(momenta).max())
+    hessian, constraints = state._kkt_blocks()
+    expected, rows = lagrangian_hessian(problem, polished.weights, STEPS, clarke.slopes,
+                                        clarke.on_kink)
+    np.testing.assert_allclose(problem.weight_decay * hessian, expected,
+                               atol=1e-10 * np.abs(expected).max())
+    np.testing.assert_allclose(constraints, rows, atol=1e-13)
+
+
+def test_a_point_far_from_stationary_is_not_called_settled():
+    problem = teacher()
+    W = starting_weights(problem, STEPS, "identity", 0)
+    polished = polish(problem, W, STEPS, 1e-3, max_iter=6)
+    assert not polished.settled
+    assert polished.iterations <= 6
+    assert np.all(np.isfinite(polished.weights))
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"activation": "linear"}, "activation"),
+    ({"activation": "smooth_relu", "epsilon": 0.1}, "activation"),
+    ({"endpoint": np.ones((4, 12))}, "problem"),
+])
+def test_what_has_no_kink_or_no_loss_is_refused(changes, says):
+    with pytest.raises(ValueError, match=says):
+        polish(teacher().replace(**changes), np.zeros((8, 4, 5)), STEPS, 1e-3)
+    with pytest.raises(ValueError, match="controls"):
+        polish(teacher(), np.zeros((400, 4, 5)), np.full(400, 1 / 400), 1e-3)
