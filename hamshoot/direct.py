@@ -24,7 +24,7 @@ from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
 from hamshoot.layer_steps import steps_of
 from hamshoot.nlp import NLP_SOLVERS, SMALL_NODE, MultipleShootingNLP, build_nlp
-from hamshoot.polish import MAX_CONTROLS, polish
+from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import (
     Best,
@@ -93,8 +93,8 @@ class DirectMultipleShooting:
         First and last ε of the ladder, and the factor between stages. A smooth ReLU uses the
         ladder down to its own ε, a linear network none.
     polish : bool
-        Whether ReLU is carried to its exact optimum (Euler, a loss, at most
-        `hamshoot.polish.MAX_CONTROLS` controls); otherwise the status is SMOOTHED.
+        Whether ReLU is carried to its exact optimum (Euler, a loss, a size within
+        `hamshoot.polish.affordable`); otherwise the status is SMOOTHED.
     solver_options : dict, optional
         Passed on to `casadi.nlpsol`, over those chosen here.
 
@@ -440,10 +440,9 @@ class _Search:
     # -- the polish --------------------------------------------------------------------------------
 
     def _can_polish(self) -> bool:
-        method, problem = self.method, self.problem
-        controls = method.layers * int(np.prod(problem.control_shape))
-        return (method.polish and method.integrator == "euler" and not problem.hard_endpoint
-                and controls <= MAX_CONTROLS)
+        method = self.method
+        return (method.polish and method.integrator == "euler"
+                and affordable(self.problem, method.layers))
 
     def _polish(self, epsilon: float, prefix: str, outcome: _Outcome) -> _Outcome:
         """Carry the last stage to the ReLU network itself; on failure try from smaller ε."""

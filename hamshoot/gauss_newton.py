@@ -10,7 +10,8 @@ From several starts the ladder is walked in a hurry: a stage ends when J hardly 
 best end point is *reheated*, taken back to a large ε and walked down again with more patience,
 which lowers J by 1–30 % (a small ε wanders, a large one sees further); the best of all is then
 converged at the last ε. L-BFGS gets as far as the rounding of J lets its line search see; what is
-left is taken off by Newton steps that look at the gradient only.
+left is taken off by Newton steps that look at the gradient only. A ReLU network that is small
+enough is then polished (`hamshoot.polish`): the answer is stationary for the ReLU network itself.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from hamshoot import discrete
 from hamshoot.activations import Activation, epsilon_ladder
 from hamshoot.layer_steps import steps_of
+from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import (
     Best,
@@ -54,6 +56,8 @@ MOST_PRODUCTS = 4000
 REHEATS = (0.1, 0.5)
 #: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
 GUESS_LADDER = 10.0
+#: A polish that does not settle is tried again at a quarter of the ε, so often.
+DEEPER = 2
 #: Records kept in the history of a solution.
 HISTORY = 1000
 #: Share of a time limit after which no further start begins.
@@ -86,9 +90,9 @@ class DirectSingleShooting:
     noise : float, optional
         Of the start, see `hamshoot.starts`.
     epsilon : tuple of float
-        First and last ε of the ladder, and the factor between stages. For ReLU the answer is the
-        optimum at the last ε. A smooth ReLU uses the ladder down to its own ε, a linear network
-        none.
+        First and last ε of the ladder, and the factor between stages. Without the polish the
+        answer for ReLU is the optimum at the last ε. A smooth ReLU uses the ladder down to its own
+        ε, a linear network none.
     reheats : int
         How often, 0 to 2, the best of the starts goes back to a large ε and down again.
     stage_iter : int
@@ -96,6 +100,9 @@ class DirectSingleShooting:
     memory : int
         Pairs L-BFGS keeps.
     optimizer : {"lbfgs"}
+    polish : bool
+        Whether ReLU is carried to its exact optimum where the size allows it
+        (`hamshoot.polish.affordable`).
 
     Raises
     ------
@@ -122,6 +129,7 @@ class DirectSingleShooting:
     stage_iter: int = 5000
     memory: int = 30
     optimizer: str = "lbfgs"
+    polish: bool = True
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -138,6 +146,8 @@ class DirectSingleShooting:
         if not isinstance(self.epsilon, (tuple, list)) or len(self.epsilon) != 3:
             raise ValueError(f"epsilon: expected (first, last, factor), got {self.epsilon!r}")
         epsilon_ladder(*self.epsilon)
+        if not isinstance(self.polish, bool):
+            raise ValueError(f"polish: expected True or False, got {self.polish!r}")
 
     def solve(
         self,
@@ -160,8 +170,9 @@ class DirectSingleShooting:
         Returns
         -------
         Solution
-            Status SMOOTHED for ReLU (the stationary point is that of the network at the last ε),
-            CONVERGED for the other activations; else the best iterate and why it ended.
+            Status CONVERGED, or SMOOTHED for a ReLU network too large for the polish (the
+            stationary point is that of the network at the last ε); UNSETTLED where the polish
+            failed; else the best iterate and why it ended.
 
         Raises
         ------
@@ -287,26 +298,20 @@ class _Search:
         method, last = self.method, self._ladder()[-1]
         self._set_activation(last)
         stage = "convergence, " + self._stage_name(last)
-        reached = np.inf
-        while True:  # each round of both goes on where the other's rounding stopped it
-            self.watch.stage = stage
-            weights = self.minimizer.minimize(weights, method.tol)
-            if self.minimizer.stationarity > method.tol:
-                self.watch.stage = stage + ", Newton"
-                weights = self.minimizer.finish(weights, method.tol)
-            before, reached = reached, self.minimizer.stationarity
-            if reached <= method.tol or reached > 0.5 * before:
-                break
+        weights = self._to_tolerance(weights, stage)
         reached = self.minimizer.stationarity
         residuals = {"smooth_stationarity": reached, "smooth_objective": self.minimizer.objective,
                      "epsilon": last, "relative_gradient": self._relative_gradient()}
         guess_objective = np.inf if guess is None else self._evaluate(guess)
-        objective = self._offer(weights)
         done = reached <= method.tol
         smooth = self.problem.activation != "relu"
         status = (Status.CONVERGED if smooth else Status.SMOOTHED) if done else Status.STALLED
         notes = [] if smooth else [f"ε = {last:g}"]
         notes += [f"relative gradient {reached:.1e} (tol {method.tol:g})"]
+        if method.polish and affordable(self.problem, self.sweeps.layers):
+            status, weights, note = self._polish(weights, last, status)
+            notes.append(note)
+        objective = self._offer(weights)
         if guess_objective < objective:
             notes.append(
                 f"its objective {objective:.10g} lies above the guess's {guess_objective:.10g}, "
@@ -314,6 +319,41 @@ class _Search:
             )
             return _Outcome(Status.STALLED, guess, notes, residuals)
         return _Outcome(status, weights, notes, residuals)
+
+    def _to_tolerance(self, weights: NDArray, stage: str) -> NDArray:
+        """L-BFGS and Newton in turns: each round goes on where the other's rounding stopped it."""
+        method, reached = self.method, np.inf
+        while True:
+            self.watch.stage = stage
+            weights = self.minimizer.minimize(weights, method.tol)
+            if self.minimizer.stationarity > method.tol:
+                self.watch.stage = stage + ", Newton"
+                weights = self.minimizer.finish(weights, method.tol)
+            before, reached = reached, self.minimizer.stationarity
+            if reached <= method.tol or reached > 0.5 * before:
+                return weights
+
+    def _polish(
+        self, weights: NDArray, epsilon: float, status: Status
+    ) -> tuple[Status, NDArray, str]:
+        """Carry the last stage to the ReLU network itself; on failure try from smaller ε."""
+        smooth = weights
+        for attempt in range(DEEPER + 1):
+            if attempt:
+                epsilon /= 4
+                self._set_activation(epsilon)
+                smooth = self._to_tolerance(smooth, self._stage_name(epsilon))
+            self.watch.stage = "polish"
+            polished = polish(self.problem, smooth, self.steps, epsilon,
+                              tol=min(self.method.tol, 1e-10), callback=self.watch.record)
+            settled = polished.settled or (
+                polished.stationarity <= self.method.tol
+                and polished.objective <= self._evaluate(smooth) * (1 + 1e-9))
+            if settled:
+                return (Status.CONVERGED, polished.weights,
+                        f"{polished.held} activations on the kink")
+        note = "the polish did not settle"
+        return (Status.UNSETTLED if status is Status.SMOOTHED else status), weights, note
 
     # -- parts -------------------------------------------------------------------------------------
 

@@ -38,8 +38,9 @@ from hamshoot.problem import TrainingProblem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: More controls than this are not polished: the KKT matrix is dense.
-MAX_CONTROLS = 4000
+#: More controls than this are not polished, nor more numbers for the tangents of all of them: the
+#: KKT matrix is dense.
+MAX_CONTROLS, MAX_TANGENTS = 4000, 60_000_000
 #: Entries whose smooth slope lies further than this inside (0, 1) are held to begin with.
 INSIDE = 0.05
 #: How far d may lie outside [0, 1], and an entry on the wrong side of 0, by rounding.
@@ -77,6 +78,15 @@ class Polished(NamedTuple):
     stationarity: float
     held: int
     iterations: int
+
+
+def affordable(problem: TrainingProblem, layers: int) -> bool:
+    """Whether a network of so many layers can be polished: ReLU, a loss, and not too large."""
+    if problem.activation != "relu" or problem.hard_endpoint:
+        return False
+    controls = layers * int(np.prod(problem.control_shape))
+    tangents = controls * problem.width * problem.n_samples * layers // 2
+    return controls <= MAX_CONTROLS and tangents <= MAX_TANGENTS
 
 
 def polish(
