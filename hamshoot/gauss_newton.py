@@ -58,6 +58,8 @@ REHEATS = (0.1, 0.5)
 GUESS_LADDER = 10.0
 #: A polish that does not settle is tried again at a quarter of the ε, so often.
 DEEPER = 2
+#: Relative rise of J that counts as rounding when an answer is held against its guess.
+ROUNDING = 1e-12
 #: Records kept in the history of a solution.
 HISTORY = 1000
 #: Share of a time limit after which no further start begins.
@@ -233,8 +235,8 @@ class _Search:
         if guess is not None:
             self.minimizer.latest = guess
             self._offer(guess)
-            return self._converge(self._descend(guess, self._ladder(GUESS_LADDER * ladder[-1])),
-                                  guess)
+            first = min(GUESS_LADDER * self.method.epsilon[1], self.method.epsilon[0])
+            return self._converge(self._descend(guess, self._ladder(first)), guess)
         weights = self._best_of_starts()
         if not self.all_collapsed and len(ladder) > 1:
             for first in REHEATS[: self.method.reheats]:
@@ -312,7 +314,7 @@ class _Search:
             status, weights, note = self._polish(weights, last, status)
             notes.append(note)
         objective = self._offer(weights)
-        if guess_objective < objective:
+        if objective > guess_objective + ROUNDING * abs(guess_objective):
             notes.append(
                 f"its objective {objective:.10g} lies above the guess's {guess_objective:.10g}, "
                 "so the guess is returned as it came; a smaller last epsilon may get below it"
