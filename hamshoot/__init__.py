@@ -33,6 +33,8 @@ _HOME = {
     "SGD": "descent",
     "train": "descent",
     "solve": "solve",
+    "Comparison": "compare",
+    "compare": "compare",
     "Certificate": "certificate",
     "certify": "certificate",
     "plot": "plot",
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from hamshoot.activations import Activation as Activation
     from hamshoot.certificate import Certificate as Certificate
     from hamshoot.certificate import certify as certify
+    from hamshoot.compare import Comparison as Comparison
+    from hamshoot.compare import compare as compare
     from hamshoot.descent import SGD as SGD
     from hamshoot.descent import Adam as Adam
     from hamshoot.descent import train as train

@@ -1,4 +1,4 @@
-"""The command line: solve, verify, plot, init.
+"""The command line: solve, compare, verify, plot, init.
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
@@ -40,7 +40,7 @@ def _problem_options(command: Callable) -> Callable:
         click.argument("problem", required=False, type=click.Path(path_type=Path)),
         click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(RESULTS),
                      show_default=True, help="Directory for the results."),
-        click.option("--method", help="auto, single_shooting or indirect."),
+        click.option("--method", help="auto, multiple_shooting, single_shooting or indirect."),
         click.option("--layers", type=int, help="Layers L of the network."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE",
                      help="Override a value of PROBLEM.toml; may be repeated."),
@@ -79,6 +79,44 @@ def solve(problem, output, method, layers, settings, force, as_json) -> int:
         click.echo(_closing(solution.success, solution.message))
         click.echo(f"Wrote {', '.join(names)} to {output}")
     return SOLVED if solution.success else NOT_CONVERGED
+
+
+@cli.command()
+@_problem_options
+def compare(problem, output, method, layers, settings, force, as_json) -> int:
+    """Solve by optimal control and by gradient descent from the same start; table and figure."""
+    config = _config(problem, method, layers, settings)
+    files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
+             "optimal control from descent": "continued.npz"}
+    arguments = _compare_arguments(config)
+    _claim(output, (*files.values(), "summary.json", "comparison.png"), force)
+    from hamshoot.compare import compare as compare_problem
+
+    written = []
+    with _Progress(quiet=as_json) as progress:
+        progress.say(f"{config.problem!r}")
+
+        def keep(row: Any) -> None:
+            # Each row is saved as it ends: an interruption later loses none of it.
+            written.append(files[row.name])
+            row.solution.save(output / files[row.name])
+            progress.say(f"{row.name}: objective {row.solution.objective:.8g}, "
+                         f"{row.solution.seconds:.1f} s, {row.solution.status.name.lower()}")
+
+        comparison = compare_problem(config.problem, config.layers, method=config.method,
+                                     callback=progress, on_row=keep, **arguments)
+    summary = comparison.to_dict()
+    _figure(lambda plot: comparison.figure(), output / "comparison.png")
+    _write_json(output / "summary.json", summary)
+    if as_json:
+        _print_json(summary)
+    else:
+        from hamshoot.tables import comparison_table
+
+        _print(comparison_table(summary["rows"]))
+        click.echo(_closing(comparison.complete, summary["finding"]))
+        click.echo(f"Wrote {', '.join([*written, 'summary.json', 'comparison.png'])} to {output}")
+    return SOLVED if summary["success"] else NOT_CONVERGED
 
 
 @cli.command()
@@ -133,7 +171,7 @@ def init(path, force) -> int:
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent}: no such directory")
     write_whole(path, lambda file: file.write(TEMPLATE), mode="w")
-    click.echo(f"Wrote {path}; edit it, then: hamshoot solve {path}")
+    click.echo(f"Wrote {path}; edit it, then: hamshoot compare {path}")
     return SOLVED
 
 
@@ -169,6 +207,24 @@ def _config(path: Path | None, method: str | None, layers: int | None,
 
     check_method(config.problem, config.method, config.layers, config.solve)
     return config
+
+
+def _compare_arguments(config: Config) -> dict[str, Any]:
+    """Arguments of `compare` from [solve] and [descent]; start and seed belong to both."""
+    from hamshoot.descent import optimizer_named
+    from hamshoot.discretise import SCHEMES
+    from hamshoot.layer_steps import steps_of
+    from hamshoot.solve import default_layers
+
+    descent = dict(config.descent)
+    steps = descent.pop("steps", "equidistant")
+    layers = default_layers(config.problem) if config.layers is None else config.layers
+    steps_of(steps, layers, config.problem.effective_depth, names=SCHEMES)
+    optimizer = optimizer_named(descent.pop("optimizer", "adam"), descent)
+    options = dict(config.solve)
+    both = {key: options.pop(key) for key in ("start", "seed", "starts") if key in options}
+    return {**both, "descent_steps": steps, "optimizer": optimizer, "method_options": options,
+            "time_limit": options.get("time_limit")}
 
 
 # -- output ----------------------------------------------------------------------------------------

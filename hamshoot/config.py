@@ -40,19 +40,25 @@ bias = true
 seed = 0                    # of random lifts, and of the test rows
 
 [solve]
-method = "auto"             # "auto", "single_shooting" or "indirect"
+method = "auto"             # "auto", "multiple_shooting", "single_shooting", "indirect"
 layers = 20                 # L of the network; needs L > effective_depth
 # tol = 1e-8                # each method has a default
 # time_limit = 600          # seconds
 start = "path"              # "path", "identity" or "random"
 starts = 1                  # best of that many starts
 seed = 0
+
+[descent]                   # the baseline of "hamshoot compare"
+optimizer = "adam"          # "adam" (then SGD, as in the paper) or "sgd"
+epochs = 5000
+# rate = 0.03               # default: the best of a grid
+steps = "equidistant"       # layer steps: "equidistant", "irregular" or "adaptive"
 """
 
 BUILT_IN = {
     "data": {"teacher": {"dims": [6, 2, 6], "samples": 30, "test_samples": 1000}},
-    "problem": {"effective_depth": 3.0, "width": 6, "activation": "relu", "seed": 0},
-    "solve": {"layers": 12},
+    "problem": {"effective_depth": 7.0, "width": 6, "activation": "relu", "seed": 0},
+    "solve": {"layers": 20},
     "descent": {},
 }
 

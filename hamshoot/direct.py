@@ -38,6 +38,7 @@ from hamshoot.progress import (
 )
 from hamshoot.solution import Callback, Solution, Status
 from hamshoot.starts import STARTS, start_seeds, starting_weights, weights_of
+from hamshoot.sweeps import blas_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,7 +175,8 @@ class DirectMultipleShooting:
         """
         steps = self._mesh(problem)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
-        return _Search(self, problem, steps, callback).run(guess)
+        with blas_threads(problem):
+            return _Search(self, problem, steps, callback).run(guess)
 
     def build(self, problem: TrainingProblem) -> MultipleShootingNLP:
         """Build the program alone: its CasADi functions and `nlpsol` object, for one's own use."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from hamshoot.direct import DirectMultipleShooting
 from hamshoot.gauss_newton import DirectSingleShooting
 from hamshoot.indirect import IndirectShooting
 from hamshoot.layer_steps import steps_of
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
 
 METHODS = {
     "indirect": IndirectShooting,
+    "multiple_shooting": DirectMultipleShooting,
     "single_shooting": DirectSingleShooting,
 }
 DEFAULT_LAYERS = 20
+#: Multiple shooting factorises a block tridiagonal matrix, about L·(wN)³ flops each time. Up to
+#: this count a whole solve takes seconds (1 s at 5e6, 20 s at 1e8, 110 s at 1.3e9).
+MULTIPLE_SHOOTING_WORK = 1.5e8
+#: Up to this w·N fatrop, which knows the stages, is faster than IPOPT.
+FATROP_NODE = 200
 
 
 def solve(
@@ -35,8 +42,9 @@ def solve(
     Parameters
     ----------
     problem : TrainingProblem
-    method : {"auto", "single_shooting", "indirect"} or method object
-        "indirect" gives the continuous geodesic, "single_shooting" the optimal L-layer network.
+    method : {"auto", "multiple_shooting", "single_shooting", "indirect"} or method object
+        "indirect" gives the continuous geodesic, the others the optimal L-layer network; "auto"
+        takes multiple shooting where its factorisations are cheap, else single shooting.
     layers : int, optional
         L; default 20, or enough for L > L̃.
     initial_guess : Solution, LeakyResNet or array, optional
@@ -67,11 +75,18 @@ def solve(
     return solution
 
 
-def choose(problem: TrainingProblem, layers: int) -> tuple[str, str]:
-    """Name of the method that "auto" takes, and the reason in a sentence."""
+def choose(problem: TrainingProblem, layers: int) -> tuple[str, dict[str, Any], str]:
+    """Name of the method that "auto" takes at this size, its options, and the reason."""
+    node = problem.width * problem.n_samples
+    options = {"nlp_solver": "fatrop" if node <= FATROP_NODE else "ipopt"}
+    name = f"multiple shooting with {options['nlp_solver']}"
     if problem.hard_endpoint:
-        return "indirect", "auto chose indirect shooting: it alone meets a hard endpoint"
-    return "single_shooting", f"auto chose single shooting: {layers} layers were asked for"
+        return "multiple_shooting", options, f"auto chose {name}: it meets a hard endpoint"
+    work = layers * float(node) ** 3
+    size = f"L·(w·N)³ = {work:.1e}, limit {MULTIPLE_SHOOTING_WORK:.1e}"
+    if work <= MULTIPLE_SHOOTING_WORK:
+        return "multiple_shooting", options, f"auto chose {name}: {size}"
+    return "single_shooting", {}, f"auto chose single shooting: {size}"
 
 
 def method_named(name: str, options: dict[str, Any]) -> Any:
@@ -107,8 +122,8 @@ def _method(
             raise ValueError(f"{name}: give options to the method object, not to solve")
         return (method if layers is None else replace(method, layers=layers)), ""
     layers = default_layers(problem) if layers is None else layers
-    name, reason = choose(problem, layers) if method == "auto" else (method, "")
-    return method_named(name, {"layers": layers, **options}), reason
+    name, own, reason = choose(problem, layers) if method == "auto" else (method, {}, "")
+    return method_named(name, {"layers": layers, **own, **options}), reason
 
 
 def check_method(

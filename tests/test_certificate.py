@@ -13,7 +13,13 @@ from hamshoot.second_order import lagrangian_hessian, second_order
 def smooth():
     problem = hs.teacher_problem((3, 2, 3), 8, effective_depth=2.0, width=3, epsilon=0.1,
                                  activation="smooth_relu", weight_decay=0.05, test_samples=0)
-    return hs.solve(problem, hs.DirectSingleShooting(layers=6, tol=1e-8))
+    return hs.solve(problem, hs.DirectMultipleShooting(layers=6))
+
+
+@pytest.fixture(scope="module")
+def relu():
+    problem = hs.teacher_problem((4, 2, 4), 20, effective_depth=3.0, width=4, test_samples=0)
+    return hs.solve(problem, hs.DirectMultipleShooting(layers=10))
 
 
 def test_a_solved_problem_is_certified_a_strict_local_minimum(smooth):
@@ -25,21 +31,30 @@ def test_a_solved_problem_is_certified_a_strict_local_minimum(smooth):
     assert proof.kinks == 0
 
 
-def test_certificate_and_solution_agree(smooth):
-    proof = hs.certify(smooth)
+def test_a_relu_solution_is_certified_on_its_kinks(relu):
+    proof = hs.certify(relu)
+    assert proof.holds
+    assert proof.kinks > 0
+    assert proof.clarke_residual <= 1e-8
+    assert proof.stationarity <= 1e-6
+    assert proof.second_order.startswith("strict local minimum of the ReLU network")
+
+
+def test_certificate_and_solution_agree(relu):
+    proof = hs.certify(relu)
     for name in ("objective", "loss", "parameter_norm", "stationarity"):
-        assert getattr(proof, name) == pytest.approx(getattr(smooth, name), rel=1e-9, abs=1e-9)
-    assert proof.hamiltonian_drift == pytest.approx(smooth.hamiltonian_drift, rel=1e-9)
+        assert getattr(proof, name) == pytest.approx(getattr(relu, name), rel=1e-9, abs=1e-9)
+    assert proof.hamiltonian_drift == pytest.approx(relu.hamiltonian_drift, rel=1e-9)
 
 
-def test_every_perturbation_of_a_strict_minimum_raises_the_objective(smooth):
-    problem = smooth.problem
+def test_every_perturbation_of_a_strict_minimum_raises_the_objective(relu):
+    problem = relu.problem
     rng = np.random.default_rng(0)
     for _ in range(20):
-        V = rng.standard_normal(smooth.weights.shape)
-        W = smooth.weights + 1e-3 * V / np.linalg.norm(V)
-        A = discrete.roll_out(problem, W, smooth.steps)
-        assert discrete.objective(problem, A[-1], W, smooth.steps)[0] > smooth.objective
+        V = rng.standard_normal(relu.weights.shape)
+        W = relu.weights + 1e-3 * V / np.linalg.norm(V)
+        A = discrete.roll_out(problem, W, relu.steps)
+        assert discrete.objective(problem, A[-1], W, relu.steps)[0] > relu.objective
 
 
 @pytest.mark.parametrize("name", ["weights", "representations", "momenta"])

@@ -74,7 +74,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("command", ["solve"])
+@pytest.mark.parametrize("command", ["solve", "compare"])
 @pytest.mark.parametrize("name", CASES)
 def test_bad_problem(name, command, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -92,7 +92,28 @@ def test_bad_problem(name, command, tmp_path, capsys, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("command", ["solve"])
+DESCENT = {
+    "unknown optimizer": ("descent.optimizer=magic", "optimizer"),
+    "negative rate": ("descent.rate=-0.1", "rate"),
+    "no epochs": ("descent.epochs=0", "epochs"),
+    "unknown schedule": ("descent.schedule=bumpy", "schedule"),
+    "unknown steps": ("descent.steps=random", "steps"),
+    "unknown descent key": ("descent.learning_rate=0.1", "unknown key descent.learning_rate"),
+}
+
+
+@pytest.mark.parametrize("name", DESCENT)
+def test_bad_descent(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    setting, words = DESCENT[name]
+    code, out, err = run(capsys, "compare", "--set", setting)
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert words in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["solve", "compare"])
 @pytest.mark.parametrize("present", ["summary.json", "solution.npz"])
 def test_results_are_not_overwritten(command, present, tmp_path, capsys):
     out = tmp_path / "out"

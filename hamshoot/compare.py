@@ -1,0 +1,253 @@
+"""`compare`: the network that optimal control finds, beside one that gradient descent trains.
+
+Both get the same network, the same start and the same data. Descent gets a learning rate from a
+grid and a schedule; the solver gets a second chance too, from where descent ended, since descent
+may land in another basin, even a lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.descent import Adam, train
+from hamshoot.discretise import SCHEMES
+from hamshoot.layer_steps import steps_of
+from hamshoot.problem import TrainingProblem
+from hamshoot.solution import Callback, Record, Solution, Status
+from hamshoot.solve import default_layers, solve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONTROL = "optimal control"
+DESCENT = "gradient descent"
+CONTINUED = "optimal control from descent"
+#: Objectives closer than this, relatively, are called equal.
+EQUAL = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name : str
+    solution : Solution
+    gamma0 : float
+        Of the stable cost of identity, γ_p = γ₀‖σ̂(A_p)‖²_op.
+    """
+
+    name: str
+    solution: Solution
+    gamma0: float = 1e-3
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """Fields of the summary, with train error, cost of identity and accuracy beside them."""
+        solution, problem = self.solution, self.solution.problem
+        numbers = {"name": self.name, **solution.summary()}
+        numbers["train_error"] = numbers["loss"]
+        energies = solution.energies(self.gamma0)
+        numbers["cost_of_identity"] = float(np.min(energies.stable_cost_of_identity))
+        if problem.classes is not None:
+            network = solution.to_network()
+            numbers["train_accuracy"] = network.accuracy(problem.X, problem.Y)
+            if problem.X_test is not None:
+                numbers["test_accuracy"] = network.accuracy(problem.X_test, problem.Y_test)
+        return numbers
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Rows of methods and baselines on one problem; prints as a table.
+
+    Attributes
+    ----------
+    problem : TrainingProblem
+    rows : tuple of Row
+    complete : bool
+        False when it was stopped before the last row.
+    """
+
+    problem: TrainingProblem
+    rows: tuple[Row, ...]
+    complete: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def row(self, name: str) -> Row | None:
+        """Look a row up by name."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    @property
+    def best(self) -> Row:
+        """The row of least objective."""
+        return min(self.rows, key=lambda row: row.solution.objective)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: `rows`, a list of summaries with a `name`; the finding; the settings."""
+        return {
+            "problem": repr(self.problem),
+            "settings": self.settings,
+            "complete": self.complete,
+            "success": self.complete and all(row.solution.success for row in self.rows),
+            "finding": self.finding(),
+            "rows": [row.numbers for row in self.rows],
+        }
+
+    def finding(self) -> str:
+        """What the comparison found, in sentences with numbers, whichever way it went."""
+        control, descent = self.row(CONTROL), self.row(DESCENT)
+        if control is None or descent is None:
+            return "The comparison was stopped before there was anything to compare."
+        a, b = control.solution, descent.solution
+        start = self.settings.get("start", "the same")
+        sentences = [_relation(a, b, f"From the same start ({start}, seed "
+                                     f"{self.settings.get('seed', 0)}) optimal control ended")]
+        continued = self.row(CONTINUED)
+        if continued is not None:
+            c = continued.solution
+            sentences.append(_relation(c, b, "Started from descent's network, it ended"))
+            if c.objective < a.objective * (1 - EQUAL) and b.objective < a.objective * (1 - EQUAL):
+                sentences.append("Descent had found a lower basin than the solver's own start did.")
+        sentences.append(
+            f"Stationarity: {a.stationarity:.1e} by optimal control, {b.stationarity:.1e} by "
+            f"descent; Hamiltonian drift {a.hamiltonian_drift:.1e} against "
+            f"{b.hamiltonian_drift:.1e}; seconds {a.seconds:.1f} against {b.seconds:.1f}"
+            + (f" ({b.extra['grid_seconds']:.1f} with the grid of rates)."
+               if "grid_seconds" in b.extra else ".")
+        )
+        errors = [(row.name, row.numbers["test_error"]) for row in self.rows]
+        if all(e is not None for _, e in errors):
+            low = min(errors, key=lambda item: item[1])
+            sentences.append(f"The lowest test error is {low[1]:.4g}, by {low[0]}.")
+        return " ".join(sentences)
+
+    def table(self) -> str:
+        """Return the table as text, one column a row of the comparison."""
+        from hamshoot.tables import text_table
+
+        return text_table([row.numbers for row in self.rows])
+
+    def figure(self) -> Figure:
+        """Spectra, energies, convergence and paths of all rows; see `hamshoot.plot`."""
+        from hamshoot import plot
+
+        return plot.plot_comparison({row.name: row.solution for row in self.rows})
+
+    def __repr__(self) -> str:
+        return f"Comparison on {self.problem!r}\n{self.table()}\n{self.finding()}"
+
+
+def compare(
+    problem: TrainingProblem,
+    layers: int | None = None,
+    *,
+    method: Any = "auto",
+    optimizer: Any = None,
+    start: str = "path",
+    seed: int = 0,
+    starts: int = 1,
+    descent_steps: str = "equidistant",
+    callback: Callback | None = None,
+    on_row: Callable[[Row], None] | None = None,
+    time_limit: float | None = None,
+    method_options: dict[str, Any] | None = None,
+) -> Comparison:
+    """Solve a problem by optimal control and by gradient descent from the same start.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        With a soft loss.
+    layers : int, optional
+        L of every network; default 20, or enough for L > L̃.
+    method : str or method object
+        As in `solve`.
+    optimizer : Adam or SGD, optional
+        Default `Adam()`: the learning rate from a grid, cosine schedule, then SGD.
+    start : {"path", "identity", "random"}
+        Of both.
+    seed : int
+        Of both.
+    starts : int
+        Best of that many starts, for both.
+    descent_steps : str or array
+        Layer steps of the network that descent trains; the solver's are equidistant.
+    callback : callable, optional
+        Receives the records of every row, the row's name in `stage`.
+    on_row : callable, optional
+        Receives each finished `Row`.
+    time_limit : float, optional
+        Seconds for each row.
+    method_options : dict, optional
+        Options of a method given by name.
+
+    Returns
+    -------
+    Comparison
+        Three rows: optimal control, gradient descent, and optimal control started from descent's
+        network. Stopped midway, those that were finished.
+    """
+    if problem.hard_endpoint:
+        raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
+    layers = default_layers(problem) if layers is None else layers
+    steps_of(descent_steps, layers, problem.effective_depth, names=SCHEMES)
+    optimizer = Adam() if optimizer is None else optimizer
+    options = dict(method_options or {})
+    if time_limit is not None:
+        options.setdefault("time_limit", time_limit)
+    common = dict(start=start, seed=seed, starts=starts)
+
+    def control(guess: Solution | None, call: Callback | None) -> Solution:
+        if not isinstance(method, str):
+            chosen = replace(method, layers=layers, **common)
+            return solve(problem, chosen, initial_guess=guess, callback=call)
+        return solve(problem, method, layers=layers, initial_guess=guess, callback=call,
+                     **{**options, **common})
+
+    def descend(call: Callback | None) -> Solution:
+        return train(problem, layers=layers, steps=descent_steps, optimizer=optimizer,
+                     callback=call, time_limit=time_limit, **common)
+
+    rows: list[Row] = []
+    tasks = {
+        CONTROL: lambda call: control(None, call),
+        DESCENT: descend,
+        CONTINUED: lambda call: control(rows[1].solution, call),
+    }
+    complete = True
+    for name, task in tasks.items():
+        solution = task(_named(name, callback))
+        rows.append(Row(name, solution))
+        if on_row is not None:
+            on_row(rows[-1])
+        if solution.status is Status.INTERRUPTED:
+            complete = name == CONTINUED
+            break
+    return Comparison(problem, tuple(rows), complete, {**common, "layers": layers})
+
+
+def _named(name: str, callback: Callback | None) -> Callback | None:
+    if callback is None:
+        return None
+
+    def call(record: Record) -> bool | None:
+        stage = f"{name}: {record.stage}" if record.stage else name
+        return callback(replace(record, stage=stage))
+
+    return call
+
+
+def _relation(a: Solution, b: Solution, opening: str) -> str:
+    gap = (a.objective - b.objective) / abs(b.objective)
+    if abs(gap) <= EQUAL:
+        return f"{opening} at gradient descent's objective ({a.objective:.6g})."
+    side = "below" if gap < 0 else "ABOVE"
+    return (f"{opening} {abs(gap):.2%} {side} gradient descent's objective "
+            f"({a.objective:.6g} against {b.objective:.6g}).")
