@@ -17,7 +17,7 @@ FIELDS = {"success", "status", "message", "method", "layers", "objective", "loss
           "parameter_norm", "test_error", "stationarity", "boundary_residual", "hamiltonian",
           "hamiltonian_drift", "bottleneck_rank", "iterations", "seconds"}
 SMALL = ["--set", "data.teacher={dims=[3,2,3], samples=10, test_samples=20}",
-         "--set", "problem.width=3", "--layers", "6"]
+         "--set", "problem.width=3", "--set", "problem.effective_depth=3", "--layers", "6"]
 QUICK = [*SMALL, "--set", "descent.epochs=200", "--set", "descent.sgd_epochs=50"]
 
 
