@@ -225,6 +225,8 @@ class _Search:
         try:
             outcome = self._search(guess)
         except (Stop, KeyboardInterrupt) as stop:
+            if self.minimizer.latest is None:  # before there was anything to keep
+                raise
             self._offer(self.minimizer.latest)
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
             outcome = _Outcome(status, self.best.weights)
