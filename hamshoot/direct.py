@@ -50,9 +50,9 @@ LONG, WARM, RESTARTS = 150, 60, 2
 #: fatrop, which cannot be interrupted, comes back after so many iterations for the clock.
 SHORT = 30
 #: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
-GUESS_LADDER = 10.0
-#: A polish that does not settle is tried again at half the ε, so often.
-DEEPER = 4
+GUESS_LADDER = 100.0
+#: A polish that does not settle is tried again at a quarter of the ε, so often.
+DEEPER = 2
 #: Share of a time limit after which no further start begins.
 STARTS_SHARE = 0.5
 #: Relative rise of J that counts as rounding when an answer is held against its guess.
@@ -123,7 +123,7 @@ class DirectMultipleShooting:
     starts: int = 1
     noise: float | None = None
     warm_up: bool = True
-    epsilon: tuple[float, float, float] = (0.1, 1e-3, 0.5)
+    epsilon: tuple[float, float, float] = (0.1, 1e-4, 0.5)
     polish: bool = True
     solver_options: dict[str, Any] | None = None
 
@@ -269,6 +269,8 @@ class _Search:
         try:
             outcome = self._best_of_starts() if guess is None else self._from_guess(guess)
         except (Stop, KeyboardInterrupt) as stop:
+            if self.best.weights is None:  # before the first iterate there is nothing to keep
+                raise
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
             outcome = _Outcome(status, self.best.weights, self.best_momenta())
         return self._solution(outcome)
@@ -452,7 +454,7 @@ class _Search:
         tol = min(method.tol, 1e-10)
         for attempt in range(DEEPER + 1):
             if attempt:
-                epsilon /= 2
+                epsilon /= 4
                 self._set_stage(epsilon, prefix)
                 if not self._stage(epsilon, None):
                     break

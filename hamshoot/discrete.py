@@ -269,9 +269,17 @@ def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int
 
     r = evaluate.gradient(d).ravel()
     for _ in range(max_iter):
-        J = evaluate.jacobian(d)
-        # lsq_linear wants lower < upper strictly inside its box; a step ends within [0, 1].
-        step = lsq_linear(J, -r, bounds=(-d - 1e-15, 1 - d + 1e-15), method="bvls").x
+        if not np.any(r):
+            break
+        # Columns of unit size and a right-hand side of unit size: the tolerance of lsq_linear is an
+        # absolute one. An entry without effect (v = 0) keeps its column.
+        J, size = evaluate.jacobian(d), float(np.linalg.norm(r))
+        columns = np.linalg.norm(J, axis=0)
+        columns[columns <= 1e-14 * columns.max(initial=0.0)] = max(columns.max(initial=0.0), 1e-300)
+        # It wants lower < upper strictly inside its box; a step ends within [0, 1].
+        low, high = (-d - 1e-15) * columns / size, (1 - d + 1e-15) * columns / size
+        scaled = lsq_linear(J / columns, -r / size, bounds=(low, high), method="bvls", tol=1e-12)
+        step = scaled.x * size / columns
         length = 1.0
         while length > 1e-4:
             trial = np.clip(d + length * step, 0, 1)
@@ -283,7 +291,7 @@ def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int
             break
         gain = np.linalg.norm(r) - np.linalg.norm(r_trial)
         d, r = trial, r_trial
-        if gain <= 1e-3 * np.linalg.norm(r) or np.linalg.norm(r) == 0:
+        if gain <= 1e-3 * np.linalg.norm(r):
             break
     return d
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot import discrete
+from hamshoot import discrete, layered_newton
 from hamshoot.activations import Activation, epsilon_ladder
 from hamshoot.layer_steps import steps_of
 from hamshoot.polish import affordable, polish
@@ -56,8 +56,11 @@ MOST_PRODUCTS = 4000
 REHEATS = (0.1, 0.5)
 #: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
 GUESS_LADDER = 10.0
-#: A polish that does not settle is tried again at a quarter of the ε, so often.
-DEEPER = 2
+#: The polish begins at this share of the last ε, where few entries are left to change sides; if it
+#: does not settle it is tried again at a quarter of the ε, so often.
+POLISH_SHARE, DEEPER = 0.1, 2
+#: Up to this w·N Newton's method over the layers carries a network to a smaller ε.
+NEWTON_NODE = 1000
 #: Relative rise of J that counts as rounding when an answer is held against its guess.
 ROUNDING = 1e-12
 #: Records kept in the history of a solution.
@@ -341,12 +344,10 @@ class _Search:
         self, weights: NDArray, epsilon: float, status: Status
     ) -> tuple[Status, NDArray, str]:
         """Carry the last stage to the ReLU network itself; on failure try from smaller ε."""
-        smooth = weights
-        for attempt in range(DEEPER + 1):
-            if attempt:
-                epsilon /= 4
-                self._set_activation(epsilon)
-                smooth = self._to_tolerance(smooth, self._stage_name(epsilon))
+        smooth, target = weights, POLISH_SHARE * epsilon
+        for _ in range(DEEPER + 1):
+            smooth = self._lower(smooth, epsilon, target)
+            epsilon, target = target, target / 4
             self.watch.stage = "polish"
             polished = polish(self.problem, smooth, self.steps, epsilon,
                               tol=min(self.method.tol, 1e-10), callback=self.watch.record)
@@ -358,6 +359,20 @@ class _Search:
                         f"{polished.held} activations on the kink")
         note = "the polish did not settle"
         return (Status.UNSETTLED if status is Status.SMOOTHED else status), weights, note
+
+    def _lower(self, weights: NDArray, epsilon: float, target: float) -> NDArray:
+        """From a stationary point at one ε to one at a smaller."""
+        for value in epsilon_ladder(epsilon, target, 0.5)[1:]:
+            self._set_activation(value)
+            self.watch.stage = "to the kink, " + self._stage_name(value)
+            if self.problem.width * self.problem.n_samples <= NEWTON_NODE:
+                smooth = self.problem.replace(activation="smooth_relu", epsilon=value)
+                weights = layered_newton.minimise(
+                    smooth, weights, self.steps, tol=1e-2 * self.method.tol,
+                    callback=self.watch.record).weights
+            else:
+                weights = self.minimizer.minimize(weights, self.method.tol, self.method.stage_iter)
+        return weights
 
     # -- parts -------------------------------------------------------------------------------------
 

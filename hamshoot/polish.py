@@ -18,7 +18,9 @@ reaches 0, and is held from there on, with the multiplier its old set gave it; o
 and its entry is let go to that side. Stopping at events keeps the iterate on the piece on which the
 linearisation is valid. Where the sets cycle all the same, Newton's method is run to its end with
 the entries in question held, and then entries change sides, and so on (measured on 54 networks of
-five sizes: settled from ε = 9e-4 in 50 and from 1e-4 in all).
+five sizes: settled from ε = 9e-4 in 50 and from 1e-4 in all). A neuron that the optimum has switched
+off, W row and A row 0 for every sample, holds more entries than it has controls; its multipliers are
+not unique, and only the Clarke residual at the end judges them.
 
 An iteration costs O(n²(w + N/L)L + (n + k)³) flops and O(Ln w N + (n + k)²) memory with n = Lw(w+1)
 controls and k entries held: 20 ms at (w, N, L) = (4, 20, 10), 1 s at (8, 50, 20).
@@ -49,8 +51,11 @@ SLACK, ZERO = 1e-9, 1e-12
 LONGEST = 0.2
 #: Most Newton steps of a round with fixed sets.
 MOST_STEPS = 15
-#: Iterations without halving the residual after which the sets are taken to cycle.
-PATIENCE = 12
+#: The sets cycle when they come back more often than this; not counted are the steps in which
+#: Newton's method converges with the sets as they are.
+RETURNS, NEARLY = 3, 1e-4
+#: Shift of the constraints' block, which lets dependent constraints share their multiplier.
+SHIFT = 1e-11
 _IMAGINARY = 1e-30
 
 
@@ -163,16 +168,15 @@ def _follow_events(
     state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
 ) -> tuple[bool, int]:
     """Newton steps up to the next event; ends when done, or when the sets cycle."""
-    best, best_at = np.inf, 0
+    met: dict[bytes, int] = {}
     for iteration in range(limit + 1):
         residual = state.residual()
         report()
         if residual <= tol and state.consistent():
             return True, iteration
-        if residual < 0.5 * best:
-            best, best_at = residual, iteration
-            state.changed[:] = False
-        cycles = iteration - best_at > PATIENCE
+        pattern = state.pattern()
+        met[pattern] = met.get(pattern, 0) + (residual > NEARLY)
+        cycles = met[pattern] > RETURNS
         if cycles or iteration == limit or not np.isfinite(residual) or not state.step():
             return False, iteration
     raise AssertionError("unreachable")
@@ -187,7 +191,7 @@ def _whole_rounds(
     changes sides at its event comes straight back. Held through to the end, its d returns into
     [0, 1] by itself.
     """
-    state.hold(state.changed)
+    state.hold(state.changes > 1)
     seen, done, iteration = set(), False, 0
     while iteration < limit and state.pattern() not in seen:
         seen.add(state.pattern())
@@ -232,7 +236,7 @@ class _ActiveSet:
                                    A, weights, steps)[0]
         v = self._pull(weights, smooth)
         self.m = np.where(self.held, d * v, 0.0)
-        self.changed = np.zeros_like(self.held)
+        self.changes = np.zeros(self.held.shape, int)  # of side, by entry
         self.now = self.sweep(self.W, self.m)
 
     def sweep(self, W: NDArray, m: NDArray) -> _Sweep:
@@ -279,10 +283,20 @@ class _ActiveSet:
         A, v, m = self.now.A[:-1], self.now.v, self.m
         sided = np.where(self.active, A, -A)
         wrong = self.hidden & ~self.held & (sided < -ZERO * max(1.0, float(np.abs(A).max())))
-        slack = SLACK * np.maximum(np.abs(v), 1e-30)
-        below = self.held & (m * np.sign(v) < -slack)
-        above = self.held & ((v - m) * np.sign(v) < -slack)
+        slack, bounded = SLACK * np.maximum(np.abs(v), 1e-30), self.held & ~self.idle()
+        below = bounded & (m * np.sign(v) < -slack)
+        above = bounded & ((v - m) * np.sign(v) < -slack)
         return wrong, below, above
+
+    def idle(self) -> NDArray:
+        """Entries of neurons held at 0 for more samples than they have controls: switched off.
+
+        Such constraints depend on each other and leave the multipliers open, so that no single d
+        outside [0, 1] says that its entry wants to go. Whether some choice of them all fits is for
+        the Clarke residual at the end.
+        """
+        return np.broadcast_to(
+            self.held.sum(axis=2, keepdims=True) > self.W.shape[2], self.held.shape)
 
     def pattern(self) -> bytes:
         """The sets, for telling whether they were met before."""
@@ -320,7 +334,7 @@ class _ActiveSet:
         self.m = self.m + length * dm
         if event <= min(1.0, longest):
             caught, freed = reach <= event + ZERO, release <= event + ZERO
-            self.changed |= caught | freed
+            self.changes += caught | freed
             v = self.sweep(self.W, self.m).v
             self.m = np.where(caught, self.active * v, self.m)
             self.held = (self.held | caught) & ~freed
@@ -343,8 +357,9 @@ class _ActiveSet:
             sign = np.sign(v)
             low, dlow = m * sign, dm * sign
             high, dhigh = (v - m) * sign, (dv - dm) * sign
-            at_0 = np.where(self.held & (dlow < 0), np.maximum(low, 0) / -dlow, inf)
-            at_1 = np.where(self.held & (dhigh < 0), np.maximum(high, 0) / -dhigh, inf)
+            bounded = self.held & ~self.idle()
+            at_0 = np.where(bounded & (dlow < 0), np.maximum(low, 0) / -dlow, inf)
+            at_1 = np.where(bounded & (dhigh < 0), np.maximum(high, 0) / -dhigh, inf)
         return reach, np.minimum(at_0, at_1), at_1 < at_0
 
     def _newton(self) -> tuple[NDArray, NDArray] | None:
@@ -353,11 +368,12 @@ class _ActiveSet:
         n, k = len(hessian), len(constraints)
         matrix = np.zeros((n + k, n + k))
         matrix[:n, :n], matrix[:n, n:], matrix[n:, :n] = hessian, -constraints.T, -constraints
+        matrix[range(n, n + k), range(n, n + k)] = -SHIFT
         right = np.concatenate([-self.now.G.ravel(), self.now.A[:-1][self.held]])
         try:
             z = np.linalg.solve(matrix, right)
-        except np.linalg.LinAlgError:  # dependent constraints: the shortest correction
-            z = np.linalg.lstsq(matrix, right, rcond=1e-13)[0]
+        except np.linalg.LinAlgError:
+            return None
         if not np.all(np.isfinite(z)):
             return None
         dm = np.zeros_like(self.m)
