@@ -87,6 +87,7 @@ def compare(problem, output, method, layers, settings, force, as_json) -> int:
     """Solve by optimal control and by gradient descent from the same start; table and figure."""
     config = _config(problem, method, layers, settings)
     files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
+             "gradient descent, longer": "descent_longer.npz",
              "optimal control from descent": "continued.npz"}
     arguments = _compare_arguments(config)
     _claim(output, (*files.values(), "summary.json", "comparison.png"), force)

@@ -1,8 +1,9 @@
 """`compare`: the network that optimal control finds, beside one that gradient descent trains.
 
 Both get the same network, the same start and the same data. Descent gets a learning rate from a
-grid and a schedule; the solver gets a second chance too, from where descent ended, since descent
-may land in another basin, even a lower one.
+grid and a schedule, and where it is cheap a second run of ten times the epochs, since the recipe's
+number of epochs is no law; the solver gets a second chance too, from where descent ended, since
+descent may land in another basin, even a lower one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.descent import Adam, train
+from hamshoot.descent import SGD, Adam, train
 from hamshoot.discretise import SCHEMES
 from hamshoot.layer_steps import steps_of
 from hamshoot.problem import TrainingProblem
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 CONTROL = "optimal control"
 DESCENT = "gradient descent"
+LONGER = "gradient descent, longer"
 CONTINUED = "optimal control from descent"
+#: Factor on the epochs of the longer run, and the flops up to which it is done (a minute or less).
+TIMES, LONGER_FLOPS = 10, 3e11
 #: Objectives closer than this, relatively, are called equal.
 EQUAL = 1e-6
 
@@ -102,13 +106,19 @@ class Comparison:
 
     def finding(self) -> str:
         """What the comparison found, in sentences with numbers, whichever way it went."""
-        control, descent = self.row(CONTROL), self.row(DESCENT)
-        if control is None or descent is None:
+        control, trained = self.row(CONTROL), [
+            row for row in self.rows if row.name in (DESCENT, LONGER)]
+        if control is None or not trained:
             return "The comparison was stopped before there was anything to compare."
-        a, b = control.solution, descent.solution
+        a, b = control.solution, _lowest(trained)
         start = self.settings.get("start", "the same")
         sentences = [_relation(a, b, f"From the same start ({start}, seed "
                                      f"{self.settings.get('seed', 0)}) optimal control ended")]
+        if len(trained) > 1:
+            sentences.append(
+                f"Gradient descent reached {trained[0].solution.objective:.6g} in "
+                f"{trained[0].solution.nit} epochs and {trained[1].solution.objective:.6g} in "
+                f"{trained[1].solution.nit}; the better of them counts.")
         continued = self.row(CONTINUED)
         if continued is not None:
             c = continued.solution
@@ -158,6 +168,7 @@ def compare(
     on_row: Callable[[Row], None] | None = None,
     time_limit: float | None = None,
     method_options: dict[str, Any] | None = None,
+    longer: bool | None = None,
 ) -> Comparison:
     """Solve a problem by optimal control and by gradient descent from the same start.
 
@@ -187,12 +198,16 @@ def compare(
         Seconds for each row.
     method_options : dict, optional
         Options of a method given by name.
+    longer : bool, optional
+        Whether to train a second time with ten times the epochs; by default where it takes less
+        than a minute.
 
     Returns
     -------
     Comparison
-        Three rows: optimal control, gradient descent, and optimal control started from descent's
-        network. Stopped midway, those that were finished.
+        Rows: optimal control, gradient descent, perhaps gradient descent with ten times the epochs,
+        and optimal control started from the better of the trained networks. Stopped midway, those
+        that were finished.
     """
     if problem.hard_endpoint:
         raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
@@ -211,16 +226,19 @@ def compare(
         return solve(problem, method, layers=layers, initial_guess=guess, callback=call,
                      **{**options, **common})
 
-    def descend(call: Callback | None) -> Solution:
-        return train(problem, layers=layers, steps=descent_steps, optimizer=optimizer,
+    def descend(chosen: Adam | SGD, call: Callback | None) -> Solution:
+        return train(problem, layers=layers, steps=descent_steps, optimizer=chosen,
                      callback=call, time_limit=time_limit, **common)
 
     rows: list[Row] = []
-    tasks = {
-        CONTROL: lambda call: control(None, call),
-        DESCENT: descend,
-        CONTINUED: lambda call: control(rows[1].solution, call),
-    }
+    tasks = {CONTROL: lambda call: control(None, call),
+             DESCENT: lambda call: descend(optimizer, call)}
+    prolonged = _prolonged(optimizer)
+    if longer is None:
+        longer = _flops(problem, layers, prolonged) * starts <= LONGER_FLOPS
+    if longer:
+        tasks[LONGER] = lambda call: descend(prolonged, call)
+    tasks[CONTINUED] = lambda call: control(_lowest(rows[1:]), call)
     complete = True
     for name, task in tasks.items():
         solution = task(_named(name, callback))
@@ -231,6 +249,24 @@ def compare(
             complete = name == CONTINUED
             break
     return Comparison(problem, tuple(rows), complete, {**common, "layers": layers})
+
+
+def _prolonged(optimizer: Adam | SGD) -> Adam | SGD:
+    """The same recipe with TIMES the epochs."""
+    epochs = {name: TIMES * getattr(optimizer, name) for name in ("epochs", "sgd_epochs")
+              if hasattr(optimizer, name)}
+    return replace(optimizer, **epochs)
+
+
+def _flops(problem: TrainingProblem, layers: int, optimizer: Adam | SGD) -> float:
+    """Of a training, 6Lw²N an epoch; the grid of rates adds about two runs to the one."""
+    epochs = optimizer.epochs + getattr(optimizer, "sgd_epochs", 0)
+    return 3.0 * epochs * 6 * layers * problem.width**2 * problem.n_samples
+
+
+def _lowest(rows: list[Row]) -> Solution:
+    """The trained network of least objective."""
+    return min((row.solution for row in rows), key=lambda solution: solution.objective)
 
 
 def _named(name: str, callback: Callback | None) -> Callback | None:

@@ -18,9 +18,9 @@ reaches 0, and is held from there on, with the multiplier its old set gave it; o
 and its entry is let go to that side. Stopping at events keeps the iterate on the piece on which the
 linearisation is valid. Where the sets cycle all the same, Newton's method is run to its end with
 the entries in question held, and then entries change sides, and so on (measured on 54 networks of
-five sizes: settled from ε = 9e-4 in 50 and from 1e-4 in all). A neuron that the optimum has switched
-off, W row and A row 0 for every sample, holds more entries than it has controls; its multipliers are
-not unique, and only the Clarke residual at the end judges them.
+five sizes: settled from ε = 9e-4 in 50 and from 1e-4 in all). A neuron that the optimum has
+switched off, W row and A row 0 for every sample, holds more entries than it has controls; its
+multipliers are not unique, and only the Clarke residual at the end judges them.
 
 An iteration costs O(n²(w + N/L)L + (n + k)³) flops and O(Ln w N + (n + k)²) memory with n = Lw(w+1)
 controls and k entries held: 20 ms at (w, N, L) = (4, 20, 10), 1 s at (8, 50, 20).

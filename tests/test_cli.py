@@ -117,15 +117,18 @@ def test_compare_tells_the_same_in_table_json_and_file(tmp_path, capsys):
     assert code == 0, err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [row["name"] for row in summary["rows"]] == [
-        "optimal control", "gradient descent", "optimal control from descent"]
+        "optimal control", "gradient descent", "gradient descent, longer",
+        "optimal control from descent"]
     for row in summary["rows"]:
         assert set(row) >= FIELDS | {"cost_of_identity", "train_error"}
         assert f"{row['objective']:.8g}" in printed
     assert summary["finding"] in " ".join(printed.split()) or summary["finding"] in printed
-    descent, continued = summary["rows"][1], summary["rows"][2]
-    assert continued["objective"] <= descent["objective"] * (1 + 1e-9)
+    descent, longer, continued = summary["rows"][1:]
+    assert longer["iterations"] == 10 * descent["iterations"]
+    assert continued["objective"] <= min(
+        descent["objective"], longer["objective"]) * (1 + 1e-9)
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 20_000
-    for name in ("solution.npz", "descent.npz", "continued.npz"):
+    for name in ("solution.npz", "descent.npz", "descent_longer.npz", "continued.npz"):
         assert run(capsys, "verify", tmp_path / "out" / name)[0] == 0, name
 
 
