@@ -1,0 +1,233 @@
+"""The optimal network beside the trained one: five teachers, two ways to train, who ends lower.
+
+Each seed makes a teacher 6 → 2 → 6, its thirty samples and the start. `hs.compare` then finds a
+20-layer Leaky ResNet by optimal control and by Adam (6000 epochs, and again with 60 000) from that
+one start, and by optimal control once more from where Adam ended. Objectives of ReLU networks have
+many local minima, so either side may win a seed: the table and the sentences below it say who did.
+
+Run ``python demos/01_optimal_network.py`` (three to five minutes): it draws
+figures/01_optimal_network.png and writes results/01_optimal_network.json. ``--small`` takes one
+tiny problem and seconds, and writes to ``--out DIRECTORY``, or to a temporary one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hamshoot as hs
+from hamshoot.compare import CONTINUED, CONTROL, DESCENT, EQUAL, LONGER
+
+NAME = "01_optimal_network"
+HERE = Path(__file__).parent
+FULL = dict(seeds=(0, 1, 2, 3, 4), layers=20, dims=(6, 2, 6), samples=30, width=6,
+            effective_depth=7.0, weight_decay=7e-3)
+SMALL = dict(seeds=(0,), layers=6, dims=(3, 1, 3), samples=8, width=3,
+             effective_depth=3.0, weight_decay=3e-3)
+SMALL_ADAM = dict(epochs=300, sgd_epochs=100)
+MARKERS = {CONTROL: "o", DESCENT: "s", LONGER: "D", CONTINUED: "^"}
+HEADER = (f"{'seed':>4}  {'J: control':>10}  {'Adam':>8}  {'Adam ×10':>8}  {'from Adam':>9}   "
+          f"{'stationarity':^15}   {'test error':^11}   {'rank bracket':^13}   {'seconds':^11}")
+
+
+def compared(seed: int, settings: dict[str, Any], optimizer: hs.Adam) -> dict[str, Any]:
+    """Numbers of one seed: the rows of the comparison by name, and the wall time."""
+    arguments = {k: v for k, v in settings.items() if k not in ("seeds", "layers")}
+    problem = hs.teacher_problem(seed=seed, **arguments)
+    clock = time.perf_counter()
+    comparison = hs.compare(problem, settings["layers"], optimizer=optimizer, seed=seed,
+                            longer=True)
+    rows = {row.name: row.numbers for row in comparison.rows}
+    return {"seed": seed, "rows": rows, "finding": comparison.finding(),
+            "wall_seconds": time.perf_counter() - clock}
+
+
+def trained(rows: dict[str, Any]) -> dict[str, Any]:
+    """Of the two runs of Adam, the one that ended lower."""
+    return min((rows[DESCENT], rows[LONGER]), key=lambda row: row["objective"])
+
+
+def print_row(result: dict[str, Any]) -> None:
+    """One line; stationarity, test error and seconds are optimal control / the better Adam."""
+    rows, (a, b) = result["rows"], (result["rows"][CONTROL], trained(result["rows"]))
+    stationarity = f"{a['stationarity']:.0e} / {b['stationarity']:.0e}"
+    errors = f"{a['test_error']:.2f} / {b['test_error']:.2f}"
+    bracket = f"{a['bottleneck_rank']:.2f} .. {a['cost_of_identity']:.2f}"
+    seconds = f"{a['seconds']:.1f} / {b['seconds']:.1f}"
+    print(f"{result['seed']:>4}  {a['objective']:>10.5f}  {rows[DESCENT]['objective']:>8.5f}  "
+          f"{rows[LONGER]['objective']:>8.5f}  {rows[CONTINUED]['objective']:>9.5f}   "
+          f"{stationarity:^15}   {errors:^11}   {bracket:^13}   {seconds:^11}", flush=True)
+
+
+def gaps(results: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Relative differences of objectives, one a seed; negative where optimal control is lower."""
+    def of(name: str, other: str | None) -> list[float]:
+        pairs = [(r["rows"][name]["objective"],
+                  (r["rows"][other] if other else trained(r["rows"]))["objective"])
+                 for r in results]
+        return [(a - b) / b for a, b in pairs]
+
+    return {"control_over_adam": of(CONTROL, DESCENT), "control_over_longer": of(CONTROL, LONGER),
+            "control_over_better_adam": of(CONTROL, None),
+            "continued_over_better_adam": of(CONTINUED, None)}
+
+
+def findings(results: list[dict[str, Any]]) -> list[str]:
+    """Sentences with medians and ranges, whichever way it went."""
+    differences = gaps(results)
+    ways = {
+        "control_over_adam": "From the same start optimal control's objective differs from that "
+                             "of Adam's usual run by",
+        "control_over_better_adam": "From that of the better of Adam's two runs it differs by",
+        "continued_over_better_adam": "Started from that better network, optimal control differs "
+                                      "from it by",
+    }
+    lines = [f"{text} {_spread([100 * g for g in differences[key]], '+.1f', ' %')}; "
+             f"{_score(results, differences[key])}." for key, text in ways.items()]
+    ahead = [r["seed"] for r, g in zip(results, differences["control_over_better_adam"],
+                                       strict=True) if g > EQUAL]
+    if ahead:
+        lines.append(f"Adam had found a lower basin than the solver's own start did at "
+                     f"{_seeds(ahead)}.")
+    winners = [min(r["rows"], key=lambda name, r=r: r["rows"][name]["objective"]) for r in results]
+    lines.append("The lowest objective of a seed is "
+                 + ", ".join(f"{winners.count(name)} times that of {name}" for name in MARKERS
+                             if name in winners) + ".")
+    a, b = [r["rows"][CONTROL] for r in results], [trained(r["rows"]) for r in results]
+    lowest = [min(r["rows"], key=lambda name, r=r: r["rows"][name]["test_error"]) for r in results]
+    by_control = sum(name in (CONTROL, CONTINUED) for name in lowest)
+    lines += [
+        f"Stationarity: {_spread([x['stationarity'] for x in a], '.1e')} by optimal control, "
+        f"{_spread([x['stationarity'] for x in b], '.1e')} by the better Adam.",
+        f"Test errors: {_spread([x['test_error'] for x in a], '.3g')} by optimal control, "
+        f"{_spread([x['test_error'] for x in b], '.3g')} by the better Adam; the lowest of a seed "
+        f"is optimal control's (from either start) {by_control} times of {len(results)}.",
+        f"Bottleneck rank by optimal control: −2H/L̃ "
+        f"{_spread([x['bottleneck_rank'] for x in a], '.2f')}, least cost of identity "
+        f"{_spread([x['cost_of_identity'] for x in a], '.2f')}.",
+        f"Seconds: {_spread([x['seconds'] for x in a], '.1f')} by optimal control, "
+        f"{_spread([r['rows'][DESCENT]['seconds'] for r in results], '.1f')} by Adam, "
+        f"{_spread([r['rows'][LONGER]['seconds'] for r in results], '.1f')} with ten times the "
+        "epochs (without the grid of learning rates).",
+    ]
+    unsolved = [f"seed {r['seed']}, {name}: {row['status']}" for r in results
+                for name, row in r["rows"].items() if not row["success"]]
+    if unsolved:
+        lines.append("Not solved: " + "; ".join(unsolved) + ".")
+    return lines
+
+
+def _spread(values: list[float], form: str, unit: str = "") -> str:
+    """Median and range; the value alone where there is one."""
+    middle = f"{np.median(values):{form}}{unit}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} (median; {min(values):{form}} to {max(values):{form}})"
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _score(results: list[dict[str, Any]], differences: list[float]) -> str:
+    lower = sum(g < -EQUAL for g in differences)
+    higher = [r["seed"] for r, g in zip(results, differences, strict=True) if g > EQUAL]
+    where = f" ({_seeds(higher)})" if higher else ""
+    return f"lower at {lower} of {len(results)} seeds, higher at {len(higher)}{where}"
+
+
+def draw(results: list[dict[str, Any]]) -> Any:
+    """Objectives and test errors, one group of dots a seed, in the colours of `hs.plot`."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(10.0, 4.2), layout="constrained")
+    axes = fig.subplots(1, 2)
+    labels = {"objective": "objective $J$", "test_error": "test error (mean squared, scaled)"}
+    for ax, (key, label) in zip(axes, labels.items(), strict=True):
+        _dots(ax, results, key)
+        ax.set_xlabel("seed (of teacher, data and start)")
+        ax.set_ylabel(label)
+        ax.set_xticks(range(len(results)), [str(r["seed"]) for r in results])
+        ax.set_xlim(-0.5, len(results) - 0.5)
+        ax.set_ylim(0, 1.08 * max(ax.dataLim.y1, 1e-12))
+        ax.grid(axis="y", color="#dddddd", lw=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
+               frameon=False)
+    return fig
+
+
+def _dots(ax: Any, results: list[dict[str, Any]], key: str) -> None:
+    palette = hs.plot.colours(MARKERS)
+    shifts = dict(zip(MARKERS, np.linspace(-0.24, 0.24, len(MARKERS)), strict=True))
+    for k, result in enumerate(results):
+        values = [result["rows"][name][key] for name in MARKERS]
+        ax.plot([k + shifts[name] for name in MARKERS], values, color="#999999", lw=0.9, zorder=1)
+        for name, value in zip(MARKERS, values, strict=True):
+            ax.plot(k + shifts[name], value, MARKERS[name], color=palette[name], ms=7, zorder=2,
+                    label=None if k else name)
+
+
+def where_and_when(arguments: list[str]) -> dict[str, str]:
+    """Date, command, machine and versions."""
+    names = ("hamshoot", "numpy", "scipy", "casadi", "numba", "matplotlib")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python", f"demos/{NAME}.py", *arguments]),
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
+                   f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
+        "versions": f"python {platform.python_version()}, "
+                    + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
+    }
+
+
+def places(out: Path | None, small: bool) -> tuple[Path, Path]:
+    """Directories of the figure and of the results."""
+    if out is None and not small:
+        out_figure, out_results = HERE / "figures", HERE / "results"
+    else:
+        out = Path(tempfile.mkdtemp(prefix="hamshoot-")) if out is None else out
+        out_figure = out_results = out
+    for directory in (out_figure, out_results):
+        directory.mkdir(parents=True, exist_ok=True)
+    return out_figure, out_results
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="one tiny problem, seconds")
+    parser.add_argument("--out", type=Path, help="directory of figure and results")
+    given = parser.parse_args(arguments)
+    settings = SMALL if given.small else FULL
+    optimizer = hs.Adam(**(SMALL_ADAM if given.small else {}))
+    out_figure, out_results = places(given.out, given.small)
+    print(HEADER)
+    results = []
+    for seed in settings["seeds"]:
+        results.append(compared(seed, settings, optimizer))
+        print_row(results[-1])
+    print("Pairs are optimal control / the better of the two runs of Adam.\n")
+    sentences = findings(results)
+    print("\n".join(sentences))
+    figure = hs.plot.save_figure(draw(results), out_figure / f"{NAME}.png")
+    record = {**where_and_when(arguments), "settings": settings, "optimizer": repr(optimizer),
+              "findings": sentences, "gaps": gaps(results), "seeds": results}
+    written = out_results / f"{NAME}.json"
+    written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"\n{figure}\n{written}")
+
+
+if __name__ == "__main__":
+    main()
