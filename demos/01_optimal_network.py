@@ -162,6 +162,7 @@ def draw(results: list[dict[str, Any]]) -> Any:
         ax.set_xlim(-0.5, len(results) - 0.5)
         ax.set_ylim(0, 1.08 * max(ax.dataLim.y1, 1e-12))
         ax.grid(axis="y", color="#dddddd", lw=0.6)
+        ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
                frameon=False)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 #: Entries with |A| below this times max(1, max|A|) count as lying on the kink of ReLU.
 KINK_TOLERANCE = 1e-9
+#: More unknowns than this go to the interior method of lsq_linear.
+BVLS_LARGEST = 200
+#: Columns of W below this times the largest count as 0.
+IDLE_COLUMN = 1e-13
 #: Above this many numbers in the Jacobian of the Clarke residual, L-BFGS-B does without it.
 CLARKE_DENSE = 20_000_000
 #: A network whose endpoint is smaller than this times the targets' norm, and whose loss is no
@@ -192,16 +196,22 @@ def clarke_residual(
     evaluate = _ClarkeEvaluation(
         problem, representations, weights, steps, terminal, slopes, on_kink
     )
-    n_kinks = int(on_kink.sum())
+    # An entry whose neuron no weight reads (a column of W that is 0) has no effect whatever its d.
+    columns = np.linalg.norm(weights[:, :, : problem.width], axis=1)[:, :, None]
+    idle = on_kink & (columns <= IDLE_COLUMN * columns.max(initial=1.0))
+    evaluate.on_kink = on_kink & ~idle
+    n_kinks = int(evaluate.on_kink.sum())
     if n_kinks == 0:
         d = np.empty(0)
     elif n_kinks * weights.size <= CLARKE_DENSE:
         d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5), max_iter)
     else:
         d = _bounded_quasi_newton(evaluate, np.full(n_kinks, 0.5), max_iter)
+    residual = float(np.linalg.norm(evaluate.gradient(d)))
     slopes = slopes.copy()
-    slopes[on_kink] = d
-    return ClarkeResult(float(np.linalg.norm(evaluate.gradient(d))), slopes, on_kink)
+    slopes[evaluate.on_kink] = d
+    slopes[idle] = 0.5
+    return ClarkeResult(residual, slopes, on_kink)
 
 
 class _ClarkeEvaluation:
@@ -265,24 +275,23 @@ class _ClarkeEvaluation:
 
 
 def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
-    from scipy.optimize import lsq_linear
+    """Gauss–Newton steps without bounds first, which is all it takes at a stationary point."""
+    free = _descend_residual(evaluate, d, max_iter, _free_step)
+    if np.all((free >= -1e-12) & (free <= 1 + 1e-12)):
+        return np.clip(free, 0, 1)
+    return _descend_residual(evaluate, np.clip(free, 0, 1), max_iter, _bounded_step)
 
+
+def _descend_residual(evaluate, d, max_iter, step_of) -> NDArray:
+    """Follow steps of a linear model while they shorten ∇J(d)."""
     r = evaluate.gradient(d).ravel()
     for _ in range(max_iter):
         if not np.any(r):
             break
-        # Columns of unit size and a right-hand side of unit size: the tolerance of lsq_linear is an
-        # absolute one. An entry without effect (v = 0) keeps its column.
-        J, size = evaluate.jacobian(d), float(np.linalg.norm(r))
-        columns = np.linalg.norm(J, axis=0)
-        columns[columns <= 1e-14 * columns.max(initial=0.0)] = max(columns.max(initial=0.0), 1e-300)
-        # It wants lower < upper strictly inside its box; a step ends within [0, 1].
-        low, high = (-d - 1e-15) * columns / size, (1 - d + 1e-15) * columns / size
-        scaled = lsq_linear(J / columns, -r / size, bounds=(low, high), method="bvls", tol=1e-12)
-        step = scaled.x * size / columns
+        step = step_of(evaluate.jacobian(d), r, d)
         length = 1.0
         while length > 1e-4:
-            trial = np.clip(d + length * step, 0, 1)
+            trial = d + length * step
             r_trial = evaluate.gradient(trial).ravel()
             if np.linalg.norm(r_trial) < np.linalg.norm(r):
                 break
@@ -294,6 +303,29 @@ def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int
         if gain <= 1e-3 * np.linalg.norm(r):
             break
     return d
+
+
+def _free_step(J: NDArray, r: NDArray, d: NDArray) -> NDArray:
+    """The shortest step of least ‖r + J step‖."""
+    return np.linalg.lstsq(J, -r, rcond=1e-12)[0]
+
+
+def _bounded_step(J: NDArray, r: NDArray, d: NDArray) -> NDArray:
+    """The step of least ‖r + J step‖ that keeps d + step in [0, 1]."""
+    from scipy.optimize import lsq_linear
+
+    # Only the triangular factor of J matters. Columns and right-hand side get unit size: the
+    # tolerance of lsq_linear is an absolute one.
+    Q, J = np.linalg.qr(J)
+    r, size = Q.T @ r, float(np.linalg.norm(r))
+    columns = np.linalg.norm(J, axis=0)
+    largest = columns.max(initial=0.0)
+    columns[columns <= 1e-14 * largest] = max(largest, 1e-300)
+    # It wants lower < upper strictly inside its box.
+    low, high = (-d - 1e-15) * columns / size, (1 - d + 1e-15) * columns / size
+    method = "bvls" if len(d) <= BVLS_LARGEST else "trf"
+    scaled = lsq_linear(J / columns, -r / size, bounds=(low, high), method=method, tol=1e-12)
+    return np.clip(d + scaled.x * size / columns, 0, 1) - d
 
 
 def _bounded_quasi_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
