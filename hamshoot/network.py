@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +28,7 @@ from hamshoot.solution import write_whole
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from hamshoot.solution import Solution
+    from hamshoot.solution import Callback, Solution
 
 FORMAT = 1
 
@@ -203,6 +203,46 @@ class LeakyResNet:
             tuple(int(count) for count in layers), objective, objective - solution.objective,
             distance / size,
         )
+
+    def polish(
+        self, problem: TrainingProblem, method: Any = "auto",
+        callback: Callback | None = None, **options: Any,
+    ) -> Solution:
+        """Re-optimise this network, same layers and steps, from its own weights.
+
+        A network built from a continuous path is only near the optimum of its number of layers;
+        this goes the rest of the way.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+            With the network's width, effective depth and columns.
+        method : {"auto", "multiple_shooting", "single_shooting"} or method object
+            As in `hamshoot.solve`.
+        callback : callable, optional
+        **options
+            Of the method.
+
+        Returns
+        -------
+        Solution
+            Its objective is at or below the network's own; `to_network()` gives the network.
+
+        Raises
+        ------
+        ValueError
+            As `hamshoot.solve`, and for "indirect", which has no layers.
+        """
+        from hamshoot.solve import solve
+
+        if method == "indirect" or not (isinstance(method, str) or hasattr(method, "layers")):
+            raise ValueError("method: expected one that optimises layers, got indirect shooting")
+        self._check_problem(problem)
+        if not isinstance(method, str):
+            return solve(problem, replace(method, layers=self.layers, steps=self.steps),
+                         initial_guess=self, callback=callback, **options)
+        return solve(problem, method, layers=self.layers, steps=self.steps, initial_guess=self,
+                     callback=callback, **options)
 
     # -- use ---------------------------------------------------------------------------------------
 

@@ -226,6 +226,42 @@ class Solution:
 
         return LeakyResNet.from_solution(self, layers=layers, steps=steps)
 
+    def to_xarray(self) -> Any:
+        """Labelled arrays, for those who have xarray (the extra of that name).
+
+        Returns
+        -------
+        xarray.Dataset
+            `representations` and `momenta` over (p, neuron, sample), `weights` over (layer, or p
+            on a continuous path; neuron, input), `hamiltonian` over its own depths; the numbers of
+            `summary()` as attributes.
+
+        Raises
+        ------
+        ImportError
+            Saying what to install, without xarray.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise ImportError(
+                'to_xarray needs xarray; install it with: pip install "hamshoot[xarray]"'
+            ) from None
+        layers = "p" if self.steps is None else "layer"
+        inputs = [*map(str, range(self.problem.width)), "bias"][: self.weights.shape[2]]
+        variables = {
+            "representations": (("p", "neuron", "sample"), self.representations),
+            "momenta": (("p", "neuron", "sample"), self.momenta),
+            "weights": ((layers, "neuron", "input"), self.weights),
+        }
+        coordinates: dict[str, Any] = {"p": self.p, "input": inputs}
+        if self.steps is not None:
+            coordinates["layer"] = np.arange(1, len(self.steps) + 1)
+            variables["steps"] = (("layer",), self.steps)
+        on = layers if len(self.hamiltonian) != len(self.p) else "p"
+        variables["hamiltonian"] = ((on,), self.hamiltonian)
+        return xarray.Dataset(variables, coordinates, attrs=self.summary())
+
     def replace(self, **changes: Any) -> Solution:
         """Return a copy with some fields changed."""
         return replace(self, **changes)

@@ -329,3 +329,27 @@ def test_hamiltonian_momenta_of_the_test_path_are_stationary():
             control = ham.control(A, B, effective_depth=problem.effective_depth,
                                   activation=problem.sigma, bias=problem.bias)
             np.testing.assert_allclose(control, W, rtol=1e-9, atol=1e-9)
+
+
+# -- polish ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", ["equidistant", "adaptive"])
+def test_polish_re_optimises_the_same_layers(steps):
+    path = linear_solution()
+    network = path.to_network(layers=10, steps=steps)
+    polished = network.polish(path.problem)
+    assert polished.success, polished.message
+    np.testing.assert_allclose(polished.steps, network.steps, rtol=0, atol=1e-15)
+    assert polished.stationarity <= 1e-8
+    assert polished.objective <= network.objective(path.problem)
+    with pytest.raises(ValueError, match="indirect"):
+        network.polish(path.problem, "indirect")
+
+
+def test_polish_takes_a_method_object():
+    problem = small_problem()
+    network = layered(problem, irregular_steps(6)).to_network()
+    polished = network.polish(problem, hs.DirectSingleShooting(max_iter=50))
+    assert polished.layers == 6
+    assert polished.objective < network.objective(problem)

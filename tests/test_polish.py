@@ -60,6 +60,23 @@ def test_different_epsilon_lead_to_the_same_optimum():
     assert np.abs(coarse - first.weights).max() > 1e-4  # there was something to do
 
 
+def test_neurons_that_are_never_switched_on_leave_the_system():
+    """Wider than the data: the optimum rests some neurons, with more entries at 0 than controls."""
+    problem = hs.teacher_problem(dims=(2, 1, 2), samples=16, width=5, effective_depth=3.0,
+                                 weight_decay=0.05, test_samples=0, seed=0)
+    W = starting_weights(problem, STEPS, "path", 0)
+    for epsilon in epsilon_ladder(0.1, 1e-4, 0.5):
+        smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
+        W = layered_newton.minimise(smooth, W, STEPS, tol=1e-8, max_iter=200).weights
+    polished = polish(problem, W, STEPS, 1e-4)
+    assert polished.settled
+    A = discrete.roll_out(problem, polished.weights, STEPS)
+    idle = ~np.any(A[1:-1], axis=(0, 2))
+    assert idle.any()
+    assert not np.any(polished.weights[:-1, idle])
+    assert second_order(problem, polished.weights, STEPS).verdict.startswith("strict local minimum")
+
+
 def test_sets_that_cycle_are_resolved_by_whole_rounds():
     """From this start an entry with d near an end changes sides at every event."""
     problem, W = smoothed(1, start_seed=1000, last=1e-3)

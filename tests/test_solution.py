@@ -108,3 +108,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_whole(path, fail, mode="w")
     assert path.read_text() == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["result.txt"]
+
+
+def test_xarray_labels_every_dimension(solution):
+    xarray = pytest.importorskip("xarray")
+    data = solution.to_xarray()
+    assert isinstance(data, xarray.Dataset)
+    np.testing.assert_array_equal(
+        data.representations.sel(p=1.0, neuron=2), solution.representations[-1, 2])
+    np.testing.assert_array_equal(
+        data.weights.sel(layer=2, input="bias"), solution.weights[1, :, -1])
+    np.testing.assert_array_equal(data.hamiltonian, solution.hamiltonian)
+    assert data.attrs["objective"] == solution.objective
