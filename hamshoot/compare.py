@@ -30,7 +30,7 @@ DESCENT = "gradient descent"
 LONGER = "gradient descent, longer"
 CONTINUED = "optimal control from descent"
 #: Factor on the epochs of the longer run, and the flops up to which it is done (a minute or less).
-TIMES, LONGER_FLOPS = 10, 3e11
+TIMES, LONGER_FLOPS = 10, 1e12
 #: Objectives closer than this, relatively, are called equal.
 EQUAL = 1e-6
 

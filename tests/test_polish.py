@@ -8,7 +8,7 @@ import pytest
 import hamshoot as hs
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
-from hamshoot.polish import _ActiveSet, polish
+from hamshoot.polish import _ActiveSet, _follow_events, polish
 from hamshoot.second_order import lagrangian_hessian, second_order
 from hamshoot.starts import starting_weights
 
@@ -58,6 +58,16 @@ def test_different_epsilon_lead_to_the_same_optimum():
     assert second.settled
     np.testing.assert_allclose(first.weights, second.weights, atol=1e-9)
     assert np.abs(coarse - first.weights).max() > 1e-4  # there was something to do
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 6])
+def test_following_events_suffices_with_entries_that_change_sides(seed):
+    problem, W = smoothed(seed, last=3e-3)
+    state = _ActiveSet(problem, W.copy(), STEPS, 3e-3)
+    done, iterations = _follow_events(state, 1e-11, 40, lambda: None)
+    assert done
+    assert iterations < 25
+    assert state.changes.any()  # otherwise there were no events to follow
 
 
 def test_neurons_that_are_never_switched_on_leave_the_system():
