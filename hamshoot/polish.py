@@ -13,17 +13,17 @@ in which an entry held contributes its multiplier in place of slope times v. The
 for the ReLU network itself in Clarke's sense when every d = m/v lies in [0, 1] and the sign of
 every other entry agrees with its set.
 
-The sets are found on the way. A Newton step is followed only up to the first *event*. Where v < 0, J
-as a function of the entry has a convex kink: an entry that reaches 0 is held from there on, with the
-multiplier its old set gave it, and one whose d reaches 1 (or 0) is let go to the active (inactive)
-side, downhill. Where v > 0 the kink is concave and no place to stay: an entry passes through to the
-other side, and one held leaves at d = 1 to the inactive side. Stopping at events keeps the iterate on the piece on which the
-linearisation is valid. Where the sets cycle all the same, Newton's method is run to its end with
-the entries in question held, and then entries change sides, and so on (measured on 54 networks of
-five sizes: settled from ε = 2e-3 in 52 and from 1e-4 in all). A neuron that the optimum never
-switches on, W row and A row 0 for every sample, is taken out of the system. Where one is held for
-more samples than it has controls otherwise, its multipliers are not unique, and only the Clarke
-residual at the end judges them.
+The sets are found on the way. A Newton step is followed only up to the first *event*. Where v < 0,
+J as a function of the entry has a convex kink: an entry that reaches 0 is held from there on, with
+the multiplier its old set gave it, and one whose d reaches 1 (or 0) is let go to the active
+(inactive) side, downhill. Where v > 0 the kink is concave and no place to stay: an entry passes
+through to the other side, and one held leaves at d = 1 to the inactive side. Stopping at events
+keeps the iterate on the piece on which the linearisation is valid. Where the sets cycle all the
+same, Newton's method is run to its end with the entries in question held, and then entries change
+sides, and so on (measured on 54 networks of five sizes: settled from ε = 2e-3 in 52 and from 1e-4
+in all). A neuron that the optimum never switches on, W row and A row 0 for every sample, is taken
+out of the system. Where one is held for more samples than it has controls otherwise, its
+multipliers are not unique, and only the Clarke residual at the end judges them.
 
 An iteration costs O(n²(w + N/L)L + (n + k)³) flops and O(Ln w N + (n + k)²) memory with n = Lw(w+1)
 controls and k entries held: 20 ms at (w, N, L) = (4, 20, 10), 1 s at (8, 50, 20).
