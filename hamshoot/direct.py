@@ -91,8 +91,10 @@ class DirectMultipleShooting:
         Whether a start descends in the controls alone before the NLP solver takes over (Euler with
         a loss); False leaves the cold start to the NLP solver.
     epsilon : tuple of float
-        First and last ε of the ladder, and the factor between stages. A smooth ReLU uses the
-        ladder down to its own ε, a linear network none.
+        First and last ε of the ladder, and the factor between stages. A large first ε sees past
+        small minima (over 18 problems of three families J ends 2–8 % lower from 0.5 than from 0.1,
+        in the median; from 1 and 2 it scatters). A smooth ReLU uses the ladder down to its own ε,
+        a linear network none.
     polish : bool
         Whether ReLU is carried to its exact optimum (Euler, a loss, a size within
         `hamshoot.polish.affordable`); otherwise the status is SMOOTHED.
@@ -123,7 +125,7 @@ class DirectMultipleShooting:
     starts: int = 1
     noise: float | None = None
     warm_up: bool = True
-    epsilon: tuple[float, float, float] = (0.1, 1e-4, 0.5)
+    epsilon: tuple[float, float, float] = (0.5, 1e-4, 0.5)
     polish: bool = True
     solver_options: dict[str, Any] | None = None
 

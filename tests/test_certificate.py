@@ -136,3 +136,37 @@ def test_a_saddle_is_called_one():
     # The mean of both sides has no odd terms: half the curvature times the step squared.
     fall = 0.5 * (values[1] + values[2]) - values[0]
     assert fall == pytest.approx(0.5e-4 * verdict.min_eigenvalue, rel=0.1)
+
+
+# -- continuous paths ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["smooth_relu", "linear", "relu"])
+def path(request):
+    problem = hs.teacher_problem((3, 2, 3), 6, effective_depth=2.0, weight_decay=0.02, width=3,
+                                 test_samples=0, activation=request.param,
+                                 **({"epsilon": 0.1} if request.param == "smooth_relu" else {}))
+    solution = hs.solve(problem, hs.IndirectShooting(epsilon_last=5e-3))
+    assert solution.success, solution.message
+    return solution
+
+
+def test_a_geodesic_is_integrated_anew(path, tmp_path):
+    proof = hs.certify(hs.Solution.load(path.save(tmp_path / "path")))
+    assert proof.holds, proof
+    assert proof.defect < 1e-9
+    assert proof.hamiltonian_drift < 1e-8
+    assert proof.objective == pytest.approx(path.objective, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["representations", "momenta", "weights"])
+def test_a_geodesic_with_a_value_changed_fails(path, name):
+    values = np.array(getattr(path, name))
+    values[len(values) // 2, 0, 0] += 1e-4
+    proof = hs.certify(path.replace(**{name: values}))
+    assert not proof.holds
+
+
+def test_a_geodesic_with_another_objective_fails(path):
+    proof = hs.certify(path.replace(objective=path.objective * 1.001))
+    assert [bound.name for bound in proof.failures] == ["recorded against recomputed objective"]
