@@ -18,12 +18,13 @@ J as a function of the entry has a convex kink: an entry that reaches 0 is held 
 the multiplier its old set gave it, and one whose d reaches 1 (or 0) is let go to the active
 (inactive) side, downhill. Where v > 0 the kink is concave and no place to stay: an entry passes
 through to the other side, and one held leaves at d = 1 to the inactive side. Stopping at events
-keeps the iterate on the piece on which the linearisation is valid. Where the sets cycle all the
+keeps the iterate on the piece on which the linearisation is valid; where that piece has a saddle
+the Hessian is shifted, so that Newton's method does not go up to it. Where the sets cycle all the
 same, Newton's method is run to its end with the entries in question held, and then entries change
-sides, and so on (measured on 54 networks of five sizes: settled from ε = 2e-3 in 52 and from 1e-4
-in all). A neuron that the optimum never switches on, W row and A row 0 for every sample, is taken
-out of the system. Where one is held for more samples than it has controls otherwise, its
-multipliers are not unique, and only the Clarke residual at the end judges them.
+sides, and so on (measured on 54 networks of five sizes: settled from ε = 2e-3 and from 1e-4 in
+all). A neuron that the optimum never switches on, W row and A row 0 for every sample, is taken out
+of the system. Where one is held for more samples than it has controls otherwise, its multipliers
+are not unique, and only the Clarke residual at the end judges them.
 
 An iteration costs O(n²(w + N/L)L + (n + k)³) flops and O(Ln w N + (n + k)²) memory with n = Lw(w+1)
 controls and k entries held: 20 ms at (w, N, L) = (4, 20, 10), 1 s at (8, 50, 20).
@@ -46,8 +47,11 @@ if TYPE_CHECKING:
 #: More controls than this are not polished, nor more numbers for the tangents of all of them: the
 #: KKT matrix is dense.
 MAX_CONTROLS, MAX_TANGENTS = 4000, 60_000_000
-#: Entries whose smooth slope lies further than this inside (0, 1) are held to begin with.
+#: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
+#: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.
 INSIDE = 0.05
+#: Weight of the constraints, against the Hessian, in the test for convexity; first shift tried.
+PENALTY, LEAST_SHIFT = 1e5, 1e-5
 #: How far d may lie outside [0, 1], and an entry on the wrong side of 0, by rounding.
 SLACK, ZERO = 1e-9, 1e-12
 #: Largest change of a control in one step, against the largest control.
@@ -162,6 +166,32 @@ def polish(
                     iteration)
 
 
+def _convexified(hessian: NDArray, constraints: NDArray) -> NDArray:
+    """The Hessian, shifted by the least of a few τI that makes it convex where A_𝒦 = 0 allows.
+
+    A piece on the way may have a saddle, and Newton's method would go there, up in J.
+    """
+    size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
+    probe = hessian
+    if len(constraints):
+        weight = PENALTY * size / float(np.mean(np.sum(constraints**2, axis=1)) + 1e-300)
+        probe = hessian + weight * (constraints.T @ constraints)
+    diagonal, shift = np.arange(len(hessian)), 0.0
+    while shift < size:
+        try:
+            np.linalg.cholesky(probe)
+            break
+        except np.linalg.LinAlgError:
+            more = 3 * shift if shift else LEAST_SHIFT * size
+            probe = probe.copy()
+            probe[diagonal, diagonal] += more
+            shift += more
+    if shift:
+        hessian = hessian.copy()
+        hessian[diagonal, diagonal] += shift
+    return hessian
+
+
 def _objective(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
     end = discrete.roll_out(problem, weights, steps)[-1]
     return discrete.objective(problem, end, weights, steps)[0]
@@ -233,7 +263,8 @@ class _ActiveSet:
         d = sigma.slope(A[:-1])
         self.hidden = np.ones(d.shape, bool)
         self.hidden[0] = False  # A_0 is given, whatever its signs
-        self.held = self.hidden & (d > INSIDE) & (d < 1 - INSIDE)
+        inside = INSIDE * min(1.0, np.sqrt(epsilon / 1e-3))
+        self.held = self.hidden & (d > inside) & (d < 1 - inside)
         self.active = (A[:-1] > 0) & ~self.held
         smooth = discrete.costates(problem.replace(activation="smooth_relu", epsilon=epsilon),
                                    A, weights, steps)[0]
@@ -390,6 +421,7 @@ class _ActiveSet:
         """Solve the KKT system of the sets as they are for δW and δm."""
         hessian, constraints = self._kkt_blocks()
         hessian, constraints = hessian[np.ix_(self.free, self.free)], constraints[:, self.free]
+        hessian = _convexified(hessian, constraints)
         n, k = len(hessian), len(constraints)
         matrix = np.zeros((n + k, n + k))
         matrix[:n, :n], matrix[:n, n:], matrix[n:, :n] = hessian, -constraints.T, -constraints

@@ -8,7 +8,7 @@ import pytest
 import hamshoot as hs
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
-from hamshoot.polish import _ActiveSet, _follow_events, polish
+from hamshoot.polish import _ActiveSet, _convexified, _follow_events, _whole_rounds, polish
 from hamshoot.second_order import lagrangian_hessian, second_order
 from hamshoot.starts import starting_weights
 
@@ -87,13 +87,26 @@ def test_neurons_that_are_never_switched_on_leave_the_system():
     assert second_order(problem, polished.weights, STEPS).verdict.startswith("strict local minimum")
 
 
-def test_sets_that_cycle_are_resolved_by_whole_rounds():
-    """From this start an entry with d near an end changes sides at every event."""
-    problem, W = smoothed(1, start_seed=1000, last=1e-3)
-    iterations = []
-    polished = polish(problem, W, STEPS, 1e-3, callback=lambda J, r: iterations.append(r))
-    assert polished.settled
-    assert len(iterations) > 12
+@pytest.mark.parametrize("seed", [0, 2])
+def test_whole_rounds_reach_the_same_optimum(seed):
+    """What the polish falls back to when following events cycles."""
+    problem, W = smoothed(seed)
+    state = _ActiveSet(problem, W.copy(), STEPS, 2e-4)
+    done, _ = _whole_rounds(state, 1e-11, 60, lambda: None)
+    assert done
+    np.testing.assert_allclose(state.W, polish(problem, W, STEPS, 2e-4).weights, atol=1e-9)
+
+
+def test_a_saddle_is_made_convex_only_where_the_constraints_leave_freedom():
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    hessian = Q @ np.diag([-1.0, 2.0, 3.0, 1.0, 0.5, 2.0]) @ Q.T
+    held = Q[:, :1].T  # the constraint forbids the one direction of descent
+    np.testing.assert_array_equal(_convexified(hessian, held), hessian)
+    shifted = _convexified(hessian, Q[:, 1:2].T)
+    assert np.linalg.eigvalsh(shifted)[0] > 0
+    moved = shifted - hessian
+    np.testing.assert_allclose(moved, moved[0, 0] * np.eye(6), atol=1e-14)
 
 
 def test_the_kkt_blocks_are_those_of_the_reference():
