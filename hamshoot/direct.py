@@ -109,8 +109,8 @@ class DirectMultipleShooting:
     Notes
     -----
     An iteration factorises a block tridiagonal KKT matrix: O(L(wN)³) flops, O(L(wN)²) memory.
-    `demos/benchmarks/direct.py` measures it: a few seconds at (w, N, L) = (4, 20, 10), ten to twenty
-    at (6, 30, 20). For more than that, see `DirectSingleShooting`.
+    `demos/benchmarks/direct.py` measures it: a few seconds at (w, N, L) = (4, 20, 10), ten to
+    twenty at (6, 30, 20). For more than that, see `DirectSingleShooting`.
     """
 
     layers: int = 20
