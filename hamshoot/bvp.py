@@ -32,7 +32,7 @@ or combined.  A step λ passes the restricted monotonicity test when that norm s
     3 3   . .   . .   4 4
 
 solved by orthogonal cyclic reduction (S. J. Wright, *SIAM J. Sci. Stat. Comput.* 13, 1992; see
-`StaircaseFactor`).  Products of Φ are never formed, so growth and decay may live side by side
+`hamshoot.staircase`).  Products of Φ are never formed, so growth and decay may live side by side
 (e^{±Lt}), and separated and coupled boundary conditions are the same to it.
 
 **Nodes.**  Segments over which ‖Φ_k‖ exceeds `growth_limit`, or whose flow is not finite, are cut
@@ -54,7 +54,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack, lu_solve
+
+from hamshoot.staircase import StaircaseFactor
 
 _ROUNDS = 8  # of cutting segments that grow or blow up, before one iteration
 _CUTS = 2  # of the most nonlinear segments, without an accepted step in between
@@ -773,115 +774,6 @@ def _nonlinearity(point: _Point, trial: _Point, damping: float, scale: NDArray) 
     return np.where(np.isfinite(remainder), remainder, np.inf)
 
 
-class StaircaseFactor:
-    """Orthogonal factorisation of the multiple-shooting matrix, for any number of solves.
-
-    The rows F_k d_k + E_k d_{k+1} = r_k (at first F = Φ, E = −I) are taken in pairs.  A QR
-    factorisation of the column block of the node between them frees one block row of it:
-
-        F_0 E_0  .        ->      U   R   V         keeps d_1 for the back substitution
-         .  F_1 E_1               F   .   E         row of the coarser staircase, d_0 to d_2
-
-    ⌈log₂ S⌉ such levels, each one batched call, leave one row in d_0 and d_S.  Together with the
-    boundary conditions it is a system of size 2n, factored by LU with row pivoting.  The
-    reduction is orthogonal, hence as stable as QR of the whole matrix, and each R is nonsingular
-    by construction: whether the problem is well posed shows in the last system alone.
-
-    Parameters
-    ----------
-    phi : ndarray, shape (S, n, n)
-        Φ_k.
-    ga, gb : ndarray, shape (n, n)
-        ∂g/∂y_0 and ∂g/∂y_S.
-    scale : ndarray, shape (n,), optional
-        Units of the unknowns' components; the matrix is factored in these.
-
-    Attributes
-    ----------
-    nodes : int
-        S + 1.
-    rcond : float
-        Reciprocal condition number (1-norm estimate) of the last system, rows equilibrated; 0 when
-        it is singular.
-
-    Notes
-    -----
-    About 20 S n³ operations to factor and 13 S n² to solve; 7 S n² numbers stored.
-    """
-
-    def __init__(
-        self, phi: NDArray, ga: NDArray, gb: NDArray, scale: NDArray | None = None
-    ) -> None:
-        n = phi.shape[1]
-        self.nodes = phi.shape[0] + 1
-        self.scale = np.ones(n) if scale is None else np.asarray(scale, float)
-        F = phi * self.scale / self.scale[:, None]
-        E = np.broadcast_to(-np.eye(n), F.shape)
-        self.levels = []  # of Qᵀ (p, 2n, 2n), R (p, n, n), U (p, n, n), V (p, n, n)
-        while len(F) > 1:
-            p = len(F) // 2
-            left, right = slice(0, 2 * p, 2), slice(1, 2 * p, 2)
-            q, r = np.linalg.qr(np.concatenate([E[left], F[right]], axis=1), mode="complete")
-            qt = np.swapaxes(q, 1, 2)
-            u, f = np.split(qt[:, :, :n] @ F[left], 2, axis=1)
-            v, e = np.split(qt[:, :, n:] @ E[right], 2, axis=1)
-            self.levels.append((qt, r[:, :n], u, v))
-            F = np.concatenate([f, F[2 * p :]])
-            E = np.concatenate([e, E[2 * p :]])
-        last = np.block([[F[0], E[0]], [ga * self.scale, gb * self.scale]])
-        size = np.linalg.norm(last, axis=1)
-        self.rows = 1.0 / np.where(size > 0, size, 1.0)
-        self.rcond = 0.0
-        if np.all(size > 0) and np.all(np.isfinite(size)):
-            last *= self.rows[:, None]
-            lu, pivots, info = lapack.dgetrf(last)
-            if info == 0:
-                self.lu = (lu, pivots)
-                self.rcond = float(lapack.dgecon(lu, np.abs(last).sum(0).max())[0])
-
-    def solve(self, r: NDArray, g: NDArray) -> NDArray:
-        """Solve Φ_k d_k − d_{k+1} = r_k and ∂g/∂y_0 d_0 + ∂g/∂y_S d_S = g.
-
-        Parameters
-        ----------
-        r : ndarray, shape (S, n)
-        g : ndarray, shape (n,)
-
-        Returns
-        -------
-        d : ndarray, shape (S + 1, n)
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the matrix is exactly singular (`rcond` is 0).
-        """
-        if self.rcond == 0:
-            raise np.linalg.LinAlgError("the multiple-shooting matrix is singular")
-        n = g.size
-        r = r / self.scale
-        kept = []
-        for qt, *_ in self.levels:
-            p = len(qt)
-            pair = r[: 2 * p].reshape(p, 2 * n, 1)
-            top, bottom = np.split((qt @ pair)[..., 0], 2, axis=1)
-            kept.append((top, len(r)))
-            r = np.concatenate([bottom, r[2 * p :]])
-        d = lu_solve(self.lu, self.rows * np.concatenate([r[0], g]), check_finite=False)
-        d = d.reshape(2, n)
-        for (_, upper, u, v), (top, rows) in zip(self.levels[::-1], kept[::-1], strict=True):
-            p = len(top)
-            fine = np.empty((rows + 1, n))
-            fine[0 : 2 * p + 1 : 2] = d[: p + 1]
-            fine[-1] = d[-1]
-            left, right = fine[0 : 2 * p : 2, :, None], fine[2 : 2 * p + 1 : 2, :, None]
-            top = top - (u @ left)[..., 0] - (v @ right)[..., 0]
-            for k in range(p):  # R is C-contiguous: LAPACK sees its transpose
-                fine[2 * k + 1] = lapack.dtrtrs(upper[k].T, top[k], lower=1, trans=1)[0]
-            d = fine
-        return d * self.scale
-
-
 def affine_boundary(ga: ArrayLike, gb: ArrayLike, c: ArrayLike) -> Boundary:
     """The boundary function g = ga y_0 + gb y_S − c.
 
@@ -903,115 +795,3 @@ def affine_boundary(ga: ArrayLike, gb: ArrayLike, c: ArrayLike) -> Boundary:
             f"{c.shape}"
         )
     return lambda ya, yb: (ga @ ya + gb @ yb - c, ga, gb)
-
-
-class RightHandSideFlow:
-    """A `Flow` from a right-hand side: SciPy's DOP853 on the state and its variational equations.
-
-    All segments are integrated as one system over [0, 1], each stretched to it, so the step is
-    the one the most demanding segment needs.  A segment whose state exceeds `bound` is given up:
-    it returns nan, and the integration goes on with the others.  When the step or the evaluations
-    run out, halves of the segments are integrated apart, down to the one to blame.
-
-    Parameters
-    ----------
-    rhs : callable
-        ``rhs(t, y) -> (S, n)`` for t of shape (S,) and y of shape (S, n): use ``y[..., i]``.
-    jacobian : callable
-        ``jacobian(t, y) -> (S, n, n)``, element (k, i, j) is ∂f_i/∂y_j at (t_k, y_k).
-    rtol, atol : float
-        Local error tolerances of the integration, in the state and in Φ.
-    bound : float
-        A state larger than this has blown up.
-    max_evaluations : int
-        Right-hand sides until a segment is given up.
-
-    Notes
-    -----
-    Φ costs n + 1 columns of size n and one Jacobian a stage; `jvp` two columns.
-    """
-
-    def __init__(
-        self,
-        rhs: Callable[[NDArray, NDArray], NDArray],
-        jacobian: Callable[[NDArray, NDArray], NDArray],
-        *,
-        rtol: float = 1e-10,
-        atol: float = 1e-12,
-        bound: float = 1e10,
-        max_evaluations: int = 5_000,
-    ) -> None:
-        self.rhs, self.jacobian, self.rtol, self.atol = rhs, jacobian, rtol, atol
-        self.bound, self.max_evaluations = bound, max_evaluations
-
-    def __call__(
-        self, t0: NDArray, t1: NDArray, y: NDArray, jacobian: bool
-    ) -> tuple[NDArray, NDArray | None]:
-        """Ends (S, n) and, if asked, Φ (S, n, n) of every segment; see `Flow`."""
-        s, n = y.shape
-        # Apart from Φ, whose columns would change the steps: the same ends with and without.
-        ends = self._integrate(t0, t1, y[:, :, None])[:, :, 0]
-        if not jacobian:
-            return ends, None
-        start = np.concatenate([y[:, :, None], np.broadcast_to(np.eye(n), (s, n, n))], axis=2)
-        return ends, self._integrate(t0, t1, start)[:, :, 1:]
-
-    def jvp(self, t0: NDArray, t1: NDArray, y: NDArray, v: NDArray) -> NDArray:
-        """Φ_k v_k, shape (S, n)."""
-        return self._integrate(t0, t1, np.stack([y, v], axis=2))[:, :, 1]
-
-    def _integrate(self, t0: NDArray, t1: NDArray, start: NDArray) -> NDArray:
-        """Column 0 of `start` (S, n, 1 + c) by the flow, the others by its linearisation."""
-        from scipy.integrate import DOP853
-
-        # The error norm is a mean over all segments: tighter by √S, it holds for each of them.
-        tight = np.sqrt(t0.size)
-        tolerances = {"rtol": max(self.rtol / tight, 1e-13), "atol": self.atol / tight}
-        columns, theta = start.copy(), 0.0
-        with np.errstate(all="ignore"):
-            # DOP853 never returns from a start where the field is not finite.
-            rate = self._field(t0, t1 - t0, start.shape)(theta, start)
-            alive = np.flatnonzero(np.isfinite(rate.reshape(t0.size, -1)).all(1))
-            columns[np.setdiff1d(np.arange(t0.size), alive)] = np.nan
-            while alive.size and theta < 1:
-                now = columns[alive]
-                rates = self._field(t0[alive], (t1 - t0)[alive], now.shape)
-                solver = DOP853(rates, theta, now.ravel(), 1.0, **tolerances)
-                lost = np.zeros(alive.size, bool)
-                while solver.status == "running" and solver.nfev <= self.max_evaluations:
-                    solver.step()
-                    now = solver.y.reshape(now.shape)
-                    lost = ~(np.abs(now[:, :, 0]).max(1) <= self.bound)
-                    if lost.any():
-                        break
-                if solver.status != "finished" and not lost.any():  # stuck
-                    columns[alive] = self._apart(t0, t1, columns, alive, theta)
-                    break
-                columns[alive] = now
-                columns[alive[lost]] = np.nan
-                alive, theta = alive[~lost], solver.t
-        return columns
-
-    def _apart(
-        self, t0: NDArray, t1: NDArray, columns: NDArray, alive: NDArray, theta: float
-    ) -> NDArray:
-        """The segments `alive` on from θ, in two halves; a single one that got stuck is nan."""
-        if alive.size == 1:
-            return np.full_like(columns[alive], np.nan)
-        middle = t0 + theta * (t1 - t0)
-        halves = np.array_split(alive, 2)
-        return np.concatenate([self._integrate(middle[h], t1[h], columns[h]) for h in halves])
-
-    def _field(self, t0: NDArray, span: NDArray, shape: tuple[int, ...]) -> Callable:
-        """Right-hand side of segments stretched to θ in [0, 1], columns flattened."""
-
-        def rates(theta: float, flat: NDArray) -> NDArray:
-            columns = flat.reshape(shape)
-            t, state = t0 + theta * span, columns[:, :, 0]
-            out = np.empty(shape)
-            out[:, :, 0] = self.rhs(t, state)
-            if shape[2] > 1:
-                out[:, :, 1:] = self.jacobian(t, state) @ columns[:, :, 1:]
-            return (span[:, None, None] * out).ravel()
-
-        return rates

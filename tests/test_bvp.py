@@ -19,13 +19,9 @@ from reference_problems import (
 )
 from scipy.linalg import expm
 
-from hamshoot.bvp import (
-    BVPStatus,
-    RightHandSideFlow,
-    StaircaseFactor,
-    affine_boundary,
-    solve_two_point,
-)
+from hamshoot.bvp import BVPStatus, affine_boundary, solve_two_point
+from hamshoot.field_flow import RightHandSideFlow
+from hamshoot.staircase import StaircaseFactor
 
 every_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 
