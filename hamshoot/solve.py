@@ -26,6 +26,8 @@ DEFAULT_LAYERS = 20
 MULTIPLE_SHOOTING_WORK = 1.5e8
 #: Up to this w·N fatrop, which knows the stages, is faster than IPOPT.
 FATROP_NODE = 200
+#: Up to this w·N "auto" goes for the geodesic when no number of layers is asked for: ten seconds.
+GEODESIC_NODE = 400
 
 
 def solve(
@@ -43,10 +45,12 @@ def solve(
     ----------
     problem : TrainingProblem
     method : {"auto", "multiple_shooting", "single_shooting", "indirect"} or method object
-        "indirect" gives the continuous geodesic, the others the optimal L-layer network; "auto"
-        takes multiple shooting where its factorisations are cheap, else single shooting.
+        "indirect" gives the continuous geodesic, the others the optimal L-layer network. "auto"
+        takes multiple shooting where its factorisations are cheap, else single shooting; see
+        `choose`.
     layers : int, optional
-        L; default 20, or enough for L > L̃.
+        L. Without it "auto" looks for the continuous geodesic of a smooth or linear activation
+        where w·N allows it, and otherwise takes 20, or enough for L > L̃, as other methods do.
     initial_guess : Solution, LeakyResNet or array, optional
         Where to begin: anything with weights, or weights (L', w, w+1), on any mesh. The answer is
         never worse than the guess.
@@ -75,18 +79,36 @@ def solve(
     return solution
 
 
-def choose(problem: TrainingProblem, layers: int) -> tuple[str, dict[str, Any], str]:
-    """Name of the method that "auto" takes at this size, its options, and the reason."""
+def choose(
+    problem: TrainingProblem, layers: int | None, options: dict[str, Any]
+) -> tuple[str, dict[str, Any], str]:
+    """Name of the method that "auto" takes, what it adds to the options, and the reason.
+
+    Without a number of layers the answer is the continuous geodesic, where that is within reach:
+    indirect shooting, which finds its start by a direct method on coarse meshes. For ReLU it is
+    not, as a rule: activations slide along their kinks and only geodesics of smoothed flows are
+    had, while the optimum of a network is exact. With a number of layers it is the optimum of that
+    network.
+    """
     node = problem.width * problem.n_samples
-    options = {"nlp_solver": "fatrop" if node <= FATROP_NODE else "ipopt"}
-    name = f"multiple shooting with {options['nlp_solver']}"
+    if layers is None:
+        foreign = [name for name in options if name not in _options_of(IndirectShooting)]
+        smooth = problem.activation != "relu"
+        if smooth and node <= GEODESIC_NODE and not foreign:
+            return "indirect", {"layers": None}, (
+                "auto chose indirect shooting, from a direct solution: no number of layers was "
+                f"asked for, and w·N = {node}, limit {GEODESIC_NODE}")
+        layers = default_layers(problem)
+    fatrop = node <= FATROP_NODE and not problem.hard_endpoint  # where it can stall
+    own: dict[str, Any] = {"layers": layers, "nlp_solver": "fatrop" if fatrop else "ipopt"}
+    name = f"multiple shooting with {own['nlp_solver']}"
     if problem.hard_endpoint:
-        return "multiple_shooting", options, f"auto chose {name}: it meets a hard endpoint"
+        return "multiple_shooting", own, f"auto chose {name}: it meets a hard endpoint"
     work = layers * float(node) ** 3
-    size = f"L·(w·N)³ = {work:.1e}, limit {MULTIPLE_SHOOTING_WORK:.1e}"
+    size = f"{layers} layers, L·(w·N)³ = {work:.1e}, limit {MULTIPLE_SHOOTING_WORK:.1e}"
     if work <= MULTIPLE_SHOOTING_WORK:
-        return "multiple_shooting", options, f"auto chose {name}: {size}"
-    return "single_shooting", {}, f"auto chose single shooting: {size}"
+        return "multiple_shooting", own, f"auto chose {name}: {size}"
+    return "single_shooting", {"layers": layers}, f"auto chose single shooting: {size}"
 
 
 def method_named(name: str, options: dict[str, Any]) -> Any:
@@ -95,13 +117,17 @@ def method_named(name: str, options: dict[str, Any]) -> Any:
     if key not in METHODS:
         known = ", ".join(["auto", *METHODS])
         raise ValueError(f"method: expected one of {known}, or a method object, got {name!r}")
-    known_options = [f.name for f in fields(METHODS[key]) if f.init]
+    known_options = _options_of(METHODS[key])
     for option in options:
         if option not in known_options:
             raise ValueError(
                 f"{option}: {key} has no such option; it has {', '.join(sorted(known_options))}"
             )
     return METHODS[key](**options)
+
+
+def _options_of(method: type) -> list[str]:
+    return [f.name for f in fields(method) if f.init]
 
 
 def default_layers(problem: TrainingProblem) -> int:
@@ -121,9 +147,12 @@ def _method(
             name = next(iter(options))
             raise ValueError(f"{name}: give options to the method object, not to solve")
         return (method if layers is None else replace(method, layers=layers)), ""
-    layers = default_layers(problem) if layers is None else layers
-    name, own, reason = choose(problem, layers) if method == "auto" else (method, {}, "")
-    return method_named(name, {"layers": layers, **own, **options}), reason
+    if method == "auto":
+        name, own, reason = choose(problem, layers, options)
+        return method_named(name, {**own, **options}), reason
+    if layers is None and method != "indirect":
+        layers = default_layers(problem)
+    return method_named(method, {"layers": layers, **options}), ""
 
 
 def check_method(
