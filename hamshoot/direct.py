@@ -23,7 +23,13 @@ import numpy as np
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
 from hamshoot.layer_steps import steps_of
-from hamshoot.nlp import NLP_SOLVERS, SMALL_NODE, MultipleShootingNLP, build_nlp
+from hamshoot.nlp import (
+    NLP_SOLVERS,
+    SMALL_NODE,
+    MultipleShootingNLP,
+    build_nlp,
+    iteration_callback,
+)
 from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import (
@@ -258,12 +264,10 @@ class _Search:
         method, problem = self.method, self.problem
         options = method._solver_options(problem)
         if method.nlp_solver != "fatrop":  # which has no iteration callback
-            w, N = problem.initial_state.shape
-            nodes = method.layers * w * N
-            extra = w * N if problem.hard_endpoint else 0
-            self.callback = self.monitor.function(
-                nodes + method.layers * int(np.prod(problem.control_shape)), nodes + extra
-            )
+            states = method.layers * problem.initial_state.size
+            controls = method.layers * int(np.prod(problem.control_shape))
+            ends = problem.initial_state.size if problem.hard_endpoint else 0
+            self.callback = iteration_callback(self.monitor, states + controls, states + ends)
             options["iteration_callback"] = self.callback
         return build_nlp(problem, method.layers, method.integrator, method.nlp_solver, options)
 
@@ -594,34 +598,3 @@ class _Monitor:
             self.exception = exception
         stopped = self.exception is not None or bool(self.interrupts)
         return stopped or self.search.iterations >= self.end
-
-    def function(self, variables: int, constraints: int) -> Any:
-        """A `casadi.Callback` around this monitor; keep a reference to it."""
-        import casadi as ca
-
-        monitor = self
-        dense = {"x": ca.Sparsity.dense(variables), "lam_x": ca.Sparsity.dense(variables),
-                 "g": ca.Sparsity.dense(constraints), "lam_g": ca.Sparsity.dense(constraints),
-                 "f": ca.Sparsity.scalar()}
-
-        class Callback(ca.Callback):
-            def __init__(self) -> None:
-                ca.Callback.__init__(self)
-                self.construct("iteration", {})
-
-            def get_n_in(self) -> int:
-                return ca.nlpsol_n_out()
-
-            def get_n_out(self) -> int:
-                return 1
-
-            def get_name_in(self, i: int) -> str:
-                return ca.nlpsol_out(i)
-
-            def get_sparsity_in(self, i: int) -> Any:
-                return dense.get(ca.nlpsol_out(i), ca.Sparsity(0, 0))
-
-            def eval(self, arguments: list) -> list:
-                return [int(monitor(arguments[0].full().ravel()))]
-
-        return Callback()

@@ -13,6 +13,7 @@ is block tridiagonal, and factorising it costs O(L(wN)³) without the structure 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,47 @@ def build_nlp(
         solver=solver, layers=layers, width=w, samples=N, columns=columns, sign=sign,
         hard_endpoint=problem.hard_endpoint, **functions,
     )
+
+
+def iteration_callback(
+    stop: Callable[[NDArray], bool], variables: int, constraints: int
+) -> casadi.Callback:
+    """Build an `iteration_callback` for `nlpsol`; keep a reference to it as long as the solver.
+
+    Parameters
+    ----------
+    stop : callable
+        Receives x of every iterate; the solver stops where it returns True. It must not raise: an
+        exception does not cross CasADi, which prints it and carries on.
+    variables, constraints : int
+        Sizes of x and g.
+    """
+    import casadi as ca
+
+    x, g = ca.Sparsity.dense(variables), ca.Sparsity.dense(constraints)
+    sparsity = {"x": x, "lam_x": x, "g": g, "lam_g": g, "f": ca.Sparsity.scalar()}
+
+    class Callback(ca.Callback):
+        def __init__(self) -> None:
+            ca.Callback.__init__(self)
+            self.construct("iteration", {})
+
+        def get_n_in(self) -> int:
+            return ca.nlpsol_n_out()
+
+        def get_n_out(self) -> int:
+            return 1
+
+        def get_name_in(self, i: int) -> str:
+            return ca.nlpsol_out(i)
+
+        def get_sparsity_in(self, i: int) -> casadi.Sparsity:
+            return sparsity.get(ca.nlpsol_out(i), ca.Sparsity(0, 0))
+
+        def eval(self, arguments: list) -> list:
+            return [int(stop(arguments[0].full().ravel()))]
+
+    return Callback()
 
 
 # -- functions -------------------------------------------------------------------------------------
