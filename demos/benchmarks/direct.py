@@ -3,7 +3,7 @@
 Run ``python direct.py``; ``--small`` solves the smallest problem once and writes no file,
 ``--large`` adds (8, 50, 20), one run each of IPOPT and single shooting. ReLU networks of one
 teacher problem per size, one start each (seed 0, the path start), every method with its own
-defaults: the ladder down to ε = 1e-3, then the polish. Times are medians of repeats taken in turns
+defaults: the ladder from ε = 0.5 down, then the polish. Times are medians of repeats taken in turns
 in one run, and include building the program; compilation and imports come before the clock starts.
 A run that takes longer than TIME_LIMIT ends there, says so, and is not repeated. The table is
 printed and goes to direct.csv beside the script.

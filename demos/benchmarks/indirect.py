@@ -1,16 +1,24 @@
-"""`IndirectShooting` against `scipy.integrate.solve_bvp`, and larger sizes.
+"""`IndirectShooting` against `scipy.integrate.solve_bvp` and direct RK4, and larger sizes.
 
-Run ``python indirect.py`` (both), ``python indirect.py scipy`` or ``python indirect.py sizes``; the
-tables are printed. Compilation is timed apart, on a first call; times are medians of repeats in one
-run. Both solvers start from the same path of a trained Euler network of 60 layers.
+Run ``python indirect.py`` (all), or with one of ``scipy``, ``rk4``, ``sizes``. What was measured is
+printed, and goes to indirect.json beside the script, with date, machine and versions; a run of one
+part keeps what the file holds of the others. Compilation is timed apart, on a first call; times are
+medians of repeats in one run. Against SciPy both solvers start from the same path of a trained
+Euler network of 60 layers; against RK4 both start cold.
 """
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
 import resource
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -81,24 +89,53 @@ def compile_first() -> None:
           f"with directions {time.perf_counter() - clock:.2f} s")
 
 
-def against_scipy(repeats: int = 3) -> None:
+def against_scipy(repeats: int = 3) -> list[dict]:
     problem = problem_of(6, 12, 4.0)
     start = trained(problem)
     print("(w, N, depth) = (6, 12, 4), from one trained network of 60 layers")
     slow = [by_scipy(problem, start) for _ in range(repeats)]
     theirs = statistics.median(r[0] for r in slow)
+    rows = [{"method": "solve_bvp, tol 1e-6", "seconds": theirs, "nodes": slow[0][1],
+             "hamiltonian_drift": slow[0][2], "status": slow[0][3]}]
     print(f"  solve_bvp, tol 1e-6       {theirs:8.3f} s, {slow[0][1]} nodes, "
           f"drift {slow[0][2]:.1e}, status {slow[0][3]}")
     for form in ("condensed", "state"):
         runs = [IndirectShooting(form=form).solve(problem, start) for _ in range(2 * repeats + 1)]
         ours = statistics.median(r.seconds for r in runs)
         r = runs[0].residuals
+        rows.append({"method": f"IndirectShooting, {form}", "seconds": ours, "defect": r["defect"],
+                     "hamiltonian_drift": r["hamiltonian_drift"], "times_faster": theirs / ours})
         print(f"  IndirectShooting {form:<9}{ours:8.3f} s, defect {r['defect']:.1e}, "
               f"drift {r['hamiltonian_drift']:.1e}, H {np.median(runs[0].hamiltonian):.7f}: "
               f"{theirs / ours:.0f} times faster")
+    return rows
 
 
-def sizes() -> None:
+def against_rk4(time_limit: float = 300.0) -> list[dict]:
+    """Direct multiple shooting with RK4 comes nowhere near the drift: its own is reported."""
+    problem = problem_of(6, 30, 3.0)
+    print("(w, N, depth) = (6, 30, 3), both from a cold start")
+    ours = [IndirectShooting().solve(problem) for _ in range(3)]
+    seconds = statistics.median(r.seconds for r in ours)
+    rows = [{"method": "IndirectShooting", "seconds": seconds, "objective": ours[0].objective,
+             "hamiltonian_drift": ours[0].residuals["hamiltonian_drift"]}]
+    print(f"  IndirectShooting   {seconds:8.2f} s, J {ours[0].objective:.8f}, "
+          f"drift {ours[0].residuals['hamiltonian_drift']:.1e}")
+    for layers in (10, 20):
+        direct = hs.DirectMultipleShooting(layers=layers, integrator="rk4", start="identity",
+                                           time_limit=time_limit).solve(problem)
+        rows.append({"method": f"RK4, {layers} steps", "seconds": direct.seconds,
+                     "objective": direct.objective, "status": direct.status.name.lower(),
+                     "hamiltonian_drift": direct.hamiltonian_drift,
+                     "times_slower": direct.seconds / seconds})
+        print(f"  RK4, {layers} steps      {direct.seconds:8.2f} s, J {direct.objective:.8f}, "
+              f"drift {direct.hamiltonian_drift:.1e}, {direct.status.name.lower()}: "
+              f"{direct.seconds / seconds:.0f} times slower")
+    return rows
+
+
+def sizes() -> list[dict]:
+    rows = []
     for width, samples in ((6, 30), (8, 50), (8, 100), (10, 100)):
         problem = problem_of(width, samples, 3.0)
         clock = time.perf_counter()
@@ -108,16 +145,36 @@ def sizes() -> None:
             (record.seconds for record in solution.history if record.stage.startswith("direct")
              and np.isnan(record.stationarity)), default=0.0)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        rows.append({"width": width, "samples": samples, "seconds": seconds,
+                     "newton_seconds": newton, "defect": r["defect"],
+                     "hamiltonian_drift": r["hamiltonian_drift"],
+                     "segments": solution.extra["segments"], "peak_gigabytes": memory,
+                     "status": solution.status.name.lower()})
         print(f"  ({width}, {samples}), depth 3: {seconds:7.2f} s of which Newton {newton:.2f}, "
               f"defect {r['defect']:.1e}, drift {r['hamiltonian_drift']:.1e}, "
               f"{solution.extra['segments']} segments, peak memory {memory:.2f} GB, "
-              f"{'solved' if solution.success else solution.message}")
+              f"{'solved' if solution.success else solution.message}", flush=True)
+    return rows
+
+
+PARTS = {"scipy": against_scipy, "rk4": against_rk4, "sizes": sizes}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(PARTS)
+    compile_first()
+    file = Path(__file__).with_suffix(".json")
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for name in wanted:
+        results[name] = {
+            "rows": PARTS[name](), "date": datetime.date.today().isoformat(),
+            "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
+                       f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
+            "versions": {package: importlib.metadata.version(package)
+                         for package in ("numpy", "scipy", "casadi", "numba")},
+        }
+        file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1] if len(sys.argv) > 1 else "both"
-    compile_first()
-    if wanted in ("both", "scipy"):
-        against_scipy()
-    if wanted in ("both", "sizes"):
-        sizes()
+    main()
