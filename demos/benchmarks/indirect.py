@@ -121,7 +121,7 @@ def against_rk4(time_limit: float = 300.0) -> list[dict]:
              "hamiltonian_drift": ours[0].residuals["hamiltonian_drift"]}]
     print(f"  IndirectShooting   {seconds:8.2f} s, J {ours[0].objective:.8f}, "
           f"drift {ours[0].residuals['hamiltonian_drift']:.1e}")
-    for layers in (10, 20):
+    for layers in (10, 20, 40, 80):
         direct = hs.DirectMultipleShooting(layers=layers, integrator="rk4", start="identity",
                                            time_limit=time_limit).solve(problem)
         rows.append({"method": f"RK4, {layers} steps", "seconds": direct.seconds,
