@@ -27,7 +27,7 @@ of the system. Where one is held for more samples than it has controls otherwise
 are not unique, and only the Clarke residual at the end judges them.
 
 An iteration costs O(n²(w + N/L)L + (n + k)³) flops and O(Ln w N + (n + k)²) memory with n = Lw(w+1)
-controls and k entries held: 20 ms at (w, N, L) = (4, 20, 10), 1 s at (8, 50, 20).
+controls and k entries held: 3 ms at n = 200 and N = 20, 0.1 s at n = 1440 and N = 16.
 """
 
 from __future__ import annotations

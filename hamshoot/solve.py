@@ -22,7 +22,7 @@ METHODS = {
 }
 DEFAULT_LAYERS = 20
 #: Multiple shooting factorises a block tridiagonal matrix, about L·(wN)³ flops each time. Up to
-#: this count a whole solve takes seconds (1 s at 5e6, 20 s at 1e8, 110 s at 1.3e9).
+#: this count a whole solve takes seconds (2 s at 5e6, 20 s at 1e8, 160 s at 1.3e9).
 MULTIPLE_SHOOTING_WORK = 1.5e8
 #: Up to this w·N fatrop, which knows the stages, is faster than IPOPT.
 FATROP_NODE = 200
