@@ -307,6 +307,9 @@ class _Search:
         """Walk from a guess; never end above it when there is a loss."""
         last = self.method.epsilon[1]
         start = self._offer(guess)
+        if not np.isfinite(start):
+            raise ValueError("initial_guess: expected a network whose representations stay finite, "
+                             f"got an objective of {start}")
         outcome = self._walk(guess, min(GUESS_LADDER * last, self.method.epsilon[0]))
         above = outcome.objective > start + ROUNDING * abs(start)
         if above and not self.problem.hard_endpoint:
@@ -323,9 +326,10 @@ class _Search:
 
     def _walk(self, weights: NDArray, first: float, prefix: str = "") -> _Outcome:
         """From controls down the ladder to the problem's own activation."""
-        self._offer(weights)
-        problem = self.problem
-        ladder = self._ladder(first)
+        problem, ladder = self.problem, self._ladder(first)
+        if not np.isfinite(self._offer(weights)):
+            self.best.offer(self._objective(np.zeros_like(weights)), np.zeros_like(weights))
+            return _Outcome(Status.DIVERGED, np.zeros_like(weights))
         restart = weights
         for epsilon in ladder:
             self._set_stage(epsilon, prefix)
@@ -355,9 +359,11 @@ class _Search:
         """Run the NLP solver for at most `limit` iterations."""
         end = self.iterations + limit
         while self.iterations < end:
-            self.monitor.end = end
+            self.monitor.end, before = end, self.iterations
             if self._run(epsilon):
                 return True
+            if self.iterations <= before + 1:  # it gives up where it stands: so does another call
+                return False
         return False
 
     def _can_descend(self) -> bool:
@@ -501,7 +507,7 @@ class _Search:
                                      self.method.nlp_solver)
 
     def _objective(self, weights: NDArray) -> float:
-        """J of the problem's own network; of one that misses a hard endpoint, infinite."""
+        """J of the problem's own network; with a hard endpoint, of its norm alone."""
         A = discrete.roll_out(self.problem, weights, self.steps, self.method.integrator)
         return discrete.objective(self.problem, A[-1], weights, self.steps)[0]
 

@@ -353,6 +353,21 @@ def test_an_endpoint_out_of_reach_is_infeasible():
     assert solution.status in (Status.INFEASIBLE, Status.MAX_ITER)
 
 
+def test_a_solver_that_gives_up_at_once_is_not_called_again_and_again():
+    method = DirectMultipleShooting(layers=6, warm_up=False,
+                                    solver_options={"ipopt.max_iter": 0})
+    solution = method.solve(teacher(samples=6))
+    assert solution.status is Status.STALLED
+    assert solution.nit < 100
+
+
+@pytest.mark.parametrize("nlp_solver", SOLVERS)
+def test_a_guess_that_overflows_is_refused(nlp_solver):
+    method = DirectMultipleShooting(layers=6, nlp_solver=nlp_solver)
+    with pytest.raises(ValueError, match="initial_guess"):
+        method.solve(teacher(samples=6), initial_guess=np.full((6, 4, 5), 1e200))
+
+
 # -- bad input -----------------------------------------------------------------------------------
 
 
