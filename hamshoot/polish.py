@@ -21,10 +21,10 @@ through to the other side, and one held leaves at d = 1 to the inactive side. St
 keeps the iterate on the piece on which the linearisation is valid; where that piece has a saddle
 the Hessian is shifted, so that Newton's method does not go up to it. Where the sets cycle all the
 same, Newton's method is run to its end with the entries in question held, and then entries change
-sides, and so on (measured on 54 networks of five sizes: settled from ε = 2e-3 and from 1e-4 in
-all). A neuron that the optimum never switches on, W row and A row 0 for every sample, is taken out
-of the system. Where one is held for more samples than it has controls otherwise, its multipliers
-are not unique, and only the Clarke residual at the end judges them.
+sides, and so on (`demos/benchmarks/polish.py`: 323 of 324 tries on 54 networks settle). A neuron
+that the optimum never switches on, W row and A row 0 for every sample, is taken out of the system.
+Where one is held for more samples than it has controls otherwise, its multipliers are not unique,
+and only the Clarke residual at the end judges them.
 
 An iteration costs O(n²(w + N/L)L + (n + k)³) flops and O(Ln w N + (n + k)²) memory with n = Lw(w+1)
 controls and k entries held: 3 ms at n = 200 and N = 20, 0.1 s at n = 1440 and N = 16.

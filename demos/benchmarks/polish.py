@@ -1,0 +1,82 @@
+"""How often the polish settles, and from how large an ε: 54 small ReLU networks.
+
+Run ``python polish.py``; about a minute. Five sizes, with and without bias, from one or two starts;
+every network is carried down the smooth ladder by `hamshoot.layered_newton`, and polished from each
+of the last ε. Printed, and written to polish.json beside the script, with date, machine and
+versions.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+
+import hamshoot as hs
+from hamshoot import layered_newton
+from hamshoot.activations import epsilon_ladder
+from hamshoot.polish import polish
+from hamshoot.starts import starting_weights
+
+#: (w, N, L), teacher, seeds, starts, bias.
+FAMILIES = (
+    ((4, 12, 8), (4, 2, 4), 6, ("path", "identity"), (True, False)),
+    ((4, 20, 10), (4, 2, 4), 6, ("path", "identity"), (True,)),
+    ((6, 8, 6), (4, 2, 4), 3, ("path", "identity"), (True, False)),
+    ((5, 25, 12), (5, 2, 5), 3, ("path",), (True,)),
+    ((6, 30, 12), (6, 2, 6), 3, ("path",), (True,)),
+)
+LARGEST = 2e-3
+
+
+def main() -> None:
+    counts: dict[str, list[float]] = {}
+    networks = 0
+    for (width, samples, layers), dims, seeds, names, biases in FAMILIES:
+        steps = np.full(layers, 1 / layers)
+        for seed in range(seeds):
+            for name in names:
+                for bias in biases:
+                    networks += 1
+                    problem = hs.teacher_problem(
+                        dims, samples=samples, width=width, effective_depth=3.0, seed=seed,
+                        weight_decay=3e-3, test_samples=0, bias=bias)
+                    W = starting_weights(problem, steps, name, 0)
+                    for epsilon in epsilon_ladder(0.1, 6e-5, 0.5):
+                        smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
+                        W = layered_newton.minimise(smooth, W, steps, tol=1e-8,
+                                                    max_iter=200).weights
+                        if epsilon > LARGEST:
+                            continue
+                        clock = time.perf_counter()
+                        polished = polish(problem, W, steps, epsilon)
+                        row = counts.setdefault(f"{epsilon:.1e}", [0, 0, 0, 0.0])
+                        row[0] += polished.settled
+                        row[1] += 1
+                        row[2] += polished.iterations
+                        row[3] += time.perf_counter() - clock
+    print(f"{networks} networks")
+    rows = []
+    for epsilon, (settled, tries, iterations, seconds) in counts.items():
+        rows.append({"epsilon": float(epsilon), "settled": int(settled), "tries": int(tries),
+                     "iterations": int(iterations), "seconds": seconds})
+        print(f"  from ε = {epsilon}: {settled} of {tries} settled, {iterations / tries:.1f} "
+              f"iterations and {1e3 * seconds / tries:.0f} ms each")
+    result = {
+        "networks": networks, "rows": rows, "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
+                   f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
+        "versions": {package: importlib.metadata.version(package)
+                     for package in ("numpy", "scipy", "numba")},
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
