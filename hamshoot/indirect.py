@@ -2,14 +2,18 @@
 
 The unknowns are (A, B) at the nodes of a mesh; the equations, that the Hamiltonian flow (compiled,
 adaptive, of order 8) leads from each node to the next, that A_0 is given and that B_1 is what the
-loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of two forms:
+loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of three forms:
 
 * ``state``: `hamshoot.bvp` with exact Jacobians from the variational flow, quadratic convergence.
   A Newton step costs S·(2n)·12w²N·steps flops for the Jacobians, n = wN, and 160 S n³ to eliminate.
-* ``condensed``: `hamshoot.condensed`, the system condensed on the control by a Riccati recursion
-  along a midpoint model, S (2w(w+1) + 8w) n² a factorisation, and residuals of the accurate flow.
+* ``condensed``: `hamshoot.riccati`, the system condensed on the control by a Riccati recursion
+  along a midpoint model, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in N; residuals are
+  those of the accurate flow.
+* ``control``: `hamshoot.control_newton`, the same system as the reduced Hessian in W,
+  2 S² m² N + (S m)³/3, linear in N.
 
-Both have the same solutions, for the residual is the same. ``auto`` takes the condensed form.
+All have the same solutions, for the residual is the same. ``auto`` takes the cheaper of the last
+two, which differ by rounding only: the recursion up to some hundred samples, W beyond.
 
 Around Newton: a coarse direct stage (L-BFGS on an Euler network) where no guess is given; a ladder
 in ε for ReLU and small ε; continuation in L̃, λ and ε together from the problem of a guess, with
@@ -63,7 +67,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IndirectShooting", "path_at"]
 
-FORMS = ("auto", "state", "condensed")
+FORMS = ("auto", "state", "condensed", "control")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,7 @@ class IndirectShooting:
         Seconds.
     seed : int
         Of the start of the direct stage.
-    form : {"auto", "state", "condensed"}
+    form : {"auto", "state", "condensed", "control"}
         How the Newton systems are solved, see the module.
     start : {"identity", "path", "random"}
         Start of the direct stage.
@@ -428,7 +432,7 @@ class _Run:
                                      max_iter=min(self.method.max_iter, 20) if quick else
                                      self.method.max_iter, minimum=minimum,
                                      max_nodes=8 * len(path.t) if quick else 1600,
-                                     callback=record)
+                                     form=self.method.form, callback=record)
         self.result = result
         if not result.success:
             return False

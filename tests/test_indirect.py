@@ -11,7 +11,7 @@ import hamshoot as hs
 from hamshoot import closed_forms as exact
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
-from hamshoot.condensed import CondensedNewton
+from hamshoot.condensed import MAX_GROWTH, CondensedNewton, ControlNewton, cheaper_form
 from hamshoot.flow import HamiltonianFlow
 from hamshoot.indirect import IndirectShooting, path_at
 
@@ -60,11 +60,47 @@ def test_the_condensed_system_tends_to_the_exact_one_at_second_order(bias):
     assert 2.5 < np.log2(misfits[0] / misfits[1]) < 3.5
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [0.02, 0.2], ids=["definite", "indefinite"])
+def test_the_reduced_hessian_in_the_control_gives_the_same_as_the_riccati_recursion(bias, size):
+    rng = np.random.default_rng(4)
+    w, N, S = 3, 5, 20
+    t = np.linspace(0, 1, S + 1) ** 1.2
+    y = np.concatenate([np.ones((S + 1, 1, w, N)), np.full((S + 1, 1, w, N), size)], axis=1)
+    y += 0.3 * size * rng.standard_normal(y.shape)
+    right = rng.standard_normal((S, 2, w, N)), *rng.standard_normal((2, w, N))
+    keywords = dict(effective_depth=2.0, activation=Activation("smooth_relu", 0.5), bias=bias)
+    one, other = (kind(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), **keywords)
+                  for kind in (CondensedNewton, ControlNewton))
+    assert one.definite is other.definite is (size < 0.1)
+    d = one.solve(*right)
+    np.testing.assert_allclose(other.solve(*right), d, rtol=0, atol=1e-10 * np.abs(d).max())
+    if one.definite:
+        assert abs(one.least - other.least) < 1e-11
+    else:
+        assert np.isnan(other.least)
+
+
+def test_where_representations_are_amplified_beyond_measure_the_recursion_is_taken():
+    """B of order 1 makes W of order L̃wN: the open loop grows by many powers of ten."""
+    rng = np.random.default_rng(4)
+    y = 1 + 0.3 * rng.standard_normal((21, 2, 3, 5))
+    system = ControlNewton(np.linspace(0, 1, 21), y[:, 0], y[:, 1], 0.3 * np.eye(3), bias=True,
+                           effective_depth=2.0, activation=Activation("smooth_relu", 0.5))
+    assert system.growth > MAX_GROWTH
+
+
+def test_the_cheaper_form_is_the_recursion_for_few_samples_and_the_control_for_many():
+    assert cheaper_form(4, 10, 60) == cheaper_form(10, 100, 60) == "condensed"
+    assert cheaper_form(4, 200, 60) == cheaper_form(10, 1000, 60) == "control"
+    assert cheaper_form(20, 5000, 60) == "condensed"  # 5 GB of Hessian would not do
+
+
 # -- geodesics -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("activation", ["smooth_relu", "linear"])
-@pytest.mark.parametrize("form", ["condensed", "state"])
+@pytest.mark.parametrize("form", ["condensed", "control", "state"])
 def test_a_geodesic_solves_the_boundary_value_problem(activation, form):
     problem = teacher(activation)
     solution = IndirectShooting(form=form).solve(problem)
@@ -83,9 +119,10 @@ def test_a_geodesic_solves_the_boundary_value_problem(activation, form):
     np.testing.assert_allclose(solution.weights[3], W, atol=1e-12)
 
 
-def test_both_forms_find_the_same_geodesic():
+@pytest.mark.parametrize("form", ["state", "control"])
+def test_all_forms_find_the_same_geodesic(form):
     condensed = solved()
-    state = IndirectShooting(form="state").solve(condensed.problem, initial_guess=condensed)
+    state = IndirectShooting(form=form).solve(condensed.problem, initial_guess=condensed)
     assert abs(state.objective - condensed.objective) < 1e-10
     np.testing.assert_allclose(path_at(condensed, state.p).momenta, state.momenta, atol=1e-8)
 
@@ -114,8 +151,6 @@ def test_refined_euler_networks_tend_to_the_geodesic():
     assert branch["consistent"]
 
 
-# Open: on some machines the last rung stalls (stationarity 4e-3); the solver says so.
-@pytest.mark.slow
 def test_relu_goes_through_the_ladder_and_says_so():
     solution = solved("relu", width=3, samples=6)
     assert solution.success
