@@ -3,8 +3,8 @@
 Nothing of the solver's own account is taken over. Over layers the controls are rolled out, the
 costate is swept back, and objective, stationarity, Hamiltonian and the second-order test follow. A
 continuous path is integrated anew from node to node, by SciPy's DOP853 on the right-hand side in
-`hamshoot.hamiltonian`. Then the numbers are compared with what the solution says of itself, so that
-a file that was tampered with is caught.
+`hamshoot.hamiltonian`, and the second variation is taken along what comes of it. Then the numbers
+are compared with what the solution says of itself, so that a file that was tampered with is caught.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import numpy as np
 from hamshoot import discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
-from hamshoot.second_order import MAX_CONTROLS, SecondOrder, second_order
+from hamshoot.path_second_order import PathSecondOrder, Trajectory, path_second_order
+from hamshoot.problem import TrainingProblem
+from hamshoot.second_order import MAX_CONTROLS, STATIONARY, SecondOrder, second_order
 from hamshoot.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ class Certificate:
     second_order : str
         Begins with "strict local minimum", "saddle" or "not decided".
     min_eigenvalue : float
-        Of the reduced Hessian; NaN when not computed.
+        Smallest one of the reduced Hessian; NaN when not computed. Over layers in the plain inner
+        product of the controls (L, w, w+1); on a path in ∫⟨V, V′⟩dp, where it is extrapolated in
+        the mesh. Divided by ρ, the eigenvalues of equal layers tend to those of the path.
     kinks : int
         Hidden entries on the kink of ReLU.
     bounds : tuple of Bound
@@ -154,18 +158,22 @@ def certify(
         Largest relative difference between recomputed and recorded objective, loss, norm and
         stationarity.
     second_order : bool
-        Run the dense second-order test where it applies (Euler layers, soft loss).
+        Run the second-order test where it applies: Euler layers with the soft loss, and continuous
+        paths with the soft loss or a hard endpoint.
     max_controls : int
-        Size up to which the dense test runs.
+        Size up to which the dense test over layers runs; the limit for paths is
+        `hamshoot.path_second_order.MAX_NUMBERS`.
 
     Returns
     -------
     Certificate
-        Cost: two sweeps, the Clarke residual, and the dense test, see `hamshoot.second_order`.
+        Cost: two sweeps, the Clarke residual, and the dense test, see `hamshoot.second_order`. On a
+        path the integration anew, and the test of `hamshoot.path_second_order`.
     """
     problem, W, steps = solution.problem, solution.weights, solution.steps
     if steps is None:
-        return _certify_path(solution, stationarity, defect, boundary_residual, drift, agreement)
+        return _certify_path(solution, stationarity, defect, boundary_residual, drift, agreement,
+                             second_order)
     terminal = solution.momenta[-1] if problem.hard_endpoint else None
     A = discrete.roll_out(problem, W, steps, solution.integrator)
     J, loss, norm = discrete.objective(problem, A[-1], W, steps)
@@ -204,14 +212,14 @@ def certify(
 
 def _certify_path(
     solution: Solution, stationarity: float | None, defect: float, boundary_residual: float,
-    drift: float, agreement: float,
+    drift: float, agreement: float, second_order: bool,
 ) -> Certificate:
     """The same for a continuous path: integrate it anew, node to node."""
     problem, A, B, nan = solution.problem, solution.representations, solution.momenta, float("nan")
     epsilon = solution.extra.get("epsilon")
     sigma = problem.sigma.smoothed(epsilon) if epsilon else problem.sigma
     settings = {"effective_depth": problem.effective_depth, "bias": problem.bias}
-    ends_A, ends_B, norm = _integrate(solution, sigma)
+    ends_A, ends_B, norm, trajectory = _integrate(solution, sigma)
     loss = 0.0 if problem.hard_endpoint else \
         float(ham.loss(A[-1], problem.readout, problem.targets))
     nodes = list(zip(solution.weights, A, B, strict=True))
@@ -228,6 +236,9 @@ def _certify_path(
         "defect": _relative(A[1:], ends_A), "costate_defect": _relative(B[1:], ends_B),
         "boundary_residual": discrete.boundary_residual(problem, A, B),
     }
+    follows = discrete.stationarity(solution.weights, own)
+    verdict = _path_second_order(problem, sigma, trajectory, second_order,
+                                 {"control": follows, **stored})
     H = np.array([ham.hamiltonian(a, b, activation=sigma, **settings)
                   for a, b in zip(A, B, strict=True)])
     moved = float(ham.hamiltonian_drift(H))
@@ -235,7 +246,7 @@ def _certify_path(
         Bound("defect of the representations", stored["defect"], defect),
         Bound("defect of the momenta", stored["costate_defect"], max(defect, 1e-7)),
         Bound("boundary residual", stored["boundary_residual"], boundary_residual),
-        Bound("controls against L̃Bσ̂(A)ᵀ", discrete.stationarity(solution.weights, own), defect),
+        Bound("controls against L̃Bσ̂(A)ᵀ", follows, defect),
         *_agreement(solution, measured, agreement),
         *_stationary(solution, measured["stationarity"], stationarity),
     ]
@@ -243,13 +254,30 @@ def _certify_path(
         bounds.append(Bound("Hamiltonian drift", moved, drift))
     return Certificate(
         **measured, **stored, clarke_residual=nan, hamiltonian=float(np.median(H)),
-        hamiltonian_drift=moved, second_order="not decided: the test is for Euler layers",
-        min_eigenvalue=nan, kinks=0, bounds=tuple(bounds),
+        hamiltonian_drift=moved, second_order=verdict.verdict,
+        min_eigenvalue=verdict.min_eigenvalue, kinks=0, bounds=tuple(bounds),
     )
 
 
-def _integrate(solution: Solution, sigma: Activation) -> tuple[NDArray, NDArray, float]:
-    """Ends A and B of every interval, from its stored left node, and ∫‖W‖² dp."""
+def _path_second_order(
+    problem: TrainingProblem, sigma: Activation, trajectory: Trajectory, wanted: bool,
+    residuals: dict[str, float],
+) -> PathSecondOrder:
+    """The test, if asked for and if the path is an extremal to begin with."""
+    nan = float("nan")
+    if not wanted:
+        return PathSecondOrder("not decided: not asked for", nan, nan, 0)
+    name, worst = max(residuals.items(), key=lambda item: np.nan_to_num(item[1], nan=np.inf))
+    if not worst <= STATIONARY:
+        name = name.replace("_", " ")
+        return PathSecondOrder(f"not decided: not an extremal ({name} {worst:.1e})", nan, nan, 0)
+    return path_second_order(problem, sigma, trajectory, trajectory.breaks)
+
+
+def _integrate(
+    solution: Solution, sigma: Activation
+) -> tuple[NDArray, NDArray, float, Trajectory]:
+    """Ends A and B of every interval, from its stored left node, ∫‖W‖² dp, and all between."""
     from scipy.integrate import solve_ivp
 
     problem, p = solution.problem, solution.p
@@ -264,14 +292,18 @@ def _integrate(solution: Solution, sigma: Activation) -> tuple[NDArray, NDArray,
         return np.concatenate([dA.ravel(), dB.ravel(),
                                [np.sum(ham.control(a, b, **settings) ** 2)]])
 
-    ends, norm = [], 0.0
+    ends, pieces, norm = [], [], 0.0
     for k in range(len(p) - 1):
         y = np.concatenate([solution.representations[k].ravel(), solution.momenta[k].ravel(), [0]])
         span = (p[k], p[k + 1])
-        end = solve_ivp(rates, span, y, method="DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
+        piece = solve_ivp(rates, span, y, method="DOP853", rtol=1e-11, atol=1e-12,
+                          dense_output=True)
+        end = piece.y[:, -1]
+        pieces.append(piece.sol)
         ends.append(end[:-1].reshape(2, *shape))
         norm += float(end[-1])
-    return np.array(ends)[:, 0], np.array(ends)[:, 1], norm
+    A, B = np.array(ends).swapaxes(0, 1)
+    return A, B, norm, Trajectory(pieces, shape)
 
 
 def _stationary(solution: Solution, measured: float, most: float | None) -> list[Bound]:
