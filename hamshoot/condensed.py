@@ -90,6 +90,26 @@ class ShootingProblem:
         samples = self.initial_state.shape[1]
         return 2.0 / (self.weight_decay * samples) * self.readout.T @ self.readout
 
+    def condensed(
+        self, t: NDArray, y: NDArray, form: str, penalty: float
+    ) -> tuple[CondensedNewton, float]:
+        """The condensed Newton system at nodes t and states y (S + 1, 2, w, N), factored.
+
+        Also the weight of the end's residual in its right-hand side: a hard endpoint is asked for
+        as δA_1 = r − δB_1/penalty in place of δA_1 = r, so as δB_1 → 0 it is met exactly.
+        """
+        flow, terminal, weight = self.flow, self.terminal, 1.0
+        if self.endpoint is not None:
+            terminal, weight = penalty * np.eye(y.shape[2]), penalty
+        data = t, y[:, 0], y[:, 1], terminal
+        keywords = dict(effective_depth=flow.effective_depth, activation=flow.activation,
+                        bias=flow.bias)
+        kind = cheaper_form(*y.shape[2:], len(t) - 1, flow.bias) if form == "auto" else form
+        system = FORMS[kind](*data, **keywords)
+        if form == "auto" and kind == "control" and not system.growth < MAX_GROWTH:
+            system = FORMS["condensed"](*data, **keywords)
+        return system, weight
+
 
 @dataclass(frozen=True)
 class CondensedResult:
@@ -208,25 +228,12 @@ class _Iteration:
 
     def _solve(self, y: NDArray, r: NDArray) -> NDArray:
         start, end = self.problem.boundary(y)
-        if self.problem.endpoint is not None:
-            end = self.penalty * end
-        return self.system.solve(r, start, end)
+        return self.system.solve(r, start, self.end_weight * end)
 
     def _refactor(self) -> None:
-        flow, size = self.problem.flow, _sizes(self.y)
-        terminal = self.problem.terminal
-        if self.problem.endpoint is not None:
-            # δA_1 = r − δB_1/penalty in place of δA_1 = r: as δB_1 → 0 the end is met exactly.
-            self.penalty = 1e6 * float(size[0, 1, 0, 0] / size[0, 0, 0, 0])
-            terminal = self.penalty * np.eye(self.y.shape[2])
-        form = self.form if self.form != "auto" else \
-            cheaper_form(*self.y.shape[2:], len(self.t) - 1, flow.bias)
-        data = self.t, self.y[:, 0], self.y[:, 1], terminal
-        keywords = dict(effective_depth=flow.effective_depth, activation=flow.activation,
-                        bias=flow.bias)
-        self.system = FORMS[form](*data, **keywords)
-        if self.form == "auto" and form == "control" and not self.system.growth < MAX_GROWTH:
-            self.system = FORMS["condensed"](*data, **keywords)
+        size = _sizes(self.y)
+        penalty = 1e6 * float(size[0, 1, 0, 0] / size[0, 0, 0, 0])
+        self.system, self.end_weight = self.problem.condensed(self.t, self.y, self.form, penalty)
         self.factorisations += 1
         self.d = self._solve(self.y, self.r)
         self.stale = False

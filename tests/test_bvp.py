@@ -320,6 +320,52 @@ def test_reusing_a_factored_system_takes_the_same_steps_with_fewer_tangents():
     assert tangents[True] <= 0.75 * tangents[False]
 
 
+def test_an_approximate_system_preconditions_exact_newton_steps():
+    """A Φ that is wrong by a percent: the same steps as with the right one, never formed."""
+    problem, formed = linear_resnet(w=3, n_samples=6), []
+
+    class Counted(RightHandSideFlow):
+        def __call__(self, t0, t1, y, jacobian):
+            formed.append(jacobian)
+            return super().__call__(t0, t1, y, jacobian)
+
+    def approximate(t, y):
+        _, phi = exact(t[:-1], t[1:], y[:-1], True)
+        noise = np.random.default_rng(0).standard_normal(phi.shape)
+        return StaircaseFactor(phi + 0.01 * noise, *problem.boundary(y[0], y[-1])[1:])
+
+    exact = RightHandSideFlow(problem.rhs, problem.jacobian)
+    plain = solve_two_point(exact, problem.boundary, problem.t, problem.guess())
+    flow = Counted(problem.rhs, problem.jacobian)
+    krylov = solve_two_point(flow, problem.boundary, problem.t, problem.guess(),
+                             preconditioner=approximate)
+    assert plain.success
+    assert krylov.success
+    assert not any(formed)
+    assert krylov.nit == plain.nit
+    assert abs(plain.y - krylov.y).max() <= 1e-8
+
+
+def test_a_preconditioner_of_no_use_is_replaced_by_the_exact_system():
+    problem, formed = linear_resnet(w=3, n_samples=6), []
+
+    class Counted(RightHandSideFlow):
+        def __call__(self, t0, t1, y, jacobian):
+            formed.append(jacobian)
+            return super().__call__(t0, t1, y, jacobian)
+
+    def useless(t, y):
+        phi = np.random.default_rng(0).standard_normal((len(t) - 1, y.shape[1], y.shape[1]))
+        return StaircaseFactor(phi, *problem.boundary(y[0], y[-1])[1:])
+
+    flow = Counted(problem.rhs, problem.jacobian)
+    result = solve_two_point(flow, problem.boundary, problem.t, problem.guess(),
+                             preconditioner=useless)
+    assert result.success
+    assert any(formed)
+    assert abs(result.y - problem.solution).max() <= 1e-6
+
+
 # ------------------------------------------------------------------ the elimination
 
 

@@ -249,6 +249,7 @@ def test_callback_can_stop():
         ({"scale": [1.0, 0.0]}, "scale: expected 2 finite numbers"),
         ({"scale": [1.0]}, "scale: expected 2 finite numbers"),
         ({"reuse": True}, "reuse: needs a flow with a method jvp"),
+        ({"preconditioner": lambda t, y: None}, "preconditioner: needs a flow with a method jvp"),
         ({"flow": lambda t0, t1, y, jacobian: (y[:, :1], None)}, "flow: expected ends of shape"),
         ({"flow": lambda t0, t1, y, jacobian: (y, y)}, "flow: expected Jacobians of shape"),
         ({"boundary": lambda ya, yb: (ya, np.eye(2), np.eye(3))}, "boundary: expected shapes"),
