@@ -146,7 +146,8 @@ def solve_condensed(
     """Newton's method on the shooting equations, condensed systems in place of exact ones.
 
     A factorisation is kept as long as each correction is below a quarter of the one before (the
-    error of the midpoint model and the frozen linearisation both show there); steps are damped by
+    error of the midpoint model and the frozen linearisation both show there), and corrections of
+    one factorisation are mixed, which takes a third of them away; steps are damped by
     the natural level function, the norm of the simplified correction. Where a fresh factorisation
     does not contract although the step is small, the segments with the largest new defects are
     halved: it is there that the midpoint model falls short.
@@ -211,6 +212,7 @@ class _Iteration:
         self.problem, self.t, self.y, self.form = problem, t, y, form
         self.system: CondensedNewton | None = None
         self.factorisations, self.stale, self.was_fresh = 0, True, True
+        self.past: list[tuple[NDArray, NDArray]] = []  # iterates and corrections before, to mix
         self.damping = 1.0
         self._evaluate()
 
@@ -236,7 +238,21 @@ class _Iteration:
         self.system, self.end_weight = self.problem.condensed(self.t, self.y, self.form, penalty)
         self.factorisations += 1
         self.d = self._solve(self.y, self.r)
-        self.stale = False
+        self.stale, self.past = False, []
+
+    def _mixed(self, size: NDArray) -> NDArray:
+        """The correction, improved by Anderson mixing over those with the same factorisation.
+
+        What a frozen, discretised system leaves of an error is linear in it, and of few shapes:
+        the combination of the last corrections that is least says where they lead to.
+        """
+        if not self.past:
+            return self.d
+        y, d = (np.stack([*v[::-1]]) for v in zip(*self.past, strict=True))
+        dy, dd = self.y - y, self.d - d
+        columns = (dd / size).reshape(len(d), -1).T
+        share = np.linalg.lstsq(columns, (self.d / size).ravel(), rcond=1e-10)[0]
+        return self.d - np.tensordot(share, dy + dd, 1)
 
     def step(self, min_damping: float, tol: float) -> tuple[float, float, float]:
         """One damped step; returns the norms of the correction and of the next one, and λ."""
@@ -249,9 +265,9 @@ class _Iteration:
         size = _sizes(self.y)
         correction = _norm(self.d, size)
         damping = min(1.0, 4 * self.damping) if np.isfinite(correction) else 0.0
-        level = np.inf
+        level, move = np.inf, self._mixed(size)
         while damping >= min_damping:
-            trial = self.y + damping * self.d
+            trial = self.y + damping * move
             r = self.problem.defects(self.t, trial)
             if np.all(np.isfinite(r)):
                 following = self._solve(trial, r)
@@ -265,11 +281,12 @@ class _Iteration:
                 return self.step(min_damping, tol)
             self.damping = 1.0
             return correction, level, 0.0
-        self.y, self.r, self.damping = trial, r, damping
         if damping == 1 and level <= 0.25 * correction:
+            self.past = [*self.past[-3:], (self.y, self.d)]
             self.d = following
         else:
             self.stale = True
+        self.y, self.r, self.damping = trial, r, damping
         return correction, level, damping
 
     def polish(self) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hamshoot import discrete, starts
-from hamshoot import hamiltonian as ham
 from hamshoot.flow import HamiltonianFlow
 from hamshoot.problem import TrainingProblem
 from hamshoot.solution import PathPoint, Solution
@@ -155,21 +154,20 @@ def states_at(flow: HamiltonianFlow, t: NDArray, y: NDArray, at: NDArray) -> NDA
 
 
 def controls(flow: HamiltonianFlow, y: NDArray) -> NDArray:
-    """W = L̃Bσ̂(A)ᵀ at every node, (M, w, w + 1)."""
-    return np.array([
-        ham.control(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
-                    bias=flow.bias)
-        for a, b in y
-    ])
+    """W = L̃Bσ̂(A)ᵀ at every node, (M, w, w + 1); `hamiltonian.control`, all nodes at once."""
+    return flow.effective_depth * (y[:, 1] @ np.swapaxes(_features(flow, y), 1, 2))
 
 
 def hamiltonians(flow: HamiltonianFlow, y: NDArray) -> NDArray:
-    """H at every node, (M,)."""
-    return np.array([
-        ham.hamiltonian(a, b, effective_depth=flow.effective_depth, activation=flow.activation,
-                        bias=flow.bias)
-        for a, b in y
-    ])
+    """H at every node, (M,); `hamiltonian.hamiltonian`, all nodes at once."""
+    M = y[:, 1] @ np.swapaxes(_features(flow, y), 1, 2)
+    return flow.effective_depth * (0.5 * np.sum(M * M, (1, 2)) - np.sum(y[:, 0] * y[:, 1], (1, 2)))
+
+
+def _features(flow: HamiltonianFlow, y: NDArray) -> NDArray:
+    """σ̂(A), (M, w + 1, N)."""
+    s = flow.activation(y[:, 0])
+    return np.concatenate([s, np.ones_like(s[:, :1])], axis=1) if flow.bias else s
 
 
 def sliding(A: NDArray, epsilon: float) -> int:

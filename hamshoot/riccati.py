@@ -119,7 +119,7 @@ class CondensedNewton:
 
     def _factor(self) -> None:
         """Gains K (S, m, n) and inverses (S, m, m) of the recursion, from p = 1 back."""
-        from scipy.linalg import cho_solve, solve_triangular
+        from scipy.linalg.lapack import dpotrf, dtrtri
 
         count, N, w, _ = self.M.shape
         n, c = N * w, self.s.shape[1]
@@ -147,16 +147,17 @@ class CondensedNewton:
             left -= _gather(s, MtP)
             left *= 0.5 * h
             left += cross
-            try:
-                L = np.linalg.cholesky(Huu)
-                least = float(np.min(np.diag(L))) ** 2
-                Y = solve_triangular(L, left, lower=True, check_finite=False)
-                self.K[k] = -solve_triangular(L, Y, lower=True, trans=1, check_finite=False)
-                self.inverse[k] = cho_solve((L, True), np.eye(m), check_finite=False)
+            if not np.all(np.isfinite(Huu)):
+                raise np.linalg.LinAlgError("a pivot of the recursion is not finite")
+            U, bad = dpotrf(Huu.T, lower=0)
+            if not bad:
+                least = float(np.min(np.diag(U))) ** 2
+                root, _ = dtrtri(U, lower=0)  # Huu⁻¹ = root rootᵀ
+                Y = root.T @ left
+                np.matmul(-root, Y, out=self.K[k])
+                np.matmul(root, root.T, out=self.inverse[k])
                 gain = Y.T @ Y
-            except np.linalg.LinAlgError:
-                if not np.all(np.isfinite(Huu)):
-                    raise
+            else:
                 self.definite = False
                 values, vectors = np.linalg.eigh(Huu)
                 least = float(values[0])
