@@ -36,7 +36,7 @@ from numba import njit
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
 # Python never calls the inner kernels; without wrappers they compile in half the time.
 _INNER = dict(_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-_RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.activations (a literal keeps the cache valid)
+_SMOOTH_RELU = 2  # as in hamshoot.activations (a literal keeps the cache valid)
 
 #: Status of a segment.
 DONE, NOT_FINITE, STEP_LIMIT, GRAZING, SKIPPED = 0, 1, 2, 3, 4
@@ -192,7 +192,7 @@ def _first_wrong(K, at, G, slack):
 
 
 @njit(**_INNER)
-def _step(code, epsilon, leak, h, K, Kf, E, at, atf, G, S, M, T):
+def _step(events, code, epsilon, leak, h, K, Kf, E, at, atf, G, S, M, T):
     """Stages 1…11 (stage 0 is there), and the new state in `at`.
 
     Returns the gain of the energy, and whether some stage leaves the pattern of a ReLU.
@@ -202,9 +202,9 @@ def _step(code, epsilon, leak, h, K, Kf, E, at, atf, G, S, M, T):
         _combine(h, i, Kf, atf)
         E[i] = field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
         gain += h * _B[i] * E[i]
-        if code == _RELU and i < 11:
-            inside = inside or _first_wrong(K, at, G, 1e-9) >= 0
-    _combine(h, 12, Kf, atf)
+        if events is not None:
+            inside = inside or (i < 11 and _first_wrong(K, at, G, 1e-9) >= 0)
+    _combine(h, i + 1, Kf, atf)  # a literal 12 would be compiled for itself
     return gain, inside
 
 
@@ -228,12 +228,15 @@ def _error(h, Kf, atf, rtol, atol):
 
 
 @njit(**_OPTIONS)
-def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends, patterns,
-             energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S, M, T):
+def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends,
+             patterns, energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S, M, T):
     """Integrate every segment from t0 to t1; `ends` holds the starts, then the ends.
 
     Parameters
     ----------
+    events : None or bool
+        None where nothing crosses (smooth, linear): the search is then not even compiled. Any bool
+        for a ReLU.
     bail : bool
         Give up all that follow a segment that fails.
     ends : ndarray, shape (segments, n)
@@ -274,18 +277,19 @@ def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, en
             if fresh:
                 E[0] = field(code, epsilon, leak, K[0], G, S, M, T, K[1])
                 fresh = False
-                if final:  # the entry has arrived at 0: it changes sides
-                    i, j = entry // N, entry % N
-                    speed = abs(K[1, 0, i, j])
-                    if speed < floor:
-                        status = GRAZING
-                        break
-                    if rows <= len(record):
-                        record[rows - 1, 1] = entry
-                        record[rows - 1, 2] = sign * leak * T[i, j] / speed
-                    G[0, i, j] = 1.0 - G[0, i, j]
-                    fresh, final, entry = True, False, -1
-                    continue
+                if events is not None:  # noqa: SIM102 (numba prunes this branch, not an `and`)
+                    if final:  # the entry has arrived at 0: it changes sides
+                        i, j = entry // N, entry % N
+                        speed = abs(K[1, 0, i, j])
+                        if speed < floor:
+                            status = GRAZING
+                            break
+                        if rows <= len(record):
+                            record[rows - 1, 1] = entry
+                            record[rows - 1, 2] = sign * leak * T[i, j] / speed
+                        G[0, i, j] = 1.0 - G[0, i, j]
+                        fresh, final, entry = True, False, -1
+                        continue
             if count == max_steps:
                 status = STEP_LIMIT
                 break
@@ -294,7 +298,8 @@ def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, en
                 rest = span - done
                 cut = h >= rest * (1 - 1e-12)
                 step = rest if cut else h
-            gain, inside = _step(code, epsilon, leak, sign * step, K, Kf, E, at, atf, G, S, M, T)
+            gain, inside = _step(events, code, epsilon, leak, sign * step, K, Kf, E, at, atf, G, S,
+                                 M, T)
             if entry < 0:
                 error = _error(step, Kf, atf, rtol, atol)
                 if not error <= 1:
@@ -303,47 +308,51 @@ def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, en
                         status = NOT_FINITE
                         break
                     continue
-                wrong = _first_wrong(K, at, G, 0.0) if code == _RELU else -1
-                if wrong < 0 and inside and step > 1e-5 * span:
-                    h = 0.5 * step  # there and back within one step: look closer
-                    continue
-                h = step * (min(8.0, 0.9 * error ** (-0.125)) if error > 0 else 8.0)
-                slack, trials = 0.0, 0
+                if events is None:
+                    h = step * (min(8.0, 0.9 * error ** (-0.125)) if error > 0 else 8.0)
+            if events is not None:
+                if entry < 0:
+                    wrong = _first_wrong(K, at, G, 0.0)
+                    if wrong < 0 and inside and step > 1e-5 * span:
+                        h = 0.5 * step  # there and back within one step: look closer
+                        continue
+                    h = step * (min(8.0, 0.9 * error ** (-0.125)) if error > 0 else 8.0)
+                    slack, trials = 0.0, 0
+                    if wrong >= 0:
+                        for x in range(atf.size // 2):
+                            slack = max(slack, abs(Kf[0, x]))
+                        slack = 2e-15 * (1.0 + slack)
+                else:
+                    wrong = _first_wrong(K, at, G, slack)
+                    wrong = entry if wrong < 0 else wrong
                 if wrong >= 0:
-                    for x in range(atf.size // 2):
-                        slack = max(slack, abs(Kf[0, x]))
-                    slack = 2e-15 * (1.0 + slack)
-            else:
-                wrong = _first_wrong(K, at, G, slack)
-                wrong = entry if wrong < 0 else wrong
-            if wrong >= 0:
-                # Shorten the step until it ends at the first crossing. Each trial is a whole
-                # step, so the crossing is as accurate as the steps are.
-                trials += 1
-                i, j = wrong // N, wrong % N
-                side, value = 2.0 * G[0, i, j] - 1.0, at[0, i, j]
-                found = wrong == entry and (abs(value) <= slack or abs(high - low) <= 1e-16)
-                if wrong != entry:
-                    entry, low, high, kept = wrong, 0.0, step, 0
-                    at_low, at_high = K[0, 0, i, j], value
-                elif not found and side * value > 0:  # Illinois: an end kept twice counts half
-                    low, at_low = step, value
-                    at_high *= 0.5 if kept == 1 else 1.0
-                    kept = 1
-                elif not found:
-                    high, at_high = step, value
-                    at_low *= 0.5 if kept == -1 else 1.0
-                    kept = -1
-                if not found and trials < _TRIALS:
-                    if low == 0 and side * at_low <= slack:  # it starts at 0
-                        at_once = side * sign * K[1, 0, i, j] <= 0 or high < 1e-15
-                        step = 0.0 if at_once else 0.5 * high
-                        if at_once:
-                            slack = max(slack, abs(at_low))
-                    else:
-                        step = low + (high - low) * at_low / (at_low - at_high)
-                    continue
-                cut, final = False, True
+                    # Shorten the step until it ends at the first crossing. Each trial is a whole
+                    # step, so the crossing is as accurate as the steps are.
+                    trials += 1
+                    i, j = wrong // N, wrong % N
+                    side, value = 2.0 * G[0, i, j] - 1.0, at[0, i, j]
+                    found = wrong == entry and (abs(value) <= slack or abs(high - low) <= 1e-16)
+                    if wrong != entry:
+                        entry, low, high, kept = wrong, 0.0, step, 0
+                        at_low, at_high = K[0, 0, i, j], value
+                    elif not found and side * value > 0:  # Illinois: an end kept twice counts half
+                        low, at_low = step, value
+                        at_high *= 0.5 if kept == 1 else 1.0
+                        kept = 1
+                    elif not found:
+                        high, at_high = step, value
+                        at_low *= 0.5 if kept == -1 else 1.0
+                        kept = -1
+                    if not found and trials < _TRIALS:
+                        if low == 0 and side * at_low <= slack:  # it starts at 0
+                            at_once = side * sign * K[1, 0, i, j] <= 0 or high < 1e-15
+                            step = 0.0 if at_once else 0.5 * high
+                            if at_once:
+                                slack = max(slack, abs(at_low))
+                        else:
+                            step = low + (high - low) * at_low / (at_low - at_high)
+                        continue
+                    cut, final = False, True
             if rows < len(record):
                 record[rows, 0], record[rows, 1], record[rows, 2] = sign * step, -1.0, 0.0
             rows += 1
@@ -352,9 +361,10 @@ def segments(code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, en
             done = span if cut else done + step
             energy += sign * gain
             fresh = True
-            if final:
-                crossed += 1
-                K[0, 0, entry // N, entry % N] = 0.0
+            if events is not None:  # noqa: SIM102
+                if final:
+                    crossed += 1
+                    K[0, 0, entry // N, entry % N] = 0.0
         for x in range(atf.size):
             ends[q, x] = Kf[0, x] if status == DONE else np.nan
         statuses[q], steps[q], crossings[q], energies[q] = status, rows - before, crossed, energy

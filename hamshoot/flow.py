@@ -99,6 +99,7 @@ class HamiltonianFlow:
         starts, V = np.array(y, dtype=float, order="C"), np.array(V, dtype=float, order="C")
         t0, t1, ends = np.array(t0, dtype=float), np.array(t1, dtype=float), starts.copy()
         count, sigma = len(ends), self.activation
+        events = True if sigma.name == "relu" else None
         numbers = sigma.code, float(sigma.epsilon), float(self.effective_depth)
         limits = (float(self.rtol), float(self.atol), int(self.max_steps),
                   float(self.least_speed), bool(self.bail))
@@ -107,15 +108,15 @@ class HamiltonianFlow:
         self.statuses, self.steps, self.crossings = np.zeros((3, count), dtype=np.int64)
         record = np.empty((16 * count if directions else 0, 3))
         rows = _flow_kernels.segments(
-            *numbers, t0, t1, *limits, ends, patterns, self.energies, self.statuses, self.steps,
-            self.crossings, record, *self._work,
+            events, *numbers, t0, t1, *limits, ends, patterns, self.energies, self.statuses,
+            self.steps, self.crossings, record, *self._work,
         )
         if not directions:
             return ends, V
         if rows > len(record):
             ends, record = starts.copy(), np.empty((rows, 3))
             _flow_kernels.segments(
-                *numbers, t0, t1, *limits, ends, patterns, self.energies, self.statuses,
+                events, *numbers, t0, t1, *limits, ends, patterns, self.energies, self.statuses,
                 self.steps, self.crossings, record, *self._work,
             )
         if directions not in self._direction_work:
