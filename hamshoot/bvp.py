@@ -112,7 +112,8 @@ def solve_two_point(
     preconditioner : callable, optional
         ``preconditioner(t, y)``, for a flow with `jvp`, returns an approximate solver of the Newton
         system at nodes t (M,) and states y (M, n); each system is solved by GMRES with it to 1e-7,
-        and Φ is formed only where 20 products do not do.
+        and Φ is formed only where 20 products do not do and it takes less than 400 MB; beyond
+        that the correction stays inexact.
     jacobians : bool
         Return Φ at the solution (one more call of the flow).
     time_limit : float, optional

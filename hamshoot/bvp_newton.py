@@ -16,6 +16,7 @@ from hamshoot.staircase import StaircaseFactor
 _ROUNDS = 8  # of cutting segments that grow or blow up, before one iteration
 _CUTS = 2  # of the most nonlinear segments, without an accepted step in between
 _PIECES = 16  # that a segment is cut into at once, at most
+_MOST_NUMBERS = 5e7  # of Φ; beyond, an inexact correction has to do
 _NOISE = 1e-6  # corrections below this that stop shrinking are put down to the flow's accuracy
 _NEARLY_SINGULAR = 1e-10  # reciprocal condition number that explains a failure
 
@@ -168,7 +169,7 @@ class Newton:
             solver = self.preconditioner(point.t, point.y)
             system = _System(point, scale, solver, self._products(point))
             correction = system.correction(point)
-            if system.accurate:
+            if system.accurate or point.y.size * point.g.size > _MOST_NUMBERS:
                 return point, system, correction
         point = self._linearise(point, scale)
         if self.best[0] == np.inf:

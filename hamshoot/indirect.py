@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +34,6 @@ import numpy as np
 from hamshoot import discrete, layered_newton, starts
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
-from hamshoot.bvp import solve_two_point
 from hamshoot.condensed import CondensedResult, ShootingProblem, solve_condensed
 from hamshoot.flow import HamiltonianFlow
 from hamshoot.geodesic import (
@@ -64,6 +62,7 @@ from hamshoot.progress import (
     check_positive,
 )
 from hamshoot.solution import Callback, Solution, Status
+from hamshoot.state_form import two_point
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -447,30 +446,12 @@ class _Run:
 
     def _by_states(self, shooting: ShootingProblem, path: Path, record: Any) -> CondensedResult:
         """The same by `solve_two_point`, in the exact (A, B) form."""
-        shape, n = path.y.shape[1:], path.y[0].size
-        half = n // 2
-        ga, gb = np.zeros((n, n)), np.zeros((n, n))
-        ga[:half, :half] = np.eye(half)
-        if shooting.endpoint is not None:
-            gb[half:, :half] = np.eye(half)
-        else:
-            gb[half:, :half] = np.kron(shooting.terminal, np.eye(shape[2]))
-            gb[half:, half:] = np.eye(half)
-
-        def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-            start, end = shooting.boundary(np.stack([first, last]).reshape(2, *shape))
-            return -np.concatenate([start.ravel(), end.ravel()]), ga, gb
-
-        size = np.abs(path.y).max((0, 2, 3))
-        approximate = partial(_NewtonModel, shooting, 1e6 * float(size[1] / size[0]))
-        result = solve_two_point(
-            shooting.flow, boundary, path.t, path.y.reshape(len(path.t), n), tol=self.method.tol,
-            max_iter=self.method.max_iter, max_nodes=1600, scale=np.repeat(size, half),
-            preconditioner=approximate,
+        result = two_point(shooting, path.t, path.y)(
+            tol=self.method.tol, max_iter=self.method.max_iter, max_nodes=1600,
             time_limit=None if np.isinf(self.watch.remaining) else max(self.watch.remaining, 1e-3),
             callback=lambda it: record(path.y, it.correction),
         )
-        y = result.y.reshape(-1, *shape)
+        y = result.y.reshape(-1, *path.y.shape[1:])
         return CondensedResult(result.t, y, result.success, result.message, result.nit, result.nit,
                                result.correction, True, float("nan"))
 
@@ -608,21 +589,6 @@ class _Run:
         A = discrete.roll_out(problem, weights, steps)
         B, _ = discrete.costates(problem, A, weights, steps)
         return Path(np.linspace(0, 1, len(A)), np.stack([A, B], axis=1), stage)
-
-
-class _NewtonModel:
-    """The condensed system as a preconditioner of the exact one in (A, B)."""
-
-    def __init__(self, shooting: ShootingProblem, penalty: float, t: NDArray, y: NDArray):
-        self.shape = (2, *shooting.initial_state.shape)
-        y = y.reshape(-1, *self.shape)
-        self.system, self.end_weight = shooting.condensed(t, y, "auto", penalty)
-
-    def solve(self, r: NDArray, g: NDArray) -> NDArray:
-        """The approximate correction; see `hamshoot.bvp.Preconditioner`."""
-        start, end = g.reshape(self.shape)
-        d = self.system.solve(-r.reshape(-1, *self.shape), start, self.end_weight * end)
-        return d.reshape(len(d), -1)
 
 
 def _objective(shooting: ShootingProblem, y: NDArray) -> float:

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import hamshoot as hs
@@ -213,8 +213,9 @@ def test_linear_networks_follow_the_closed_form(seed, w, N, depth):
     assert solution.success
     at = path_at(solution, p)
     scale = max(1.0, np.abs(path.momenta).max())
-    assert np.abs(at.representations - path.representations).max() < 1e-9
-    assert np.abs(at.momenta - path.momenta).max() < 1e-9 * scale
+    assert np.abs(at.representations - path.representations).max() < 1e-10
+    assert np.abs(at.momenta - path.momenta).max() < 1e-10 * scale
+    assert np.abs(at.weights - path.weights).max() < 1e-10 * max(1.0, np.abs(W0).max())
     assert abs(solution.parameter_norm / (2 * depth) - path.cost) < 1e-10 * max(1, path.cost)
 
 
@@ -231,10 +232,10 @@ def test_one_sample_follows_the_great_circle(seed, w, depth, activation):
     solution = IndirectShooting().solve(problem)
     assert solution.status is hs.Status.CONVERGED
     at = path_at(solution, np.linspace(0, 1, 11))
-    np.testing.assert_allclose(at.representations, path.representations, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(at.weights, path.weights, rtol=0, atol=1e-8 * max(1, depth))
+    np.testing.assert_allclose(at.representations, path.representations, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(at.weights, path.weights, rtol=0, atol=1e-10 * max(1, depth))
     assert abs(solution.parameter_norm / (2 * depth) - path.cost) < 1e-10 * max(1, path.cost)
-    assert abs(np.median(solution.hamiltonian) - path.hamiltonian) < 1e-9
+    assert abs(np.median(solution.hamiltonian) - path.hamiltonian) < 1e-10 * max(1, depth)
 
 
 @FEW
@@ -248,7 +249,46 @@ def test_the_soft_scalar_problem_ends_where_it_should(a0, y, depth):
     ends = exact.scalar_stationary_endpoints(a0, y, depth, decay)
     assert min(abs(a1 - e) for e in ends) < 1e-10
     W = exact.scalar_weight(a0, a1, depth)
-    np.testing.assert_allclose(solution.weights[:, 0, 0], W, rtol=0, atol=1e-9 * max(1, abs(W)))
+    np.testing.assert_allclose(solution.weights[:, 0, 0], W, rtol=0, atol=1e-10 * max(1, abs(W)))
+
+
+@FEW
+@given(seed=st.integers(0, 10_000), w=st.integers(1, 4), depth=st.floats(0.5, 4.0))
+def test_aligned_singular_frames_cost_what_the_closed_form_says(seed, w, depth):
+    """A_0 and A_1 square, with the same singular vectors: every singular value on its own."""
+    rng = np.random.default_rng(seed)
+    (U, _), (V, _) = (np.linalg.qr(rng.standard_normal((w, w))) for _ in range(2))
+    s0, s1 = rng.uniform(0.5, 2.0, (2, w))
+    A0, A1 = (U * s0) @ V.T, (U * s1) @ V.T
+    problem = hs.TrainingProblem(A0.T, effective_depth=depth, weight_decay=0.1, width=w,
+                                 activation="linear", bias=False, endpoint=A1)
+    solution = IndirectShooting().solve(problem)
+    assert solution.success
+    cost = exact.aligned_cost(s0, s1, depth)
+    assert abs(solution.parameter_norm / (2 * depth) - cost) < 1e-10 * max(1, cost)
+    W = (U * (depth + np.log(s1 / s0))) @ U.T  # constant, symmetric
+    assert np.abs(solution.weights - W).max() < 1e-10 * max(1, np.abs(W).max())
+
+
+@FEW
+@given(seed=st.integers(0, 10_000), w=st.integers(1, 3), depth=st.floats(0.5, 2.0))
+def test_relu_follows_the_linear_closed_form_while_every_entry_is_positive(seed, w, depth):
+    rng = np.random.default_rng(seed)
+    A0 = rng.uniform(1.0, 2.0, (w, w)) + 3 * np.eye(w)
+    W0 = depth * np.eye(w) + 0.3 * rng.uniform(0, 1, (w, w))
+    p = np.linspace(0, 1, 21)
+    path = exact.linear_path(p, A0, W0, depth)
+    assume(path.representations.min() > 0.1)
+    problem = hs.TrainingProblem(A0.T, effective_depth=depth, weight_decay=0.1, width=w,
+                                 activation="relu", bias=False, endpoint=path.representations[-1])
+    guess = path.representations * (1 + 1e-3), path.momenta * (1 - 1e-3)
+    solution = IndirectShooting(segments=20).solve(problem, guess)
+    assert solution.status is hs.Status.CONVERGED  # of the plain ReLU
+    at = path_at(solution, p)
+    assert np.abs(at.representations - path.representations).max() < 1e-10 * A0.max()
+    assert np.abs(at.weights - path.weights).max() < 1e-10 * np.abs(W0).max()
+    norms = np.linalg.norm(at.weights, axis=(1, 2))
+    assert np.ptp(norms) < 1e-9 * norms[0]
 
 
 # -- failures ------------------------------------------------------------------------------------
