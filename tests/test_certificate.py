@@ -157,6 +157,9 @@ def test_a_geodesic_is_integrated_anew(path, tmp_path):
     assert proof.defect < 1e-9
     assert proof.hamiltonian_drift < 1e-8
     assert proof.objective == pytest.approx(path.objective, rel=1e-9)
+    assert proof.second_order.startswith("strict local minimum of the path")
+    # The spectrum of a path's Hessian gathers at λ/L̃.
+    assert 0 < proof.min_eigenvalue < path.problem.weight_decay / path.problem.effective_depth
 
 
 @pytest.mark.parametrize("name", ["representations", "momenta", "weights"])
