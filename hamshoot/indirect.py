@@ -163,7 +163,23 @@ class IndirectShooting:
         Returns
         -------
         Solution
-            `integrator` "flow", `steps` None. Not converging is not an exception.
+            `integrator` "flow", `steps` None. Not converging is not an exception. In `extra`:
+
+            epsilon, segments, hamiltonian
+                ε of the flow solved (0 for plain ReLU and linear), segments, median of H.
+            definite, least
+                Of the last factorisation, see `hamshoot.riccati.CondensedNewton`.
+            branch
+                Objectives of Euler networks built from the geodesic, and whether they tend to its.
+            descents_taken
+                How often continuation failed twice and went on from the minimum of an Euler network
+                a full step further, found by descent from here. That minimum may belong to the
+                same branch of geodesics or to another, which is not decided. `branches_left` is an
+                older name for the same number, and says more than is known.
+            objective_limit, hamiltonian_limit, and the same with _error
+                Limits ε → 0 by extrapolation, and their error estimates; ladders of three ε only.
+            sliding, direct_objective, direct_layers
+                Activations that slide along their kinks; the direct stage.
 
         Raises
         ------
@@ -323,7 +339,8 @@ class _Run:
             guess, least, collapsed = self._minimise(self._soft(stage), weights, stage)
             weights = least.weights
             if not collapsed and self._newton(guess, stage, minimum=True):
-                self.extra["branches_left"] = self.extra.get("branches_left", 0) + 1
+                count = self.extra.get("descents_taken", 0) + 1
+                self.extra["descents_taken"] = self.extra["branches_left"] = count
                 return True
         return False
 
@@ -571,6 +588,10 @@ class _Run:
         self.extra.update(epsilon=path.stage.epsilon, segments=len(path.t) - 1,
                           hamiltonian=float(np.median(H)))
         message = str(status) + (f" {reason}" if reason else "")
+        if descents := self.extra.get("descents_taken", 0):
+            message += (f" On the way, continuation gave way to {descents} descent"
+                        f"{'s' if descents > 1 else ''} to the minimum of an Euler network, which "
+                        "may lie on another branch.")
         return Solution(
             problem=problem, p=path.t, representations=A, momenta=B, weights=W,
             objective=loss + problem.weight_decay * energy, loss=loss,

@@ -1,6 +1,8 @@
-"""`IndirectShooting` against `scipy.integrate.solve_bvp` and direct RK4, and larger sizes.
+"""`IndirectShooting` against `scipy.integrate.solve_bvp` and direct RK4; sizes, growth, compiling.
 
-Run ``python indirect.py`` (all), or with one of ``scipy``, ``rk4``, ``sizes``. What was measured is
+Run ``python indirect.py`` (all), or with some of ``scipy``, ``rk4``, ``sizes``, ``growth`` (of the
+time of a Newton iteration in the number of samples) and ``compile`` (of the first solve of a fresh
+process, with an empty and with a filled cache of numba). What was measured is
 printed, and goes to indirect.json beside the script, with date, machine and versions; a run of one
 part keeps what the file holds of the others. Compilation is timed apart, on a first call; times are
 medians of repeats in one run. Against SciPy both solvers start from the same path of a trained
@@ -16,7 +18,9 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,7 +29,7 @@ import numpy as np
 import hamshoot as hs
 from hamshoot import discrete, layered_newton, starts
 from hamshoot.flow import HamiltonianFlow
-from hamshoot.indirect import IndirectShooting
+from hamshoot.indirect import IndirectShooting, path_at
 
 
 def problem_of(width: int, samples: int, depth: float) -> hs.TrainingProblem:
@@ -157,7 +161,114 @@ def sizes() -> list[dict]:
     return rows
 
 
-PARTS = {"scipy": against_scipy, "rk4": against_rk4, "sizes": sizes}
+def growth(width: int = 4, segments: int = 60, repeats: int = 5) -> list[dict]:
+    """Seconds of a Newton iteration in each form over N, and the exponent from N = 40 on.
+
+    An iteration is what `IndirectShooting` does in one where nothing is reused: the flow, a fresh
+    system, and a correction; in the (A, B) form, GMRES on tangents and the simplified correction.
+    All start from a geodesic moved by 1e-3, on the same mesh of equal segments.
+    """
+    rows = []
+    counts = (10, 20, 40, 80, 160, 320)
+    t, iterates = np.linspace(0, 1, segments + 1), []
+    for samples in counts:
+        problem = problem_of(width, samples, 3.0)
+        point = path_at(IndirectShooting().solve(problem), t)
+        y = np.stack([point.representations, point.momenta], axis=1)
+        noise = np.random.default_rng(0).standard_normal(y.shape)
+        iterates.append((problem, y * (1 + 1e-3 * noise)))
+    for form in ("state", "condensed", "control"):
+        times, parts = [], []
+        for problem, y in iterates:
+            run = _iteration(problem, t, y, form)
+            run()
+            clocks = [run() for _ in range(repeats)]
+            times.append(statistics.median(c[0] for c in clocks))
+            parts.append(statistics.median(c[1] for c in clocks))
+        large = [i for i, N in enumerate(counts) if N >= 40]
+        slope = float(np.polyfit(np.log([counts[i] for i in large]),
+                                 np.log([times[i] for i in large]), 1)[0])
+        rows.append({"form": form, "width": width, "segments": segments, "samples": counts,
+                     "seconds_per_iteration": times, "of_which_factorisation": parts,
+                     "exponent_from_40": slope})
+        print(f"  {form:<10}" + " ".join(f"{s:8.4f}" for s in times) + f" s: N^{slope:.2f}")
+    return rows
+
+
+def _iteration(problem: hs.TrainingProblem, t: np.ndarray, y: np.ndarray, form: str):
+    """A function that does one Newton iteration and returns its seconds and the factorisation's."""
+    from hamshoot.condensed import ShootingProblem
+
+    flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth, problem.sigma)
+    shooting = ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
+                               problem.weight_decay)
+
+    def condensed() -> tuple[float, float]:
+        clock = time.perf_counter()
+        defects = shooting.defects(t, y)
+        before = time.perf_counter()
+        system, _ = shooting.condensed(t, y, form, 1.0)
+        after = time.perf_counter()
+        system.solve(defects, *shooting.boundary(y))
+        return time.perf_counter() - clock, after - before
+
+    def state() -> tuple[float, float]:
+        from hamshoot.state_form import two_point
+
+        system = two_point(shooting, t, y)
+        clock = time.perf_counter()
+        system(max_iter=1)
+        return time.perf_counter() - clock, 0.0
+
+    return state if form == "state" else condensed
+
+
+_FIRST_SOLVE = """
+import sys, time
+clock = time.perf_counter()
+import numba, scipy.linalg, scipy.optimize
+import hamshoot as hs
+from hamshoot import indirect
+imports = time.perf_counter() - clock
+problem = hs.teacher_problem(
+    dims=(4, 2, 4), samples=8, width=4, effective_depth=3.0, weight_decay=0.03, seed=0,
+    activation=sys.argv[1], **({"epsilon": 0.1} if sys.argv[1] == "smooth_relu" else {}))
+times = []
+for _ in range(3):
+    clock = time.perf_counter()
+    hs.IndirectShooting().solve(problem)
+    times.append(time.perf_counter() - clock)
+print(imports, times[0] - min(times[1:]), min(times[1:]))
+"""
+
+
+def compilation(repeats: int = 3) -> list[dict]:
+    """First solve minus a later one, in fresh processes; imports of the libraries apart."""
+    rows = []
+    for activation in ("smooth_relu", "relu"):
+        cold, cached = [], []
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as folder:
+                for times in (cold, cached):
+                    out = subprocess.run(
+                        [sys.executable, "-c", _FIRST_SOLVE, activation], check=True, text=True,
+                        capture_output=True, env={**os.environ, "NUMBA_CACHE_DIR": folder},
+                    ).stdout
+                    times.append([float(v) for v in out.split()])
+        row = {"activation": activation}
+        for name, times in (("cold", cold), ("cached", cached)):
+            row[f"{name}_seconds"] = statistics.median(v[1] for v in times)
+        row["solve_seconds"] = statistics.median(v[2] for v in cached)
+        row["import_seconds"] = statistics.median(v[0] for v in cached)
+        rows.append(row)
+        print(f"  first solve, {activation}: compilation {row['cold_seconds']:.2f} s, cached "
+              f"{row['cached_seconds']:.2f} s; imports {row['import_seconds']:.2f} s, the solve "
+              f"itself {row['solve_seconds']:.2f} s")
+    return rows
+
+
+PARTS = {"scipy": against_scipy, "rk4": against_rk4, "sizes": sizes, "growth": growth,
+         "compile": compilation}
 
 
 def main() -> None:
