@@ -288,18 +288,22 @@ def test_lanczos_finds_what_the_dense_eigenvalues_say(monkeypatch):
         assert lanczos.full_rank == dense.full_rank is True
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_kink_passed_quickly_is_not_mistaken_for_more_than_it_is(seed):
-    """σ″ peaks at 1/(2ε) = 500 here, over depths of about ε: its values at midpoints mislead."""
-    problem, states = extremal("smooth_relu", seed, 1.0, epsilon=1e-3)
+def test_a_kink_passed_quickly_is_not_mistaken_for_more_than_it_is():
+    """σ″ peaks at 1/(2ε) = 500 over depths of about ε: its values at midpoints alone mislead."""
+    problem, states = extremal("smooth_relu", 0, 1.0, epsilon=1e-3)
     A, _ = states(EVENLY)
     assert np.any((A.min(axis=0) < -0.01) & (A.max(axis=0) > 0.01))
+
+    def value(edges):
+        return SecondVariation(problem, problem.sigma, states, edges).smallest().value
+
+    finest = value(mesh(states.breaks, 800))
+    for intervals in (57, 80):  # the kinks not resolved at all: 0.03 and 0.12 off at midpoints
+        assert value(np.linspace(0, 1, intervals + 1)) == pytest.approx(finest, abs=0.02)
     result = path_second_order(problem, problem.sigma, states, states.breaks)
-    finest = SecondVariation(problem, problem.sigma, states, mesh(states.breaks, 1200)).smallest()
-    value = DECAY / DEPTH * finest.value
-    assert abs(result.min_eigenvalue - value) < max(3 * result.error, 1e-3 * DECAY / DEPTH)
-    sign = "strict local minimum" if value > 0 else "saddle"
-    assert result.verdict.startswith(sign)
+    error = abs(result.min_eigenvalue / (DECAY / DEPTH) - finest)
+    assert error < 1e-4
+    assert result.verdict.startswith("saddle of the path: ")
 
 
 def test_the_objective_falls_along_the_direction_of_a_saddle():
