@@ -1,5 +1,6 @@
 """`IndirectShooting` finds exact geodesics: closed forms, conservation, both forms, ladder."""
 
+import re
 from functools import cache
 
 import numpy as np
@@ -172,6 +173,48 @@ def test_continuation_in_depth_and_decay_reaches_another_problem():
     assert solution.success
     assert solution.residuals["defect"] < 1e-9
     assert solution.hamiltonian_drift < 1e-8
+
+
+def rungs(solution, name):
+    """Values of a parameter over the stages of continuation, in the order they were tried."""
+    stages = dict.fromkeys(r.stage for r in solution.history if r.stage.startswith("L̃"))
+    return [float(re.search(rf"{name} = ([^,]+)", stage)[1]) for stage in stages]
+
+
+@pytest.mark.parametrize(("change", "name"), [
+    ({"effective_depth": 4.5}, "L̃"), ({"weight_decay": 0.3}, "λ"), ({"epsilon": 0.002}, "ε"),
+])
+def test_continuation_in_each_parameter_reaches_another_problem(change, name):
+    """Every step starts from the geodesic before it, and the last stage is the problem itself."""
+    near = solved()
+    far = near.problem.replace(**change)
+    solution = IndirectShooting().solve(far, initial_guess=near)
+    assert solution.success
+    assert solution.residuals["defect"] < 1e-9
+    assert len(rungs(solution, name)) >= 2
+    last = re.search(rf"{name} = ([^,]+)", solution.history[-1].stage)
+    assert float(last[1]) == pytest.approx(next(iter(change.values())), rel=1e-3)
+
+
+def test_steps_of_continuation_grow_on_success():
+    near = solved()
+    solution = IndirectShooting().solve(near.problem.replace(epsilon=0.002), initial_guess=near)
+    steps = -np.diff(np.log([0.1, *rungs(solution, "ε")]))
+    assert abs(steps[0] - np.log(2)) < 1e-2  # epsilon_factor
+    np.testing.assert_allclose(steps[1:3] / steps[:2], 1.5, atol=0.02)
+
+
+def test_steps_of_continuation_are_halved_on_failure():
+    """Newton fails at 1.3 times the depth, and is asked for √1.3 times; what it took is told."""
+    near = solved()
+    solution = IndirectShooting().solve(near.problem.replace(effective_depth=4.5),
+                                        initial_guess=near)
+    tried = rungs(solution, "L̃")
+    assert tried[0] == pytest.approx(3 * 1.3, rel=1e-3)
+    assert tried[1] == pytest.approx(3 * 1.3**0.5, rel=1e-3)
+    assert solution.success
+    assert solution.extra["descents_taken"] >= 1
+    assert "may lie on another branch" in solution.message
 
 
 def test_a_layered_solution_and_arrays_start_it():
