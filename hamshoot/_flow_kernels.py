@@ -192,23 +192,6 @@ def _first_wrong(K, at, G, slack):
 
 
 @njit(**_INNER)
-def _step(events, code, epsilon, leak, h, K, Kf, E, at, atf, G, S, M, T):
-    """Stages 1…11 (stage 0 is there), and the new state in `at`.
-
-    Returns the gain of the energy, and whether some stage leaves the pattern of a ReLU.
-    """
-    inside, gain = False, h * _B[0] * E[0]
-    for i in range(1, 12):
-        _combine(h, i, Kf, atf)
-        E[i] = field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
-        gain += h * _B[i] * E[i]
-        if events is not None:
-            inside = inside or (i < 11 and _first_wrong(K, at, G, 1e-9) >= 0)
-    _combine(h, i + 1, Kf, atf)  # a literal 12 would be compiled for itself
-    return gain, inside
-
-
-@njit(**_INNER)
 def _error(h, Kf, atf, rtol, atol):
     """Scaled error estimate of DOP853; accept at most 1."""
     five, three = 0.0, 0.0
@@ -274,10 +257,10 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
         low, high, at_low, at_high, kept, trials, slack = 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0
         step = 0.0
         while status == DONE and (done < span or final):
-            if fresh:
-                E[0] = field(code, epsilon, leak, K[0], G, S, M, T, K[1])
-                fresh = False
-                if events is not None:  # noqa: SIM102 (numba prunes this branch, not an `and`)
+            if events is not None:  # noqa: SIM102 (numba prunes this branch, not an `and`)
+                if fresh:
+                    E[0] = field(code, epsilon, leak, K[0], G, S, M, T, K[1])
+                    fresh = False
                     if final:  # the entry has arrived at 0: it changes sides
                         i, j = entry // N, entry % N
                         speed = abs(K[1, 0, i, j])
@@ -298,8 +281,18 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
                 rest = span - done
                 cut = h >= rest * (1 - 1e-12)
                 step = rest if cut else h
-            gain, inside = _step(events, code, epsilon, leak, sign * step, K, Kf, E, at, atf, G, S,
-                                 M, T)
+            # The stages, stage 0 unless it is there. In line, for each function is optimised anew
+            # in all that call it, and that is half the time of compilation.
+            inside, gain, signed = False, 0.0, sign * step
+            for stage in range(0 if fresh else 1, 13):
+                _combine(signed, stage, Kf, atf)
+                if stage < 12:
+                    E[stage] = field(code, epsilon, leak, at, G, S, M, T, K[1 + stage])
+                if events is not None:
+                    inside = inside or (0 < stage < 11 and _first_wrong(K, at, G, 1e-9) >= 0)
+            for stage in range(12):
+                gain += signed * _B[stage] * E[stage]
+            fresh = False
             if entry < 0:
                 error = _error(step, Kf, atf, rtol, atol)
                 if not error <= 1:
