@@ -436,14 +436,12 @@ def path_hamiltonian(solution: Solution) -> NDArray:
     """H at (A_{ℓ−1}, B_ℓ) over Euler layers, shape (L,); else at the nodes, shape (M,).
 
     The optimality system of the Euler network is symplectic Euler: only at these mixed points does
-    its Hamiltonian converge at first order with a constant to leading order.
+    its Hamiltonian converge at first order with a constant to leading order. σ is that of the path
+    (`Solution.activation`): a smoothed path conserves the smoothed H, and no other.
     """
-    problem, (A, B) = solution.problem, _pairs(solution)
-    return np.array([
-        ham.hamiltonian(a, b, effective_depth=problem.effective_depth, activation=problem.sigma,
-                        bias=problem.bias)
-        for a, b in zip(A, B, strict=True)
-    ])
+    A, B = _pairs(solution)
+    return np.array([ham.hamiltonian(a, b, **_settings(solution))
+                     for a, b in zip(A, B, strict=True)])
 
 
 def energies_along(solution: Solution, gamma0: float) -> energies.PathEnergies:
@@ -455,7 +453,7 @@ def energies_along(solution: Solution, gamma0: float) -> energies.PathEnergies:
     else:
         V, p = None, solution.p
     return energies.path_energies(p, A, B, effective_depth=problem.effective_depth,
-                             activation=problem.sigma, bias=problem.bias, gamma0=gamma0,
+                             activation=solution.activation, bias=problem.bias, gamma0=gamma0,
                              velocities=V)
 
 
@@ -464,8 +462,9 @@ def interpolate(solution: Solution, p: float | NDArray) -> PathPoint:
 
     Over Euler layers A is linear within a step, as the scheme itself has it, B linear between nodes
     and W constant over a layer. Over RK4 layers W is constant too, and A and B are cubic Hermite
-    with the slopes that this W gives them. On a continuous path they are cubic Hermite with the
-    slopes of the Hamiltonian flow, of order 4, and W = L̃Bσ̂(A)ᵀ.
+    with the slopes that this W gives them. On a continuous path A and B are those of the
+    Hamiltonian flow, integrated to 1e-12 from the nodes on either side, and W = L̃Bσ̂(A)ᵀ, with the
+    σ of the path (`Solution.activation`): as exact between the nodes as at them.
 
     Raises
     ------
@@ -478,28 +477,70 @@ def interpolate(solution: Solution, p: float | NDArray) -> PathPoint:
     flat = np.atleast_1d(p)
     nodes, A, B = solution.p, solution.representations, solution.momenta
     k = np.clip(np.searchsorted(nodes, flat, side="right") - 1, 0, len(nodes) - 2)
-    h = np.diff(nodes)[k][:, None, None]
-    t = (flat - nodes[k])[:, None, None] / h
+    t = (flat - nodes[k])[:, None, None] / np.diff(nodes)[k][:, None, None]
     if solution.integrator == "euler":
         at_A, at_B = (1 - t) * A[k] + t * A[k + 1], (1 - t) * B[k] + t * B[k + 1]
         W = solution.weights[k]
+    elif solution.steps is not None:
+        at_A, at_B = _hermite_path(solution, k, t)
+        W = solution.weights[k]
     else:
-        left, right = _end_slopes(solution)
-        at_A = _hermite(t, h, A[k], A[k + 1], left[0][k], right[0][k])
-        at_B = _hermite(t, h, B[k], B[k + 1], left[1][k], right[1][k])
-        W = solution.weights[k] if solution.steps is not None else \
-            np.array([ham.control(a, b, **_settings(solution.problem))
+        at_A, at_B = _flow_between(solution, k, t, flat)
+        W = np.array([ham.control(a, b, **_settings(solution))
                       for a, b in zip(at_A, at_B, strict=True)])
+        W = W.reshape(len(flat), *solution.problem.control_shape)
     if p.ndim == 0:
         return PathPoint(p, at_A[0], at_B[0], W[0])
     return PathPoint(p, at_A, at_B, W)
+
+
+def _flow_between(
+    solution: Solution, k: NDArray, t: NDArray, p: NDArray
+) -> tuple[NDArray, NDArray]:
+    """A and B at depths p (K,) by the flow: forwards from node k, backwards from node k + 1.
+
+    The two agree on a path that solves the flow; mixed by the fraction t of the interval they stay
+    continuous on one that does not (a solver stopped early), and meet every node. Where the flow
+    breaks down, the cubic. At most one interval is integrated for each depth and side.
+    """
+    from hamshoot.flow import HamiltonianFlow
+
+    problem, nodes = solution.problem, solution.p
+    flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth,
+                           solution.activation, problem.bias)
+    states = np.stack([solution.representations, solution.momenta], axis=1)
+    order = np.argsort(p, kind="stable")  # the step of one segment is the first guess of the next
+    sides = []
+    for node in (k[order], k[order] + 1):
+        ends, _ = flow(nodes[node], p[order], states[node].reshape(-1, flow.size))
+        side = np.empty((len(p), *states.shape[1:]))
+        side[order] = ends.reshape(side.shape)
+        sides.append(side)
+    left, right = sides
+    t = t[:, None]
+    mixed = (1 - t) * np.where(t == 1, 0.0, left) + t * np.where(t == 0, 0.0, right)
+    for one, other in ((left, right), (right, left)):
+        lost = ~np.isfinite(one).all((1, 2, 3))
+        mixed[lost] = other[lost]
+    lost = ~np.isfinite(mixed).all((1, 2, 3))
+    if lost.any():
+        mixed[lost] = np.stack(_hermite_path(solution, k[lost], t[lost, 0]), axis=1)
+    return mixed[:, 0], mixed[:, 1]
+
+
+def _hermite_path(solution: Solution, k: NDArray, t: NDArray) -> tuple[NDArray, NDArray]:
+    """A and B by the cubics with the slopes at the ends of intervals k, at fractions t."""
+    h, A, B = np.diff(solution.p)[k][:, None, None], solution.representations, solution.momenta
+    left, right = _end_slopes(solution)
+    return (_hermite(t, h, A[k], A[k + 1], left[0][k], right[0][k]),
+            _hermite(t, h, B[k], B[k + 1], left[1][k], right[1][k]))
 
 
 def _end_slopes(solution: Solution) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
     """∂_pA and ∂_pB at the left and the right end of every interval, each (M−1, w, N)."""
     problem, A, B = solution.problem, solution.representations, solution.momenta
     if solution.steps is None:
-        flows = [ham.flow(a, b, **_settings(problem)) for a, b in zip(A, B, strict=True)]
+        flows = [ham.flow(a, b, **_settings(solution)) for a, b in zip(A, B, strict=True)]
         dA, dB = (np.array(part) for part in zip(*flows, strict=True))
         return (dA[:-1], dB[:-1]), (dA[1:], dB[1:])
     L_tilde, W = problem.effective_depth, solution.weights
@@ -518,8 +559,9 @@ def _hermite(t, h, left, right, left_slope, right_slope) -> NDArray:
             + h * t * (1 - t) * ((1 - t) * left_slope - t * right_slope))
 
 
-def _settings(problem: TrainingProblem) -> dict[str, Any]:
-    return {"effective_depth": problem.effective_depth, "activation": problem.sigma,
+def _settings(solution: Solution) -> dict[str, Any]:
+    problem = solution.problem
+    return {"effective_depth": problem.effective_depth, "activation": solution.activation,
             "bias": problem.bias}
 
 

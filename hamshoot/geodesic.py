@@ -36,28 +36,8 @@ class Path(NamedTuple):
 
 
 def path_at(solution: Solution, p: float | NDArray) -> PathPoint:
-    """A geodesic at any depth, as accurate as at its nodes: by the flow from the node before.
-
-    Parameters
-    ----------
-    solution : Solution
-        Of `IndirectShooting`.
-    p : float or ndarray, shape (K,)
-        In [0, 1].
-    """
-    p = np.asarray(p, dtype=float)
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"p: expected depths in [0, 1], got {p.min():g} to {p.max():g}")
-    problem, at = solution.problem, np.atleast_1d(p)
-    sigma = problem.sigma.smoothed(solution.extra["epsilon"]) if solution.extra.get("epsilon") \
-        else problem.sigma
-    flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth, sigma,
-                           problem.bias)
-    nodes = np.stack([solution.representations, solution.momenta], axis=1)
-    y = states_at(flow, solution.p, nodes, at)
-    W = controls(flow, y)
-    point = y if p.ndim else y[0]
-    return PathPoint(p, point[..., 0, :, :], point[..., 1, :, :], W if p.ndim else W[0])
+    """A geodesic at any depth, as accurate as at its nodes: `Solution.at`, under its older name."""
+    return solution.at(p)
 
 
 # -- guesses and stages ----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from hamshoot.problem import TrainingProblem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hamshoot.activations import Activation
     from hamshoot.energies import PathEnergies
     from hamshoot.network import LeakyResNet
 
@@ -167,9 +168,18 @@ class Solution:
         """The largest ‖W − L̃Bσ̂(A)ᵀ‖_F / max(1, ‖W‖_F) over the nodes."""
         return self.residuals.get("stationarity", float("nan"))
 
+    @property
+    def activation(self) -> Activation:
+        """σ the path obeys: the problem's, or the smooth ReLU of a path solved with extra ε."""
+        epsilon = self.extra.get("epsilon") if self.steps is None else None
+        return self.problem.sigma.smoothed(epsilon) if epsilon else self.problem.sigma
+
     @cached_property
     def hamiltonian(self) -> NDArray:
-        """H along the path: (L,) at (A_{ℓ−1}, B_ℓ) over Euler layers, else (M,) at the nodes."""
+        """H along the path: (L,) at (A_{ℓ−1}, B_ℓ) over Euler layers, else (M,) at the nodes.
+
+        A path of a smoothed network (see `activation`) has the H of that network.
+        """
         from hamshoot.discrete import path_hamiltonian
 
         return path_hamiltonian(self)

@@ -1,12 +1,15 @@
-"""A solution is saved whole, comes back the same, and refuses what is not one."""
+"""A solution is saved whole and comes back the same; its path is exact between the nodes too."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import hamshoot as hs
 from hamshoot import discrete, starts
+from hamshoot import hamiltonian as ham
 from hamshoot.solution import write_whole
 
 
@@ -120,3 +123,83 @@ def test_xarray_labels_every_dimension(solution):
         data.weights.sel(layer=2, input="bias"), solution.weights[1, :, -1])
     np.testing.assert_array_equal(data.hamiltonian, solution.hamiltonian)
     assert data.attrs["objective"] == solution.objective
+
+
+# -- between the nodes of a continuous path ------------------------------------------------------
+
+
+@cache
+def geodesic(activation):
+    problem = hs.teacher_problem((4, 2, 4), 5, effective_depth=3.0, width=4, weight_decay=0.03,
+                                 activation=activation)
+    return hs.IndirectShooting().solve(problem)
+
+
+def nodes_of_flow(solution, p):
+    """A, B at p by SciPy and the reference field, from the stored node before."""
+    settings = dict(effective_depth=3.0, activation=solution.activation)
+    shape = (2, *solution.problem.initial_state.shape)
+    k = int(np.clip(np.searchsorted(solution.p, p, side="right") - 1, 0, len(solution.p) - 2))
+    start = np.stack([solution.representations[k], solution.momenta[k]])
+    return solve_ivp(lambda _, y: np.stack(ham.flow(*y.reshape(shape), **settings)).ravel(),
+                     (solution.p[k], p), start.ravel(), method="DOP853", rtol=1e-12,
+                     atol=1e-13).y[:, -1].reshape(shape)
+
+
+@pytest.mark.parametrize("activation", ["smooth_relu", "relu", "linear"])
+def test_a_path_is_as_exact_between_its_nodes_as_at_them(activation, tmp_path):
+    """The Hamiltonian on 200 random depths, and an integration of the reference field."""
+    solution = geodesic(activation)
+    assert solution.success
+    p = np.random.default_rng(0).uniform(0, 1, 200)
+    for path in (solution, hs.Solution.load(solution.save(tmp_path / "path"))):
+        at = path.at(p)
+        H = [ham.hamiltonian(a, b, effective_depth=3.0, activation=solution.activation)
+             for a, b in zip(at.representations, at.momenta, strict=True)]
+        assert ham.hamiltonian_drift(H) < 1e-8
+        assert abs(np.median(H) - solution.extra["hamiltonian"]) < 1e-8
+        for i in range(0, 200, 20):
+            A, B = nodes_of_flow(solution, p[i])
+            assert np.abs(at.representations[i] - A).max() < 1e-9
+            assert np.abs(at.momenta[i] - B).max() < 1e-9
+            W = ham.control(A, B, effective_depth=3.0, activation=solution.activation)
+            assert np.abs(at.weights[i] - W).max() < 1e-8
+
+
+def test_a_path_meets_its_nodes_its_ends_and_single_depths():
+    solution = geodesic("smooth_relu")
+    at = solution.at(solution.p)
+    np.testing.assert_array_equal(at.representations, solution.representations)
+    np.testing.assert_array_equal(at.momenta, solution.momenta)
+    for p, node in ((0.0, 0), (1, -1)):
+        point = solution.at(p)
+        np.testing.assert_array_equal(point.representations, solution.representations[node])
+        np.testing.assert_allclose(point.weights, solution.weights[node], rtol=0, atol=1e-13)
+    one, many = solution.at(0.123), solution.at(np.array([0.9, 0.123]))
+    np.testing.assert_allclose(one.momenta, many.momenta[1], rtol=0, atol=1e-11)
+    assert solution.at(np.array([])).weights.shape == (0, 4, 5)
+
+
+def test_a_path_that_does_not_solve_the_flow_stays_continuous():
+    solution = geodesic("smooth_relu")
+    noise = np.random.default_rng(0).standard_normal(solution.momenta.shape)
+    broken = solution.replace(momenta=solution.momenta + 1e-3 * noise)
+    p = np.linspace(0.3, 0.4, 2001)
+    own, jumps = (np.abs(np.diff(path.at(p).momenta, axis=0)).max() for path in (solution, broken))
+    assert jumps < own + 2e-4  # the flow from one side alone: 1e-3
+
+
+def test_a_smoothed_path_has_the_hamiltonian_of_the_flow_it_solves():
+    """The plain ReLU in its place is 1e-4 off, and not conserved."""
+    solution = geodesic("relu")
+    assert solution.status is hs.Status.SMOOTHED
+    assert solution.activation.epsilon == solution.extra["epsilon"] > 0
+    assert solution.hamiltonian_drift < 1e-8
+    certificate = hs.certify(solution, second_order=False)
+    for value in (np.median(solution.hamiltonian), solution.summary()["hamiltonian"],
+                  certificate.hamiltonian, np.median(solution.energies().hamiltonian)):
+        assert abs(value - solution.extra["hamiltonian"]) < 1e-12
+    A, B = solution.representations, solution.momenta
+    plain = [ham.hamiltonian(a, b, effective_depth=3.0, activation=solution.problem.sigma)
+             for a, b in zip(A, B, strict=True)]
+    assert abs(np.median(plain) - solution.extra["hamiltonian"]) > 1e-5
