@@ -35,6 +35,16 @@ class Path(NamedTuple):
     stage: Stage
 
 
+class Guess(NamedTuple):
+    """What came as the initial guess."""
+
+    path: Path
+    weights: NDArray | None = None
+    """Of a network, over equal layers."""
+    objective: float | None = None
+    """Of a network that is a minimum of the problem itself, with equal layers."""
+
+
 def path_at(solution: Solution, p: float | NDArray) -> PathPoint:
     """A geodesic at any depth, as accurate as at its nodes: `Solution.at`, under its older name."""
     return solution.at(p)
@@ -43,10 +53,11 @@ def path_at(solution: Solution, p: float | NDArray) -> PathPoint:
 # -- guesses and stages ----------------------------------------------------------------------------
 
 
-def read_guess(guess: Any, problem: TrainingProblem) -> Path:
-    """Nodes, states and stage of whatever came as the initial guess."""
+def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
+    """Nodes, states, stage and weights of whatever came as the initial guess."""
     own = Stage(problem.effective_depth, problem.weight_decay, problem.sigma.epsilon)
     shape = (problem.width, problem.n_samples)
+    weights = objective = None
     if isinstance(guess, (tuple, list)) and len(guess) == 2:
         A, B = (np.asarray(v, dtype=float) for v in guess)
         if A.shape != B.shape or A.ndim != 3 or A.shape[1:] != shape or len(A) < 2:
@@ -59,7 +70,12 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Path:
         A, B, t = guess.representations, guess.momenta, np.array(guess.p)
         theirs = guess.problem
         epsilon = guess.extra.get("epsilon", theirs.sigma.epsilon)
+        minimum = guess.success and own[:2] == (theirs.effective_depth, theirs.weight_decay)
         own = Stage(theirs.effective_depth, theirs.weight_decay, float(epsilon or 0.0))
+        if guess.integrator == "euler" and theirs.control_shape == problem.control_shape:
+            equal = np.allclose(guess.steps, 1 / len(guess.steps), rtol=1e-9, atol=0)
+            weights = _equal_layers(guess.weights, guess.steps)
+            objective = guess.objective if minimum and equal else None
     else:
         weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
         count = len(weights) if weights.ndim == 3 else 1
@@ -70,9 +86,16 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Path:
         A = discrete.roll_out(problem, weights, steps)
         B, _ = discrete.costates(problem, A, weights, steps, terminal=terminal)
         t = np.concatenate([[0.0], np.cumsum(steps)])
+        weights = _equal_layers(weights, steps)
     if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
         raise ValueError("initial_guess: expected finite values, got NaN or infinity")
-    return Path(t, np.stack([A, B], axis=1), own)
+    return Guess(Path(t, np.stack([A, B], axis=1), own), weights, objective)
+
+
+def _equal_layers(weights: NDArray, steps: NDArray) -> NDArray:
+    """Weights over as many equal layers, linearly between the middles of the layers."""
+    return interpolate(np.cumsum(steps) - 0.5 * steps, weights, midpoints(len(steps))) \
+        if len(steps) > 1 else weights
 
 
 def stage_name(stage: Stage) -> str:

@@ -37,6 +37,7 @@ from hamshoot.activations import Activation
 from hamshoot.condensed import CondensedResult, ShootingProblem, solve_condensed
 from hamshoot.flow import HamiltonianFlow
 from hamshoot.geodesic import (
+    Guess,
     Path,
     Stage,
     between,
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
 __all__ = ["IndirectShooting", "path_at"]
 
 FORMS = ("auto", "state", "condensed", "control")
+#: Layers of the networks that show what a geodesic is the limit of.
+MOST_LAYERS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +173,13 @@ class IndirectShooting:
             definite, least
                 Of the last factorisation, see `hamshoot.riccati.CondensedNewton`.
             branch
-                Objectives of Euler networks built from the geodesic, and whether they tend to its.
+                Objectives of Euler networks built from the geodesic, and whether they tend to its;
+                the message says so where they do not.
+            start
+                Objective of the Euler network that the first geodesic came from, what is expected
+                of a network of as many layers on the geodesic's branch, and whether they agree to
+                first order; the message says so where they do not. `guess_refined`: Newton failed
+                from the network given, and the geodesic comes from finer ones descended to from it.
             descents_taken
                 How often continuation failed twice and went on from the minimum of an Euler network
                 a full step further, found by descent from here. That minimum may belong to the
@@ -210,25 +219,27 @@ class _Run:
         self.extra: dict[str, Any] = {}
         self.converged = False  # whether `path` solves its stage
         self.collapsed: Path | None = None  # where a direct stage collapsed to A_1 ≈ 0
+        self.guess: Guess | None = None  # where no geodesic was found from it
 
     # -- strategy ------------------------------------------------------------------------------
 
-    def solve(self, guess: Path | None) -> tuple[Status, str]:
+    def solve(self, guess: Guess | None) -> tuple[Status, str]:
         """Fill `path`; return the status, and a sentence."""
         target = self._target()
         if guess is None:
             if not self._first_geodesic(target):
                 return Status.STALLED, self._failure()
         elif not self._from_guess(guess, target):
+            self.guess = guess
             return Status.STALLED, self._failure()
         if not self._reach(target):
             return Status.STALLED, self._failure()
         if self.extra.get("all_collapsed"):
             return Status.COLLAPSED, "Every start that was tried collapsed to this geodesic."
         self._check_branch()
-        if self.problem.activation != "relu":
-            return Status.CONVERGED, ""
-        return self._relu_limit()
+        status, reason = (Status.CONVERGED, "") if self.problem.activation != "relu" else \
+            self._relu_limit()
+        return status, " ".join(filter(None, [reason, *self._branch_sentences()]))
 
     def _target(self) -> Stage:
         """Stage of the problem itself; the end of the ladder for a plain ReLU."""
@@ -264,6 +275,7 @@ class _Run:
                     self.collapsed = path
                     break
                 if self._newton(path, stage, minimum=True):
+                    self._compare(stage, weights, self.extra["direct_objective"])
                     return True
         return False
 
@@ -281,13 +293,14 @@ class _Run:
         yield "path", seed + 1000
         yield "identity", seed + 1000
 
-    def _from_guess(self, guess: Path, target: Stage) -> bool:
+    def _from_guess(self, guess: Guess, target: Stage) -> bool:
         """A geodesic of the target, or of the guess's own problem to go on from."""
         epsilon = target.epsilon
         if self.problem.activation == "relu":
-            epsilon = guess.stage.epsilon or self.method.epsilon_first
-        path = self._on_mesh(guess)
-        own = guess.stage._replace(epsilon=epsilon or guess.stage.epsilon)
+            epsilon = guess.path.stage.epsilon or self.method.epsilon_first
+        path = self._on_mesh(guess.path)
+        own = guess.path.stage
+        own = own._replace(epsilon=epsilon or own.epsilon)
         candidates = [target._replace(epsilon=epsilon), own]
         if target.epsilon > 0:
             first = max(target.epsilon, self.method.epsilon_first)
@@ -296,8 +309,22 @@ class _Run:
         for stage in dict.fromkeys(candidates):
             self.watch.stage = f"from the guess, {stage_name(stage)}"
             if self._newton(path, stage):
+                if guess.objective is not None and stage[:2] == target[:2]:
+                    self._compare(stage, guess.weights, guess.objective)
                 return True
-        return False
+        if guess.weights is None:
+            return False
+        # A coarse network is far from every geodesic: descend on finer meshes.
+        stage = candidates[0]._replace(
+            epsilon=max(candidates[0].epsilon, self.method.epsilon_first)
+            if candidates[0].epsilon else 0.0)
+        self.watch.stage = f"descent from the guess, {stage_name(stage)}"
+        if not self._refine(stage, guess.weights):
+            return False
+        self.extra["guess_refined"] = True
+        if guess.objective is not None:
+            self._compare(stage, guess.weights, guess.objective)
+        return True
 
     def _reach(self, target: Stage) -> bool:
         """Continuation from the stage solved to the target, in all three parameters at once."""
@@ -333,14 +360,20 @@ class _Run:
         self.watch.stage = f"descent, {stage_name(stage)}"
         flow = self.shooting(path.stage).flow
         weights = controls(flow, states_at(flow, path.t, path.y, midpoints(self._layers)))
+        if not self._refine(stage, weights):
+            return False
+        count = self.extra.get("descents_taken", 0) + 1
+        self.extra["descents_taken"] = self.extra["branches_left"] = count
+        return True
+
+    def _refine(self, stage: Stage, weights: NDArray) -> bool:
+        """A geodesic from minima of Euler networks that get finer, descended to from weights."""
         for refinement in (1, 2, 4, 8):
             count = refinement * self._layers
             weights = interpolate(midpoints(len(weights)), weights, midpoints(count))
             guess, least, collapsed = self._minimise(self._soft(stage), weights, stage)
             weights = least.weights
             if not collapsed and self._newton(guess, stage, minimum=True):
-                count = self.extra.get("descents_taken", 0) + 1
-                self.extra["descents_taken"] = self.extra["branches_left"] = count
                 return True
         return False
 
@@ -526,29 +559,78 @@ class _Run:
     def _check_branch(self) -> None:
         """Objective of Euler networks on the geodesic's control: must tend to the geodesic's own.
 
-        A spurious branch of a coarse Euler network (a jump in the last layer, |W| ∝ L) has no
-        geodesic behind it; where the direct stage sat on one, its objective stays away from those
-        of the networks built from the geodesic, and the message says that it was left.
+        It does so at first order, J + c/L, once the layers are fine enough for the growth of the
+        path; until then the networks are refined, up to MOST_LAYERS.
         """
-        path, flow = self.path, self.shooting(self.path.stage).flow
-        problem, J = self._soft(path.stage), self.solved[-1][1]
-        layers = self.extra.get("direct_layers") or self._layers
-        built = []
-        for count in (8 * layers, 16 * layers):  # cheap roll-outs, fine enough for first order
-            steps = starts.equidistant_steps(count)
-            weights = controls(flow, states_at(flow, path.t, path.y, midpoints(count)))
-            A = discrete.roll_out(problem, weights, steps)
-            total, _, norm = discrete.objective(problem, A[-1], weights, steps)
-            if self.problem.hard_endpoint:
-                total = self.problem.weight_decay / (2 * path.stage.effective_depth) * norm
-            built.append(total)
+        layers, J = 8 * (self.extra.get("direct_layers") or self._layers), self.solved[-1][1]
+        coarse = self._built(layers)
+        while True:
+            fine = self._built(2 * layers)
+            limit = 2 * fine - coarse
+            consistent = bool(abs(limit - J) <= 0.5 * abs(coarse - J) + 1e-6 * abs(J))
+            if consistent or 4 * layers > MOST_LAYERS:
+                break
+            layers, coarse = 2 * layers, fine
         self.extra["branch"] = {
-            "objective": J, "layers": 8 * layers, "euler": built[0], "euler_refined": built[1],
-            "euler_limit": 2 * built[1] - built[0],
+            "objective": J, "layers": layers, "euler": coarse, "euler_refined": fine,
+            "euler_limit": limit, "consistent": consistent,
         }
-        self.extra["branch"]["consistent"] = bool(
-            abs(2 * built[1] - built[0] - J) <= 0.5 * abs(built[0] - J) + 1e-6 * abs(J)
-        )
+
+    def _built(self, layers: int) -> float:
+        """J of the Euler network with the control of the path at the middle of each layer."""
+        path, flow = self.path, self.shooting(self.path.stage).flow
+        weights = controls(flow, states_at(flow, path.t, path.y, midpoints(layers)))
+        return self._euler_objective(path.stage, weights)
+
+    def _euler_objective(self, stage: Stage, weights: NDArray) -> float:
+        """J of a network of equal layers at a stage; of its control alone with a hard endpoint."""
+        problem, steps = self._soft(stage), starts.equidistant_steps(len(weights))
+        A = discrete.roll_out(problem, weights, steps)
+        total, _, norm = discrete.objective(problem, A[-1], weights, steps)
+        if self.problem.hard_endpoint:
+            return self.problem.weight_decay / (2 * stage.effective_depth) * norm
+        return total
+
+    def _compare(self, stage: Stage, weights: NDArray, own: float | None) -> None:
+        """Whether the optimal Euler network that the geodesic came from lies on its branch.
+
+        At a stationary point the minimum of J_L and the network built from the geodesic agree to
+        first order: both have J + c/L. A coarse network may sit on a spurious branch instead, with
+        a jump in its last layer (|W| ∝ L) and no geodesic behind it, and its objective is another.
+        """
+        layers, J = len(weights), self.solved[-1][1]
+        start = self._euler_objective(stage, weights)
+        fine = 16 * max(layers, self._layers)
+        expected = J + (self._built(fine) - J) * fine / layers
+        # Second order is not known: as much as the first is allowed; and what smoothing changed.
+        slack = abs(expected - J) + 1e-3 * abs(J)
+        if own is not None and not self.problem.hard_endpoint:
+            slack += abs(start - own)
+        norms = np.linalg.norm(weights, axis=(1, 2))
+        self.extra["start"] = {
+            "layers": layers, "objective": start, "expected": expected, "geodesic": J,
+            "last_layer": float(norms[-1] / max(np.median(norms), 1e-300)),
+            "same_branch": bool(abs(start - expected) <= slack),
+        }
+
+    def _branch_sentences(self) -> Iterator[str]:
+        """What the two checks found, where they found something."""
+        branch, start = self.extra["branch"], self.extra.get("start")
+        if self.extra.get("guess_refined"):
+            yield ("Newton's method failed from the network given; this geodesic was reached by "
+                   "descent from it on finer networks.")
+        if not branch["consistent"]:
+            yield (f"Euler networks built from this geodesic do not tend to it: J = "
+                   f"{branch['euler']:.6g} with {branch['layers']} layers and "
+                   f"{branch['euler_refined']:.6g} with {2 * branch['layers']}, the geodesic has "
+                   f"{branch['objective']:.6g}.")
+        if start is not None and not start["same_branch"]:
+            yield (f"The Euler network it came from does not agree with it to first order, and may "
+                   f"lie on another branch or on one that only coarse networks have: with "
+                   f"{start['layers']} layers its J is {start['objective']:.6g}, about "
+                   f"{start['expected']:.6g} is expected beside this geodesic "
+                   f"({start['geodesic']:.6g}), and its last ‖W‖ is {start['last_layer']:.3g} "
+                   f"times the median.")
 
     # -- solution ------------------------------------------------------------------------------
 
@@ -556,7 +638,7 @@ class _Run:
         """The `Solution` of the path as it stands."""
         problem, path = self.problem, self.path
         if path is None:
-            path = self._fallback()
+            path = self._fallback() if self.guess is None else self.guess.path
         plain = problem.activation == "relu" and path.stage.epsilon == 0
         shooting = self.shooting(path.stage, plain)
         flow = shooting.flow

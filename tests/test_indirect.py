@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import hamshoot as hs
 from hamshoot import closed_forms as exact
 from hamshoot import hamiltonian as ham
+from hamshoot import indirect
 from hamshoot.activations import Activation
 from hamshoot.condensed import MAX_GROWTH, CondensedNewton, ControlNewton, cheaper_form
 from hamshoot.flow import HamiltonianFlow
@@ -150,6 +151,65 @@ def test_refined_euler_networks_tend_to_the_geodesic():
     assert 0.3 < second / first < 0.7
     assert abs(branch["euler_limit"] - branch["objective"]) < 0.2 * first
     assert branch["consistent"]
+
+
+def test_networks_that_do_not_tend_to_the_geodesic_are_told(monkeypatch):
+    """At depth 7, 160 layers are too few to see the limit; refined ones show it."""
+    problem = hs.teacher_problem(dims=(4, 2, 4), samples=8, width=4, effective_depth=7.0,
+                                 weight_decay=0.1, activation="smooth_relu", seed=2)
+    method = IndirectShooting(layers=10)
+    refined = method.solve(problem)
+    assert refined.extra["branch"]["consistent"]
+    assert "do not tend" not in refined.message
+    monkeypatch.setattr(indirect, "MOST_LAYERS", 0)
+    coarse = method.solve(problem)
+    branch = coarse.extra["branch"]
+    assert not branch["consistent"]
+    assert refined.extra["branch"]["layers"] > branch["layers"]
+    assert f"{branch['euler_refined']:.6g} with {2 * branch['layers']}" in coarse.message
+
+
+@pytest.mark.parametrize("layers", [6, 9])
+def test_a_start_on_a_branch_of_coarse_networks_alone_is_no_geodesic(layers):
+    """The optimal network of few layers is far from every geodesic, 5 % below the least J."""
+    problem = teacher(depth=5.0).replace(weight_decay=0.02)
+    start = hs.DirectSingleShooting(layers=layers, start="identity", seed=1).solve(problem)
+    solution = IndirectShooting().solve(problem, initial_guess=start)
+    assert solution.success  # an exact extremal, and not the one of the start
+    assert max(solution.residuals["defect"], solution.residuals["boundary_residual"]) < 1e-9
+    assert solution.objective > 1.1 * start.objective
+    assert solution.extra["guess_refined"]
+    assert "failed from the network given" in solution.message
+    if start.success:
+        told = solution.extra["start"]
+        assert told["objective"] == pytest.approx(start.objective, rel=1e-12)
+        assert told["same_branch"] is (f"{told['objective']:.6g}" not in solution.message)
+
+
+def test_a_jump_in_the_last_layer_is_left_or_refused():
+    """W = 0 and then |W| ∝ L: the straight way to the targets, which no flow can follow."""
+    problem = teacher(depth=5.0).replace(weight_decay=0.02)
+    for layers in (8, 16):
+        weights = np.zeros((layers, 4, 5))
+        weights[:, :, :4] = 0.1 * np.eye(4)
+        weights[-1] = layers * np.random.default_rng(0).standard_normal((4, 5))
+        solution = IndirectShooting(time_limit=20.0).solve(problem, initial_guess=weights)
+        exact_ = max(solution.residuals["defect"], solution.residuals["boundary_residual"]) < 1e-9
+        assert exact_ or not solution.success
+        assert ("failed" in solution.message) or ("collapsed" in solution.message)
+        norms = np.linalg.norm(solution.weights, axis=(1, 2))
+        assert norms[-1] < layers * np.median(norms)
+
+
+def test_a_guess_that_leads_nowhere_is_what_comes_back():
+    """The arrays that were given, with their defects, not a path of their own making."""
+    problem = teacher()
+    guess = tuple(np.random.default_rng(0).standard_normal((2, 61, 4, 8)))
+    solution = IndirectShooting(max_iter=3).solve(problem, initial_guess=guess)
+    assert solution.status is hs.Status.STALLED
+    assert not solution.success
+    np.testing.assert_array_equal(solution.representations, guess[0])
+    assert solution.residuals["defect"] > 1e-2
 
 
 def test_relu_goes_through_the_ladder_and_says_so():
