@@ -7,29 +7,35 @@ out with that feedback (differential dynamic programming). A Levenberg–Marquar
 keeps every stage positive definite; it tends to 0 near a strict local minimum, where convergence is
 quadratic. It takes over where L-BFGS crawls: at small λ the Hessian's condition number is 1/λ.
 
-An iteration costs L (2m + 4w) n² flops with n = wN, m = w(w+1), and L m n numbers of memory.
+An iteration costs L (2m + 4w)(wN)² flops with m = w(w+1), and L m wN numbers of memory. With many
+samples the dense Hessian in the controls is cheaper, 2L²w³(w+1)N + (Lm)³/3 flops and (Lm)² numbers
+(`hamshoot.reduced_newton`); `minimise` takes the form with fewer flops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hamshoot import discrete
+from hamshoot import discrete, reduced_newton
 from hamshoot import hamiltonian as ham
 from hamshoot.problem import TrainingProblem
 
+LayeredMinimum = reduced_newton.Minimum
+FORMS = ("auto", "riccati", "dense")
 
-class LayeredMinimum(NamedTuple):
-    """Controls (L, w, w+1), their objective and stationarity, and iterations spent."""
 
-    weights: NDArray
-    objective: float
-    stationarity: float
-    iterations: int
+def flops(width: int, columns: int, samples: int, layers: int) -> float:
+    """Of one iteration of the Riccati form."""
+    return float(layers * (2 * width * columns + 4 * width) * (width * samples) ** 2)
+
+
+def cheaper_form(problem: TrainingProblem, layers: int) -> str:
+    """The form with fewer flops an iteration, "riccati" or "dense"."""
+    sizes = *problem.control_shape, problem.n_samples, layers
+    return "dense" if reduced_newton.flops(*sizes) < flops(*sizes) else "riccati"
 
 
 def minimise(
@@ -40,6 +46,7 @@ def minimise(
     tol: float = 1e-7,
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
+    form: str = "auto",
 ) -> LayeredMinimum:
     """Minimise J over the controls of an Euler network from given ones.
 
@@ -52,18 +59,35 @@ def minimise(
         For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖).
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
+    form : {"auto", "riccati", "dense"}
+        By default the one with fewer flops.
+
+    Returns
+    -------
+    LayeredMinimum
+        Short of `tol` where J can no longer tell a step from rounding and the gradient does not
+        fall either, or after `max_iter` iterations.
+
+    Raises
+    ------
+    ValueError
+        For another form.
     """
+    if form not in FORMS:
+        raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    if form == "dense" or (form == "auto" and cheaper_form(problem, len(steps)) == "dense"):
+        return reduced_newton.minimise(problem, weights, steps, tol=tol, max_iter=max_iter,
+                                       callback=callback)
     W, shift = np.array(weights, dtype=float), 1e-2 / problem.effective_depth
     A = discrete.roll_out(problem, W, steps)
     J = discrete.objective(problem, A[-1], W, steps)[0]
-    stationarity = np.inf
-    for iteration in range(max_iter):
+    for iteration in range(max_iter + 1):
         B, gradient = discrete.costates(problem, A, W, steps)
         stationarity = discrete.stationarity(W, gradient)
         if callback is not None:
             callback(J, stationarity)
-        if stationarity <= tol:
-            return LayeredMinimum(W, J, stationarity, iteration)
+        if stationarity <= tol or iteration == max_iter:
+            break
         trial = None
         while shift < 1e8:
             model = _backward(problem, A, B, W, gradient, steps, shift)
@@ -73,15 +97,16 @@ def minimise(
                     break
             shift = max(10 * shift, 1e-6)
         if trial is None:
-            return LayeredMinimum(W, J, stationarity, iteration)
-        gain, (W, A, J_new) = trial[0], trial[1:]
+            break
+        gain, W_new, A_new, J_new = trial
+        if J - J_new <= reduced_newton.ROUNDING * abs(J):  # the gradient sees further than J
+            after = discrete.costates(problem, A_new, W_new, steps)[1]
+            if discrete.stationarity(W_new, after) >= 0.5 * stationarity:
+                break
+        W, A, J = W_new, A_new, J_new
         shift *= 0.1 if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
         shift = 0.0 if shift < 1e-9 else shift
-        if J - J_new <= 1e-15 * abs(J):
-            J = J_new
-            break
-        J = J_new
-    return LayeredMinimum(W, J, stationarity, max_iter)
+    return LayeredMinimum(W, J, stationarity, iteration)
 
 
 def _backward(problem, A, B, W, gradient, steps, shift):
@@ -139,7 +164,7 @@ def _search(problem, A, W, J, steps, k, K, decrease):
             trial = _roll_out(problem, A, W, steps, length, k, K)
             new_J = discrete.objective(problem, trial[1][-1], trial[0], steps)[0]
         promised = problem.weight_decay * decrease * (2 * length - length**2)
-        if np.isfinite(new_J) and J - new_J >= 0.05 * promised - 1e-15 * abs(J):
+        if np.isfinite(new_J) and J - new_J >= 0.05 * promised - reduced_newton.ROUNDING * abs(J):
             gain = (J - new_J) / promised if promised > 0 else 1.0
             return gain, *trial, new_J
         length /= 2
