@@ -30,6 +30,7 @@ def blas_threads(problem: TrainingProblem) -> AbstractContextManager:
     """
     if problem.width >= THREADED_WIDTH:
         return nullcontext()
+    import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1, user_api="blas")
