@@ -36,6 +36,7 @@ from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
 from hamshoot.condensed import CondensedResult, ShootingProblem, solve_condensed
 from hamshoot.flow import HamiltonianFlow
+from hamshoot.gauss_flow import STAGES, GaussFlow
 from hamshoot.geodesic import (
     Guess,
     Path,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IndirectShooting", "path_at"]
 
+INTEGRATORS = ("dop853", "gauss")
 FORMS = ("auto", "state", "condensed", "control")
 #: Layers of the networks that show what a geodesic is the limit of.
 MOST_LAYERS = 20_000
@@ -103,6 +105,14 @@ class IndirectShooting:
         plain ReLU, and the factor of its first step.
     exact_relu : bool
         End with the plain ReLU flow where no activation slides along its kink.
+    integrator : {"dop853", "gauss"}
+        Of the flow: the compiled explicit pair of order 8 with adaptive steps, accurate to tol; or
+        Gauss–Legendre collocation with fixed steps, exactly symplectic, whose error is that of the
+        steps (`hamshoot.gauss_flow` says when it is worth it). `defect` is in any case the distance
+        to the accurate flow, `discrete_defect` that to the steps solved. The plain ReLU flow is
+        always integrated by the explicit pair.
+    steps_per_segment, gauss_order : int
+        Gauss steps of a segment; order 4 or 6.
     """
 
     segments: int | None = None
@@ -117,11 +127,18 @@ class IndirectShooting:
     epsilon_last: float = 1e-3
     epsilon_factor: float = 0.5
     exact_relu: bool = True
+    integrator: str = "dop853"
+    steps_per_segment: int = 2
+    gauss_order: int = 6
 
     def __post_init__(self) -> None:
         check_options(self)
         check_choice("form", self.form, FORMS)
         check_choice("start", self.start, starts.STARTS)
+        check_choice("integrator", self.integrator, INTEGRATORS)
+        if self.gauss_order not in STAGES:
+            raise ValueError(f"gauss_order: expected 4 or 6, got {self.gauss_order!r}")
+        check_count("steps_per_segment", self.steps_per_segment, 1)
         for name in ("segments", "layers"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), 1)
@@ -358,7 +375,7 @@ class _Run:
     def _descend(self, path: Path, stage: Stage) -> bool:
         """From the control of a path, minimise an Euler network at a stage; then Newton."""
         self.watch.stage = f"descent, {stage_name(stage)}"
-        flow = self.shooting(path.stage).flow
+        flow = self.shooting(path.stage, accurate=True).flow
         weights = controls(flow, states_at(flow, path.t, path.y, midpoints(self._layers)))
         if not self._refine(stage, weights):
             return False
@@ -453,17 +470,24 @@ class _Run:
 
     # -- Newton --------------------------------------------------------------------------------
 
-    def shooting(self, stage: Stage, plain_relu: bool = False) -> ShootingProblem:
-        """The boundary value problem of a stage."""
+    def shooting(
+        self, stage: Stage, plain_relu: bool = False, accurate: bool = False
+    ) -> ShootingProblem:
+        """The boundary value problem of a stage; by the accurate flow in any case, if asked."""
         problem = self.problem
         sigma = problem.sigma
         if problem.activation != "linear" and not plain_relu:
             sigma = Activation("smooth_relu", stage.epsilon)
-        # Local errors well below tol, not below rounding.
-        rtol = float(np.clip(self.method.tol * 1e-2, 1e-13, 1e-8))
-        flow = HamiltonianFlow(problem.width, problem.n_samples, stage.effective_depth, sigma,
-                               problem.bias, rtol=rtol, atol=0.1 * rtol, max_steps=1000,
-                               bail=self.method.form != "state")
+        settings = problem.width, problem.n_samples, stage.effective_depth, sigma, problem.bias
+        flow: HamiltonianFlow | GaussFlow
+        if self.method.integrator == "gauss" and sigma.name != "relu" and not accurate:
+            flow = GaussFlow(*settings, steps_per_segment=self.method.steps_per_segment,
+                             order=self.method.gauss_order)
+        else:
+            # Local errors well below tol, not below rounding.
+            rtol = float(np.clip(self.method.tol * 1e-2, 1e-13, 1e-8))
+            flow = HamiltonianFlow(*settings, rtol=rtol, atol=0.1 * rtol, max_steps=1000,
+                                   bail=self.method.form != "state")
         return ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
                                stage.weight_decay, problem.endpoint)
 
@@ -578,7 +602,7 @@ class _Run:
 
     def _built(self, layers: int) -> float:
         """J of the Euler network with the control of the path at the middle of each layer."""
-        path, flow = self.path, self.shooting(self.path.stage).flow
+        path, flow = self.path, self.shooting(self.path.stage, accurate=True).flow
         weights = controls(flow, states_at(flow, path.t, path.y, midpoints(layers)))
         return self._euler_objective(path.stage, weights)
 
@@ -640,13 +664,10 @@ class _Run:
         if path is None:
             path = self._fallback() if self.guess is None else self.guess.path
         plain = problem.activation == "relu" and path.stage.epsilon == 0
-        shooting = self.shooting(path.stage, plain)
+        shooting = self.shooting(path.stage, plain, accurate=True)
         flow = shooting.flow
         A, B = path.y[:, 0], path.y[:, 1]
-        defects = shooting.defects(path.t, path.y)
-        defect = float(np.max([
-            np.abs(defects[:, i]).max() / (np.abs(path.y[:, i]).max() or 1.0) for i in (0, 1)
-        ]))
+        defect = _largest_defect(shooting, path)
         W = controls(flow, path.y)
         energy = float(flow.energies.sum())
         loss = 0.0 if problem.hard_endpoint else \
@@ -662,6 +683,8 @@ class _Run:
             "boundary_residual": discrete.boundary_residual(problem, A, B),
             "hamiltonian_drift": ham.hamiltonian_drift(H),
         }
+        if self.method.integrator == "gauss":
+            residuals["discrete_defect"] = _largest_defect(self.shooting(path.stage, plain), path)
         success = status in (Status.CONVERGED, Status.SMOOTHED) and self.converged
         if np.isfinite(loss) and discrete.collapsed(problem, A[-1], loss):
             success, status = False, Status.COLLAPSED
@@ -692,6 +715,14 @@ class _Run:
         A = discrete.roll_out(problem, weights, steps)
         B, _ = discrete.costates(problem, A, weights, steps)
         return Path(np.linspace(0, 1, len(A)), np.stack([A, B], axis=1), stage)
+
+
+def _largest_defect(shooting: ShootingProblem, path: Path) -> float:
+    """Of all segments, relative to the size of A and of B."""
+    defects = shooting.defects(path.t, path.y)
+    return float(np.max([
+        np.abs(defects[:, i]).max() / (np.abs(path.y[:, i]).max() or 1.0) for i in (0, 1)
+    ]))
 
 
 def _objective(shooting: ShootingProblem, y: NDArray) -> float:
