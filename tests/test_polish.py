@@ -8,7 +8,14 @@ import pytest
 import hamshoot as hs
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
-from hamshoot.polish import _ActiveSet, _convexified, _follow_events, _whole_rounds, polish
+from hamshoot.polish import (
+    _ActiveSet,
+    _convexified,
+    _follow_events,
+    _solve_kkt,
+    _whole_rounds,
+    polish,
+)
 from hamshoot.second_order import lagrangian_hessian, second_order
 from hamshoot.starts import starting_weights
 
@@ -102,11 +109,29 @@ def test_a_saddle_is_made_convex_only_where_the_constraints_leave_freedom():
     Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]
     hessian = Q @ np.diag([-1.0, 2.0, 3.0, 1.0, 0.5, 2.0]) @ Q.T
     held = Q[:, :1].T  # the constraint forbids the one direction of descent
-    np.testing.assert_array_equal(_convexified(hessian, held), hessian)
-    shifted = _convexified(hessian, Q[:, 1:2].T)
+    kept, shifted = hessian.copy(), hessian.copy()
+    _convexified(kept, held, 1e5)
+    np.testing.assert_array_equal(kept, hessian)
+    _convexified(shifted, Q[:, 1:2].T, 1e5)
     assert np.linalg.eigvalsh(shifted)[0] > 0
     moved = shifted - hessian
     np.testing.assert_allclose(moved, moved[0, 0] * np.eye(6), atol=1e-14)
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+def test_the_factorised_kkt_solve_is_that_of_the_whole_matrix(dependent):
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((30, 30))
+    hessian, C = root @ root.T + 1e-3 * np.eye(30), rng.standard_normal((8, 30))
+    C = np.concatenate([C, C[:2] + C[3:5]]) if dependent else C
+    right, change = rng.standard_normal(30), C @ rng.standard_normal(30)
+    x, m = _solve_kkt(hessian.copy(), C, right, change)
+    k = len(C)
+    whole = np.block([[hessian, -C.T], [C, np.zeros((k, k))]])
+    expected = np.linalg.lstsq(whole, np.concatenate([right, change]), rcond=1e-12)[0]
+    np.testing.assert_allclose(x, expected[:30], atol=1e-8 * np.abs(expected[:30]).max())
+    np.testing.assert_allclose(C.T @ m, C.T @ expected[30:],
+                               atol=1e-8 * np.abs(C.T @ expected[30:]).max())
 
 
 def test_the_kkt_blocks_are_those_of_the_reference():
