@@ -217,9 +217,9 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
 
     Parameters
     ----------
-    events : None or bool
-        None where nothing crosses (smooth, linear): the search is then not even compiled. Any bool
-        for a ReLU.
+    events : bool
+        Whether entries of A that cross 0 are looked for: for a ReLU. (Compiled once for both: a
+        kernel apart for ReLU would take 2 s more, and the branches cost nothing.)
     bail : bool
         Give up all that follow a segment that fails.
     ends : ndarray, shape (segments, n)
@@ -257,22 +257,21 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
         low, high, at_low, at_high, kept, trials, slack = 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0
         step = 0.0
         while status == DONE and (done < span or final):
-            if events is not None:  # noqa: SIM102 (numba prunes this branch, not an `and`)
-                if fresh:
-                    E[0] = field(code, epsilon, leak, K[0], G, S, M, T, K[1])
-                    fresh = False
-                    if final:  # the entry has arrived at 0: it changes sides
-                        i, j = entry // N, entry % N
-                        speed = abs(K[1, 0, i, j])
-                        if speed < floor:
-                            status = GRAZING
-                            break
-                        if rows <= len(record):
-                            record[rows - 1, 1] = entry
-                            record[rows - 1, 2] = sign * leak * T[i, j] / speed
-                        G[0, i, j] = 1.0 - G[0, i, j]
-                        fresh, final, entry = True, False, -1
-                        continue
+            if events and fresh:
+                E[0] = field(code, epsilon, leak, K[0], G, S, M, T, K[1])
+                fresh = False
+                if final:  # the entry has arrived at 0: it changes sides
+                    i, j = entry // N, entry % N
+                    speed = abs(K[1, 0, i, j])
+                    if speed < floor:
+                        status = GRAZING
+                        break
+                    if rows <= len(record):
+                        record[rows - 1, 1] = entry
+                        record[rows - 1, 2] = sign * leak * T[i, j] / speed
+                    G[0, i, j] = 1.0 - G[0, i, j]
+                    fresh, final, entry = True, False, -1
+                    continue
             if count == max_steps:
                 status = STEP_LIMIT
                 break
@@ -288,7 +287,7 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
                 _combine(signed, stage, Kf, atf)
                 if stage < 12:
                     E[stage] = field(code, epsilon, leak, at, G, S, M, T, K[1 + stage])
-                if events is not None:
+                if events:
                     inside = inside or (0 < stage < 11 and _first_wrong(K, at, G, 1e-9) >= 0)
             for stage in range(12):
                 gain += signed * _B[stage] * E[stage]
@@ -301,9 +300,9 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
                         status = NOT_FINITE
                         break
                     continue
-                if events is None:
+                if not events:
                     h = step * (min(8.0, 0.9 * error ** (-0.125)) if error > 0 else 8.0)
-            if events is not None:
+            if events:
                 if entry < 0:
                     wrong = _first_wrong(K, at, G, 0.0)
                     if wrong < 0 and inside and step > 1e-5 * span:
@@ -354,10 +353,9 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
             done = span if cut else done + step
             energy += sign * gain
             fresh = True
-            if events is not None:  # noqa: SIM102
-                if final:
-                    crossed += 1
-                    K[0, 0, entry // N, entry % N] = 0.0
+            if final:
+                crossed += 1
+                K[0, 0, entry // N, entry % N] = 0.0
         for x in range(atf.size):
             ends[q, x] = Kf[0, x] if status == DONE else np.nan
         statuses[q], steps[q], crossings[q], energies[q] = status, rows - before, crossed, energy

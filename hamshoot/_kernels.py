@@ -19,51 +19,57 @@ import numpy as np
 from numba import njit
 
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
+# Inner kernels are put into the code of their caller before it is compiled: as functions of their
+# own they would be compiled, and then optimised once more with it. Those that Python calls too have
+# a second name, compiled when it is used.
+_INNER = dict(_OPTIONS, inline="always")
 _RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.activations (a literal keeps the cache valid)
 
 
-@njit(**_OPTIONS)
-def _activate(code, epsilon, a, s, slope):
-    """σ and σ′ of one node, flat, without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)."""
+@njit(**_INNER)
+def _activate(code, epsilon, A, S, slope):
+    """σ and σ′ of one node, without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)."""
+    w, N = A.shape
     if code == _SMOOTH_RELU:
         square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
-        for i in range(a.size):
-            z = a[i]
-            root = np.sqrt(z * z + square)
-            upper = 0.5 * (abs(z) + root)
-            value = upper if z >= 0 else quarter / upper
-            s[i] = value
-            slope[i] = value / root
+        for i in range(w):
+            for j in range(N):
+                z = A[i, j]
+                root = np.sqrt(z * z + square)
+                upper = 0.5 * (abs(z) + root)
+                value = upper if z >= 0 else quarter / upper
+                S[i, j] = value
+                slope[i, j] = value / root
     elif code == _RELU:
-        for i in range(a.size):
-            z = a[i]
-            # The comparison is false for NaN; z − z keeps it visible.
-            s[i] = z if z > 0 else z - z
-            slope[i] = 1.0 if z > 0 else 0.0
+        for i in range(w):
+            for j in range(N):
+                z = A[i, j]
+                # The comparison is false for NaN; z − z keeps it visible.
+                S[i, j] = z if z > 0 else z - z
+                slope[i, j] = 1.0 if z > 0 else 0.0
     else:
-        for i in range(a.size):
-            s[i] = a[i]
-            slope[i] = 1.0
+        for i in range(w):
+            for j in range(N):
+                S[i, j] = A[i, j]
+                slope[i, j] = 1.0
 
 
-@njit(**_OPTIONS)
-def forward(W, steps, leak, code, epsilon, A, S, slope):
-    """Roll the network out from A[0]: A_l = (1 − ρL̃) A_{l−1} + ρ W σ̂(A_{l−1})."""
-    layers, w, _ = W.shape
-    size = w * A.shape[2]
-    for k in range(layers):
+@njit(**_INNER)
+def _forward(W, steps, leak, code, epsilon, A, S, slope):
+    _, w, N = A.shape
+    for k in range(W.shape[0]):
         rho = steps[k]
         keep = 1 - rho * leak
-        a, b = A[k].reshape(size), A[k + 1].reshape(size)
-        _activate(code, epsilon, a, S[k].reshape(S[k].size)[:size], slope[k].reshape(size))
-        np.dot(W[k], S[k], A[k + 1])
-        for i in range(size):
-            b[i] = keep * a[i] + rho * b[i]
+        here, above = A[k], A[k + 1]
+        _activate(code, epsilon, here, S[k], slope[k])
+        np.dot(W[k], S[k], above)
+        for i in range(w):
+            for j in range(N):
+                above[i, j] = keep * here[i, j] + rho * above[i, j]
 
 
-@njit(**_OPTIONS)
-def cost(W, steps, leak, decay, Q, targets, A, R):
-    """J = ‖QA_L − Yᵀ‖²/N + λ/(2L̃) Σρ‖W‖² of a network rolled out; R gets QA_L − Yᵀ."""
+@njit(**_INNER)
+def _cost(W, steps, leak, decay, Q, targets, A, R):
     np.dot(Q, A[-1], R)
     loss = 0.0
     for i in range(R.shape[0]):
@@ -80,37 +86,50 @@ def cost(W, steps, leak, decay, Q, targets, A, R):
     return loss / A.shape[2] + decay / (2 * leak) * norm
 
 
-@njit(**_OPTIONS)
-def backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G):
+@njit(**_INNER)
+def _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G):
     """Adjoint sweep: D_L = (2/N) Qᵀ R, then G = ∂J/∂W and D down to node 1 (D_0 has no use)."""
     layers, w, columns = W.shape
-    size, scale, share = w * A.shape[2], 2.0 / A.shape[2], decay / leak
-    d = D[layers].reshape(size)
+    N = A.shape[2]
+    scale, share = 2.0 / N, decay / leak
     np.dot(Q.T, R, D[layers])
-    for i in range(size):
-        d[i] *= scale
+    for i in range(w):
+        for j in range(N):
+            D[layers, i, j] *= scale
     for k in range(layers - 1, -1, -1):
         rho = steps[k]
-        g, x = G[k].reshape(w * columns), W[k].reshape(w * columns)
-        np.dot(D[k + 1], S[k].T, G[k])
-        for i in range(w * columns):
-            g[i] = rho * (g[i] + share * x[i])
+        above, here, x, g, slopes = D[k + 1], D[k], W[k], G[k], slope[k]
+        np.dot(above, S[k].T, g)
+        for i in range(w):
+            for j in range(columns):
+                g[i, j] = rho * (g[i, j] + share * x[i, j])
         if k == 0:
             break
         keep = 1 - rho * leak
-        np.dot(W[k].T, D[k + 1], T)
-        above, here = D[k + 1].reshape(size), D[k].reshape(size)
-        slopes, t = slope[k].reshape(size), T.reshape(T.size)
-        for i in range(size):
-            here[i] = keep * above[i] + rho * slopes[i] * t[i]
+        np.dot(x.T, above, T)
+        for i in range(w):
+            for j in range(N):
+                here[i, j] = keep * above[i, j] + rho * slopes[i, j] * T[i, j]
+
+
+@njit(**_OPTIONS)
+def forward(W, steps, leak, code, epsilon, A, S, slope):
+    """Roll the network out from A[0]: A_l = (1 − ρL̃) A_{l−1} + ρ W σ̂(A_{l−1})."""
+    _forward(W, steps, leak, code, epsilon, A, S, slope)
+
+
+@njit(**_OPTIONS)
+def cost(W, steps, leak, decay, Q, targets, A, R):
+    """J = ‖QA_L − Yᵀ‖²/N + λ/(2L̃) Σρ‖W‖² of a network rolled out; R gets QA_L − Yᵀ."""
+    return _cost(W, steps, leak, decay, Q, targets, A, R)
 
 
 @njit(**_OPTIONS)
 def gradient(W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G):
     """J and, in G, ∂J/∂W: one sweep forward, one back."""
-    forward(W, steps, leak, code, epsilon, A, S, slope)
-    value = cost(W, steps, leak, decay, Q, targets, A, R)
-    backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G)
+    _forward(W, steps, leak, code, epsilon, A, S, slope)
+    value = _cost(W, steps, leak, decay, Q, targets, A, R)
+    _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G)
     return value
 
 

@@ -99,7 +99,7 @@ class HamiltonianFlow:
         starts, V = np.array(y, dtype=float, order="C"), np.array(V, dtype=float, order="C")
         t0, t1, ends = np.array(t0, dtype=float), np.array(t1, dtype=float), starts.copy()
         count, sigma = len(ends), self.activation
-        events = True if sigma.name == "relu" else None
+        events = sigma.name == "relu"
         numbers = sigma.code, float(sigma.epsilon), float(self.effective_depth)
         limits = (float(self.rtol), float(self.atol), int(self.max_steps),
                   float(self.least_speed), bool(self.bail))
