@@ -15,7 +15,7 @@ Costs are in flops with w ≤ N: one sweep (forward or backward) of the Euler ne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,14 +27,8 @@ from hamshoot.solution import PathPoint, Record, Solution, Status
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Entries with |A| below this times max(1, max|A|) count as lying on the kink of ReLU.
-KINK_TOLERANCE = 1e-9
-#: More unknowns than this go to the interior method of lsq_linear.
-BVLS_LARGEST = 200
-#: Columns of W below this times the largest count as 0.
-IDLE_COLUMN = 1e-13
-#: Above this many numbers in the Jacobian of the Clarke residual, L-BFGS-B does without it.
-CLARKE_DENSE = 20_000_000
+    from hamshoot.clarke import ClarkeResult
+
 #: A network whose endpoint is smaller than this times the targets' norm, and whose loss is no
 #: better than that of Q A_1 = 0 to the same fraction, has collapsed.
 COLLAPSE_FRACTION = 0.05
@@ -148,198 +142,21 @@ def stationarity(weights: NDArray, gradient: NDArray) -> float:
 # -- Clarke residual -------------------------------------------------------------------------------
 
 
-class ClarkeResult(NamedTuple):
-    """The best element of Clarke's subdifferential that was found.
-
-    Attributes
-    ----------
-    residual : float
-        ‖∇J(d)‖_F at the best d.
-    slopes : ndarray, shape (L, w, N)
-        σ′ with d in the entries on the kink.
-    on_kink : ndarray of bool, shape (L, w, N)
-        Entry (ℓ, i, j) belongs to the left node of layer ℓ; none at ℓ = 0, where A is given.
-    """
-
-    residual: float
-    slopes: NDArray
-    on_kink: NDArray
-
-
 def clarke_residual(
     problem: TrainingProblem,
     representations: NDArray,
     weights: NDArray,
     steps: NDArray,
-    tolerance: float = KINK_TOLERANCE,
+    tolerance: float | None = None,
     terminal: NDArray | None = None,
     max_iter: int = 50,
 ) -> ClarkeResult:
-    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLU).
+    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] on the kink: `hamshoot.clarke.clarke_residual`."""
+    from hamshoot import clarke
 
-    A ReLU network is stationary in Clarke's sense when some choice of slopes at its kinks makes the
-    gradient vanish. The gradient is affine in the multipliers m = d ⊙ v, v = ρWᵀD, and
-    multi-affine in d, so a few Gauss–Newton steps, each a bounded linear least-squares problem,
-    find the best d. With k entries on the kink a step costs O(k L w²) memory and O(k² L w²) flops;
-    beyond `CLARKE_DENSE` numbers L-BFGS-B minimises ½‖∇J(d)‖² instead, two sweeps an iteration.
-
-    Parameters
-    ----------
-    tolerance : float
-        |A| ≤ tolerance·max(1, max|A|) counts as on the kink.
-    """
-    left = representations[:-1]
-    slopes = problem.sigma.slope(left)
-    on_kink = np.zeros(left.shape, bool)
-    if problem.activation == "relu":
-        on_kink[1:] = np.abs(left[1:]) <= tolerance * max(1.0, float(np.abs(left).max()))
-    evaluate = _ClarkeEvaluation(
-        problem, representations, weights, steps, terminal, slopes, on_kink
-    )
-    # An entry whose neuron no weight reads (a column of W that is 0) has no effect whatever its d.
-    columns = np.linalg.norm(weights[:, :, : problem.width], axis=1)[:, :, None]
-    idle = on_kink & (columns <= IDLE_COLUMN * columns.max(initial=1.0))
-    evaluate.on_kink = on_kink & ~idle
-    n_kinks = int(evaluate.on_kink.sum())
-    if n_kinks == 0:
-        d = np.empty(0)
-    elif n_kinks * weights.size <= CLARKE_DENSE:
-        d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5), max_iter)
-    else:
-        d = _bounded_quasi_newton(evaluate, np.full(n_kinks, 0.5), max_iter)
-    residual = float(np.linalg.norm(evaluate.gradient(d)))
-    slopes = slopes.copy()
-    slopes[evaluate.on_kink] = d
-    slopes[idle] = 0.5
-    return ClarkeResult(residual, slopes, on_kink)
-
-
-class _ClarkeEvaluation:
-    """∇J(d), its Jacobian in d, and Jᵀ∇J, on a fixed roll-out."""
-
-    def __init__(self, problem, representations, weights, steps, terminal, slopes, on_kink):
-        self.problem, self.A, self.W, self.steps = problem, representations, weights, steps
-        self.terminal, self.base, self.on_kink = terminal, slopes, on_kink
-        self.S = np.array([ham.augmented(A, problem.sigma, problem.bias)
-                           for A in representations[:-1]])
-        self.scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
-
-    def _slopes(self, d: NDArray) -> NDArray:
-        slopes = self.base.copy()
-        slopes[self.on_kink] = d
-        return slopes
-
-    def gradient(self, d: NDArray) -> NDArray:
-        """∂J/∂W, shape (L, w, w+1)."""
-        return self.scale * self._sweep(d)[1]
-
-    def _sweep(self, d: NDArray) -> tuple[NDArray, NDArray]:
-        return costates(self.problem, self.A, self.W, self.steps,
-                        terminal=self.terminal, slopes=self._slopes(d))
-
-    def _force(self, momenta: NDArray) -> NDArray:
-        """∂D_ℓ/∂d at the entries on the kink, v = ρWᵀD of the layer above, (L, w, N)."""
-        w = self.problem.width
-        products = np.swapaxes(self.W[:, :, :w], 1, 2) @ momenta[1:]
-        return -self.problem.weight_decay * self.steps[:, None, None] * products
-
-    def jacobian(self, d: NDArray) -> NDArray:
-        """∂(∂J/∂W)/∂d, shape (L w (w+1), k): a kink of sample j moves D of that sample only."""
-        slopes, (momenta, _) = self._slopes(d), self._sweep(d)
-        layer, row, sample = np.nonzero(self.on_kink)
-        force = self._force(momenta)[self.on_kink]
-        jacobian = np.zeros((*self.W.shape, len(layer)))
-        D = np.zeros((self.problem.width, len(layer)))  # D at the right node of layer k − 1
-        w, L_tilde = self.problem.width, self.problem.effective_depth
-        for k in range(len(self.W) - 1, 0, -1):
-            D = slopes[k][:, sample] * (self.steps[k] * self.W[k][:, :w].T @ D) \
-                + (1 - self.steps[k] * L_tilde) * D
-            here = layer == k
-            D[row[here], here] += force[here]
-            jacobian[k - 1] = self.steps[k - 1] * D[:, None] * self.S[k - 1][:, sample][None]
-        return jacobian.reshape(-1, len(layer))
-
-    def value_and_slope(self, d: NDArray) -> tuple[float, NDArray]:
-        """½‖∇J(d)‖² and its gradient in d, by one backward and one forward (tangent) sweep."""
-        slopes, (momenta, scaled) = self._slopes(d), self._sweep(d)
-        G = self.scale * scaled
-        w, L_tilde = self.problem.width, self.problem.effective_depth
-        tangent = np.zeros_like(self.A[0])
-        out = np.zeros_like(self.base)
-        for k in range(len(self.W)):
-            out[k] = tangent
-            tangent = (1 - self.steps[k] * L_tilde) * tangent + self.steps[k] * (
-                self.W[k][:, :w] @ (slopes[k] * tangent) + G[k] @ self.S[k]
-            )
-        return 0.5 * float(np.sum(G * G)), (out * self._force(momenta))[self.on_kink]
-
-
-def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
-    """Gauss–Newton steps without bounds first, which is all it takes at a stationary point."""
-    free = _descend_residual(evaluate, d, max_iter, _free_step)
-    if np.all((free >= -1e-12) & (free <= 1 + 1e-12)):
-        return np.clip(free, 0, 1)
-    return _descend_residual(evaluate, np.clip(free, 0, 1), max_iter, _bounded_step)
-
-
-def _descend_residual(evaluate, d, max_iter, step_of) -> NDArray:
-    """Follow steps of a linear model while they shorten ∇J(d)."""
-    r = evaluate.gradient(d).ravel()
-    for _ in range(max_iter):
-        if not np.any(r):
-            break
-        step = step_of(evaluate.jacobian(d), r, d)
-        length = 1.0
-        while length > 1e-4:
-            trial = d + length * step
-            r_trial = evaluate.gradient(trial).ravel()
-            if np.linalg.norm(r_trial) < np.linalg.norm(r):
-                break
-            length /= 2
-        else:
-            break
-        gain = np.linalg.norm(r) - np.linalg.norm(r_trial)
-        d, r = trial, r_trial
-        if gain <= 1e-3 * np.linalg.norm(r):
-            break
-    return d
-
-
-def _free_step(J: NDArray, r: NDArray, d: NDArray) -> NDArray:
-    """The shortest step of least ‖r + J step‖."""
-    return np.linalg.lstsq(J, -r, rcond=1e-12)[0]
-
-
-def _bounded_step(J: NDArray, r: NDArray, d: NDArray) -> NDArray:
-    """The step of least ‖r + J step‖ that keeps d + step in [0, 1]."""
-    from scipy.optimize import lsq_linear
-
-    # Only the triangular factor of J matters. Columns and right-hand side get unit size: the
-    # tolerance of lsq_linear is an absolute one.
-    Q, J = np.linalg.qr(J)
-    r, size = Q.T @ r, float(np.linalg.norm(r))
-    columns = np.linalg.norm(J, axis=0)
-    largest = columns.max(initial=0.0)
-    columns[columns <= 1e-14 * largest] = max(largest, 1e-300)
-    # It wants lower < upper strictly inside its box.
-    low, high = (-d - 1e-15) * columns / size, (1 - d + 1e-15) * columns / size
-    method = "bvls" if len(d) <= BVLS_LARGEST else "trf"
-    scaled = lsq_linear(J / columns, -r / size, bounds=(low, high), method=method, tol=1e-12)
-    return np.clip(d + scaled.x * size / columns, 0, 1) - d
-
-
-def _bounded_quasi_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
-    from scipy.optimize import minimize
-
-    scale = max(evaluate.value_and_slope(d)[0], 1e-300)
-
-    def scaled(x: NDArray) -> tuple[float, NDArray]:
-        value, slope = evaluate.value_and_slope(x)
-        return value / scale, slope / scale
-
-    result = minimize(scaled, d, jac=True, method="L-BFGS-B", bounds=[(0, 1)] * len(d),
-                      options=dict(maxiter=4 * max_iter, maxcor=20, ftol=1e-15, gtol=1e-12))
-    return np.clip(result.x, 0, 1)
+    tolerance = clarke.KINK_TOLERANCE if tolerance is None else tolerance
+    return clarke.clarke_residual(problem, representations, weights, steps, tolerance, terminal,
+                                  max_iter)
 
 
 # -- whole solutions -------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ from hamshoot.reduced_newton import Expansion, second_derivatives
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: More controls than this are not polished, nor with more entries held: the KKT matrix is dense, and
-#: one factorisation of it takes ten seconds.
+#: More controls than this are not polished, nor with more entries held: the KKT matrix is dense,
+#: and one factorisation of it takes seconds.
 MAX_CONTROLS, MAX_HELD = 7000, 7000
 #: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
 #: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.

@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import minimize
 
 import hamshoot as hs
-from hamshoot import discrete, discretise, starts
+from hamshoot import clarke, discrete, discretise, layered_newton, starts
+from hamshoot.polish import polish
 
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
 
@@ -73,11 +74,34 @@ def kinked_network():
         A = discrete.roll_out(problem, W, STEPS)
         # Moving one bias moves one row of A_ℓ for all samples: put this sample's entry on zero.
         W[layer - 1, row, -1] -= A[layer, row, sample] / STEPS[layer - 1]
-    return problem, W, discrete.roll_out(problem, W, STEPS)
+    return problem, W, discrete.roll_out(problem, W, STEPS), STEPS
+
+
+def optimal_network():
+    """The optimum of a small ReLU network, with dozens of entries on the kink."""
+    problem = hs.teacher_problem((4, 2, 4), samples=12, width=4, effective_depth=3.0,
+                                 weight_decay=3e-3, test_samples=0, seed=1)
+    steps = np.full(8, 1 / 8)
+    W = starts.starting_weights(problem, steps, "path", seed=0)
+    for epsilon in (0.1, 0.05, 0.02, 0.01, 4e-3, 2e-3, 1e-3, 4e-4, 2e-4):
+        smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
+        W = layered_newton.minimise(smooth, W, steps, tol=1e-8, max_iter=200).weights
+    W = polish(problem, W, steps, 2e-4).weights
+    return problem, W, discrete.roll_out(problem, W, steps), steps
+
+
+def many_kinks():
+    """Neurons that nothing feeds, read by the next layer: 0 for every sample, not optimal."""
+    problem = hs.teacher_problem((3, 2, 3), samples=9, width=6, effective_depth=2.0,
+                                 weight_decay=0.05, test_samples=0, seed=2)
+    W = starts.starting_weights(problem, STEPS, "path", seed=1).copy()
+    W[:, 4:] = 0.0
+    W[:, :4, 4:6] += np.random.default_rng(0).standard_normal((5, 4, 2))
+    return problem, W, discrete.roll_out(problem, W, STEPS), STEPS
 
 
 def test_clarke_residual_finds_the_entries_on_the_kink():
-    problem, W, A = kinked_network()
+    problem, W, A, _ = kinked_network()
     result = discrete.clarke_residual(problem, A, W, STEPS)
     assert set(zip(*np.nonzero(result.on_kink), strict=True)) == {(1, 0, 2), (2, 1, 4), (3, 2, 0)}
     d = result.slopes[result.on_kink]
@@ -85,7 +109,7 @@ def test_clarke_residual_finds_the_entries_on_the_kink():
 
 
 def test_clarke_residual_is_the_least_over_a_grid_of_slopes():
-    problem, W, A = kinked_network()
+    problem, W, A, _ = kinked_network()
     result = discrete.clarke_residual(problem, A, W, STEPS)
     least = np.inf
     grid = np.linspace(0, 1, 11)
@@ -99,28 +123,46 @@ def test_clarke_residual_is_the_least_over_a_grid_of_slopes():
     assert result.residual >= 0.9 * least
 
 
-def test_both_ways_to_the_clarke_residual_agree(monkeypatch):
-    problem, W, A = kinked_network()
-    dense = discrete.clarke_residual(problem, A, W, STEPS)
-    monkeypatch.setattr(discrete, "CLARKE_DENSE", 0)
-    sparse = discrete.clarke_residual(problem, A, W, STEPS)
-    assert sparse.residual == pytest.approx(dense.residual, rel=1e-6)
+@pytest.mark.parametrize("network", [kinked_network, optimal_network, many_kinks])
+def test_both_ways_to_the_clarke_residual_agree(monkeypatch, network):
+    problem, W, A, steps = network()
+    dense = clarke.clarke_residual(problem, A, W, steps)
+    monkeypatch.setattr(clarke, "CLARKE_DENSE", 0)
+    free = clarke.clarke_residual(problem, A, W, steps)
+    assert free.residual == pytest.approx(dense.residual, rel=1e-8, abs=1e-10)
+    d = free.slopes[free.on_kink]
+    assert np.all((d >= 0) & (d <= 1))
+    assert d.size > 2
+    assert network is kinked_network or np.ptp(d) > 0.1
+
+
+def test_a_search_without_jacobian_that_stops_early_returns_a_bound(monkeypatch):
+    problem, W, A, steps = many_kinks()
+    best = clarke.clarke_residual(problem, A, W, steps).residual
+    monkeypatch.setattr(clarke, "CLARKE_DENSE", 0)
+    monkeypatch.setattr(clarke, "MOST_SWEEPS", 8)
+    early = clarke.clarke_residual(problem, A, W, steps)
+    assert best * (1 + 1e-6) < early.residual
+    _, gradient = discrete.costates(problem, A, W, steps, slopes=early.slopes)
+    scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
+    assert early.residual == pytest.approx(np.linalg.norm(scale * gradient), rel=1e-12)
 
 
 def test_clarke_jacobian_is_the_difference_quotient():
-    problem, W, A = kinked_network()
+    problem, W, A, _ = kinked_network()
     base = problem.sigma.slope(A[:-1])
     on_kink = discrete.clarke_residual(problem, A, W, STEPS).on_kink
-    evaluate = discrete._ClarkeEvaluation(problem, A, W, STEPS, None, base, on_kink)
+    evaluate = clarke._ClarkeEvaluation(problem, A, W, STEPS, None, base, on_kink)
     d = np.array([0.3, 0.7, 0.5])
     J = evaluate.jacobian(d)
     for k in range(3):
         h = 1e-6 * np.eye(3)[k]
         difference = (evaluate.gradient(d + h) - evaluate.gradient(d - h)).ravel() / 2e-6
         np.testing.assert_allclose(J[:, k], difference, atol=1e-8 * np.abs(J).max())
-    value, slope = evaluate.value_and_slope(d)
-    np.testing.assert_allclose(slope, J.T @ evaluate.gradient(d).ravel(), rtol=1e-10)
-    assert value == pytest.approx(0.5 * np.sum(evaluate.gradient(d) ** 2))
+    linear, x = clarke._Linearised(evaluate, d), np.array([0.2, -1.0, 0.4])
+    G = np.random.default_rng(0).standard_normal(W.shape)
+    np.testing.assert_allclose(linear.product(x).ravel(), J @ x, atol=1e-13 * np.abs(J).max())
+    np.testing.assert_allclose(linear.adjoint(G), J.T @ G.ravel(), rtol=1e-10)
 
 
 def test_hamiltonian_of_a_stationary_euler_network_converges_at_first_order():
