@@ -229,7 +229,7 @@ def _bounded_step(J: NDArray, r: NDArray, d: NDArray) -> NDArray:
 def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
     """Rounds of L-BFGS-B, which finds the bounds that hold, and Gauss–Newton on the other entries.
 
-    Both work in the multipliers m = d ⊙ v, every column of the Jacobian of unit size to first order,
+    Both work in the multipliers m = d ⊙ v, every column of the Jacobian of about unit size,
     with a sweep for each product; what Gauss–Newton proposes by conjugate gradients is cut off at
     the bounds. A few rounds that shorten ∇J(d) by little, or MOST_FLOPS flops, end it.
     """
