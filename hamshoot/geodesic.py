@@ -12,10 +12,14 @@ from hamshoot.problem import TrainingProblem
 from hamshoot.solution import PathPoint, Solution
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
 #: An activation slides along its kink when it stays within this many ε of it from node to node.
 SLIDE_WIDTH = 3.0
+#: Layers of the networks that show what a geodesic is the limit of.
+MOST_LAYERS = 20_000
 
 
 class Stage(NamedTuple):
@@ -151,6 +155,107 @@ def states_at(flow: HamiltonianFlow, t: NDArray, y: NDArray, at: NDArray) -> NDA
     ends, _ = flow(t[k], at, y[k].reshape(len(at), -1))
     ends = ends.reshape(len(at), *y.shape[1:])
     return np.where(np.isfinite(ends), ends, interpolate(t, y, at))
+
+
+# -- branches --------------------------------------------------------------------------------------
+
+
+def tends_to(objective: float, layers: int, built: Callable[[int], float]) -> dict[str, Any]:
+    """Whether the objectives of Euler networks built from a geodesic tend to its own.
+
+    They do so at first order, J + c/L, once the layers are fine enough for the growth of the path;
+    until then the networks are refined, up to MOST_LAYERS.
+
+    Parameters
+    ----------
+    objective : float
+        J of the geodesic.
+    layers : int
+        To begin with.
+    built : callable
+        ``built(layers)`` is J of the network of so many layers.
+    """
+    coarse = built(layers)
+    while True:
+        fine = built(2 * layers)
+        limit = 2 * fine - coarse
+        consistent = bool(abs(limit - objective)
+                          <= 0.5 * abs(coarse - objective) + 1e-6 * abs(objective))
+        if consistent or 4 * layers > MOST_LAYERS:
+            return {"objective": objective, "layers": layers, "euler": coarse,
+                    "euler_refined": fine, "euler_limit": limit, "consistent": consistent}
+        layers, coarse = 2 * layers, fine
+
+
+def same_branch(
+    objective: float, weights: NDArray, start: float, layers: int, built: float, changed: float
+) -> dict[str, Any]:
+    """Whether an optimal Euler network lies on the branch of a geodesic found from it.
+
+    At a stationary point the minimum of J_L and the network built from the geodesic agree to first
+    order: both have J + c/L. A coarse network may sit on a spurious branch instead, with a jump in
+    its last layer (|W| ∝ L) and no geodesic behind it, and its objective is another.
+
+    Parameters
+    ----------
+    objective, start : float
+        J of the geodesic, and J_L of the network.
+    weights : ndarray, shape (L, w, w+1)
+        Of the network.
+    layers, built
+        A finer network built from the geodesic, and its J, which give c.
+    changed : float
+        What smoothing changed in J_L.
+    """
+    expected = objective + (built - objective) * layers / len(weights)
+    # The second order is not known: as much as the first is allowed.
+    slack = abs(expected - objective) + 1e-3 * abs(objective) + changed
+    norms = np.linalg.norm(weights, axis=(1, 2))
+    return {
+        "layers": len(weights), "objective": start, "expected": expected, "geodesic": objective,
+        "last_layer": float(norms[-1] / max(np.median(norms), 1e-300)),
+        "same_branch": bool(abs(start - expected) <= slack),
+    }
+
+
+def branch_sentences(extra: dict[str, Any]) -> Iterator[str]:
+    """What the two checks found, where they found something."""
+    branch, start = extra["branch"], extra.get("start")
+    if extra.get("guess_refined"):
+        yield ("Newton's method failed from the network given; this geodesic was reached by "
+               "descent from it on finer networks.")
+    if not branch["consistent"]:
+        yield (f"Euler networks built from this geodesic do not tend to it: J = "
+               f"{branch['euler']:.6g} with {branch['layers']} layers and "
+               f"{branch['euler_refined']:.6g} with {2 * branch['layers']}, the geodesic has "
+               f"{branch['objective']:.6g}.")
+    if start is not None and not start["same_branch"]:
+        yield (f"The Euler network it came from does not agree with it to first order, and may lie "
+               f"on another branch or on one that only coarse networks have: with "
+               f"{start['layers']} layers its J is {start['objective']:.6g}, about "
+               f"{start['expected']:.6g} is expected beside this geodesic "
+               f"({start['geodesic']:.6g}), and its last ‖W‖ is {start['last_layer']:.3g} times "
+               "the median.")
+
+
+# -- ladder ----------------------------------------------------------------------------------------
+
+
+def limit_of(epsilons: list[float], values: list[float]) -> tuple[float, float]:
+    """The parabola through three (ε, value) at ε = 0; error, its curvature's part."""
+    (e0, e1, e2), (v0, v1, v2) = epsilons, values
+    coarse = v1 + (v1 - v0) * e1 / (e0 - e1)
+    fine = v2 + (v2 - v1) * e2 / (e1 - e2)
+    limit = fine + (fine - coarse) * e2 / (e0 - e2)
+    return float(limit), float(abs(limit - fine))
+
+
+def objectives_agree(solved: list, limits: tuple[float, float] | None) -> bool:
+    """Whether the plain ReLU geodesic is the limit of the ladder."""
+    exact, smooth = solved[-1][1], solved[-2][1]
+    slack = 1e-2 * abs(smooth) if limits is None else \
+        max(3 * abs(limits[0] - smooth), 10 * limits[1]) + 1e-9
+    return abs(exact - (smooth if limits is None else limits[0])) <= slack
 
 
 # -- formulas along a path -------------------------------------------------------------------------

@@ -42,17 +42,22 @@ from hamshoot.geodesic import (
     Path,
     Stage,
     between,
+    branch_sentences,
     controls,
     distance,
     hamiltonians,
     interpolate,
+    limit_of,
     midpoints,
+    objectives_agree,
     path_at,
     predict,
     read_guess,
+    same_branch,
     sliding,
     stage_name,
     states_at,
+    tends_to,
 )
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import (
@@ -73,8 +78,6 @@ __all__ = ["IndirectShooting", "path_at"]
 
 INTEGRATORS = ("dop853", "gauss")
 FORMS = ("auto", "state", "condensed", "control")
-#: Layers of the networks that show what a geodesic is the limit of.
-MOST_LAYERS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +259,7 @@ class _Run:
         self._check_branch()
         status, reason = (Status.CONVERGED, "") if self.problem.activation != "relu" else \
             self._relu_limit()
-        return status, " ".join(filter(None, [reason, *self._branch_sentences()]))
+        return status, " ".join(filter(None, [reason, *branch_sentences(self.extra)]))
 
     def _target(self) -> Stage:
         """Stage of the problem itself; the end of the ladder for a plain ReLU."""
@@ -555,7 +558,7 @@ class _Run:
             kept, count = self.path, len(self.solved)
             self.watch.stage = "plain ReLU"
             if self._newton(kept, kept.stage._replace(epsilon=0.0), plain_relu=True):
-                if _objectives_agree(self.solved, limits):
+                if objectives_agree(self.solved, limits):
                     return Status.CONVERGED, (
                         "No activation slides along its kink: this is a geodesic of the plain "
                         "ReLU flow, its crossings located."
@@ -565,40 +568,22 @@ class _Run:
         return Status.SMOOTHED, f"{sentence}."
 
     def _extrapolate(self) -> tuple[float, float] | None:
-        """Limits of J and H: the parabola through the last three ε; error, its curvature's part."""
+        """Limit of J as ε → 0 and its error; that of H too goes to `extra`."""
         ladder = [s for s in self.solved if s[0][:2] == self.path.stage[:2]]
         if len(ladder) < 3:
             return None
-        (e0, *v0), (e1, *v1), (e2, *v2) = ((s[0].epsilon, s[1], s[2]) for s in ladder[-3:])
-        for index, name in enumerate(("objective", "hamiltonian")):
-            coarse = v1[index] + (v1[index] - v0[index]) * e1 / (e0 - e1)
-            fine = v2[index] + (v2[index] - v1[index]) * e2 / (e1 - e2)
-            limit = fine + (fine - coarse) * e2 / (e0 - e2)
-            self.extra[f"{name}_limit"] = float(limit)
-            self.extra[f"{name}_limit_error"] = float(abs(limit - fine))
+        epsilons = [s[0].epsilon for s in ladder[-3:]]
+        for index, name in enumerate(("objective", "hamiltonian"), start=1):
+            limit, error = limit_of(epsilons, [s[index] for s in ladder[-3:]])
+            self.extra[f"{name}_limit"], self.extra[f"{name}_limit_error"] = limit, error
         return self.extra["objective_limit"], self.extra["objective_limit_error"]
 
     # -- branch --------------------------------------------------------------------------------
 
     def _check_branch(self) -> None:
-        """Objective of Euler networks on the geodesic's control: must tend to the geodesic's own.
-
-        It does so at first order, J + c/L, once the layers are fine enough for the growth of the
-        path; until then the networks are refined, up to MOST_LAYERS.
-        """
-        layers, J = 8 * (self.extra.get("direct_layers") or self._layers), self.solved[-1][1]
-        coarse = self._built(layers)
-        while True:
-            fine = self._built(2 * layers)
-            limit = 2 * fine - coarse
-            consistent = bool(abs(limit - J) <= 0.5 * abs(coarse - J) + 1e-6 * abs(J))
-            if consistent or 4 * layers > MOST_LAYERS:
-                break
-            layers, coarse = 2 * layers, fine
-        self.extra["branch"] = {
-            "objective": J, "layers": layers, "euler": coarse, "euler_refined": fine,
-            "euler_limit": limit, "consistent": consistent,
-        }
+        """Objectives of Euler networks on the geodesic's control must tend to its own."""
+        layers = 8 * (self.extra.get("direct_layers") or self._layers)
+        self.extra["branch"] = tends_to(self.solved[-1][1], layers, self._built)
 
     def _built(self, layers: int) -> float:
         """J of the Euler network with the control of the path at the middle of each layer."""
@@ -616,45 +601,12 @@ class _Run:
         return total
 
     def _compare(self, stage: Stage, weights: NDArray, own: float | None) -> None:
-        """Whether the optimal Euler network that the geodesic came from lies on its branch.
-
-        At a stationary point the minimum of J_L and the network built from the geodesic agree to
-        first order: both have J + c/L. A coarse network may sit on a spurious branch instead, with
-        a jump in its last layer (|W| ∝ L) and no geodesic behind it, and its objective is another.
-        """
-        layers, J = len(weights), self.solved[-1][1]
+        """Whether the optimal Euler network that the geodesic came from lies on its branch."""
         start = self._euler_objective(stage, weights)
-        fine = 16 * max(layers, self._layers)
-        expected = J + (self._built(fine) - J) * fine / layers
-        # Second order is not known: as much as the first is allowed; and what smoothing changed.
-        slack = abs(expected - J) + 1e-3 * abs(J)
-        if own is not None and not self.problem.hard_endpoint:
-            slack += abs(start - own)
-        norms = np.linalg.norm(weights, axis=(1, 2))
-        self.extra["start"] = {
-            "layers": layers, "objective": start, "expected": expected, "geodesic": J,
-            "last_layer": float(norms[-1] / max(np.median(norms), 1e-300)),
-            "same_branch": bool(abs(start - expected) <= slack),
-        }
-
-    def _branch_sentences(self) -> Iterator[str]:
-        """What the two checks found, where they found something."""
-        branch, start = self.extra["branch"], self.extra.get("start")
-        if self.extra.get("guess_refined"):
-            yield ("Newton's method failed from the network given; this geodesic was reached by "
-                   "descent from it on finer networks.")
-        if not branch["consistent"]:
-            yield (f"Euler networks built from this geodesic do not tend to it: J = "
-                   f"{branch['euler']:.6g} with {branch['layers']} layers and "
-                   f"{branch['euler_refined']:.6g} with {2 * branch['layers']}, the geodesic has "
-                   f"{branch['objective']:.6g}.")
-        if start is not None and not start["same_branch"]:
-            yield (f"The Euler network it came from does not agree with it to first order, and may "
-                   f"lie on another branch or on one that only coarse networks have: with "
-                   f"{start['layers']} layers its J is {start['objective']:.6g}, about "
-                   f"{start['expected']:.6g} is expected beside this geodesic "
-                   f"({start['geodesic']:.6g}), and its last ‖W‖ is {start['last_layer']:.3g} "
-                   f"times the median.")
+        changed = 0.0 if own is None or self.problem.hard_endpoint else abs(start - own)
+        fine = 16 * max(len(weights), self._layers)
+        self.extra["start"] = same_branch(self.solved[-1][1], weights, start, fine,
+                                          self._built(fine), changed)
 
     # -- solution ------------------------------------------------------------------------------
 
@@ -730,11 +682,3 @@ def _objective(shooting: ShootingProblem, y: NDArray) -> float:
     loss = 0.0 if shooting.endpoint is not None else \
         float(ham.loss(y[-1, 0], shooting.readout, shooting.targets))
     return loss + shooting.weight_decay * float(shooting.flow.energies.sum())
-
-
-def _objectives_agree(solved: list, limits: tuple[float, float] | None) -> bool:
-    """Whether the plain ReLU geodesic is the limit of the ladder."""
-    exact, smooth = solved[-1][1], solved[-2][1]
-    slack = 1e-2 * abs(smooth) if limits is None else \
-        max(3 * abs(limits[0] - smooth), 10 * limits[1]) + 1e-9
-    return abs(exact - (smooth if limits is None else limits[0])) <= slack
