@@ -5,8 +5,8 @@ complex step, exact to rounding. For ReLU at a network with entries 𝒦 on the 
 the manifold A_𝒦 = 0: with the pattern of the other entries fixed and the multipliers m = d ⊙ v of
 the entries on the kink, the Hessian of the Lagrangian on the null space of ∂A_𝒦/∂W decides.
 
-Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, n² numbers, O(n³) for the
-eigenvalues.
+Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, O(n³)
+for the null space and the eigenvalues: 2 s at n = 1440 and N = 50, 14 s at n = 3640 and N = 142.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: More controls than this are not decided by the dense test.
-MAX_CONTROLS = 2000
+MAX_CONTROLS = 4000
 #: Eigenvalues within this fraction of the largest count as zero.
 EIGENVALUE_TOLERANCE = 1e-10
+#: Rows of the constraints within this fraction of the largest of being dependent count as such.
+RANK_TOLERANCE = 1e-12
 #: A gradient above this is no stationary point, and its Hessian decides nothing.
 STATIONARY = 1e-6
 _STEP = 1e-30
@@ -164,9 +166,11 @@ def _reduced(hessian: NDArray, constraints: NDArray) -> NDArray:
     """Hessian on the null space of the constraints."""
     if not len(constraints):
         return hessian
-    from scipy.linalg import null_space
+    from scipy.linalg import qr
 
-    Z = null_space(constraints)
+    Q, R, _ = qr(constraints.T, pivoting=True, check_finite=False)
+    sizes = np.abs(np.diag(R))
+    Z = Q[:, int(np.sum(sizes > RANK_TOLERANCE * sizes[0])):]
     return Z.T @ hessian @ Z
 
 
