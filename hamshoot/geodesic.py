@@ -160,11 +160,13 @@ def states_at(flow: HamiltonianFlow, t: NDArray, y: NDArray, at: NDArray) -> NDA
 # -- branches --------------------------------------------------------------------------------------
 
 
-def tends_to(objective: float, layers: int, built: Callable[[int], float]) -> dict[str, Any]:
+def tends_to(
+    objective: float, layers: int, built: Callable[[int], float], most: int
+) -> dict[str, Any]:
     """Whether the objectives of Euler networks built from a geodesic tend to its own.
 
     They do so at first order, J + c/L, once the layers are fine enough for the growth of the path;
-    until then the networks are refined, up to MOST_LAYERS.
+    until then the networks are refined, up to `most` layers and MOST_LAYERS.
 
     Parameters
     ----------
@@ -174,6 +176,7 @@ def tends_to(objective: float, layers: int, built: Callable[[int], float]) -> di
         To begin with.
     built : callable
         ``built(layers)`` is J of the network of so many layers.
+    most : int
     """
     coarse = built(layers)
     while True:
@@ -181,7 +184,7 @@ def tends_to(objective: float, layers: int, built: Callable[[int], float]) -> di
         limit = 2 * fine - coarse
         consistent = bool(abs(limit - objective)
                           <= 0.5 * abs(coarse - objective) + 1e-6 * abs(objective))
-        if consistent or 4 * layers > MOST_LAYERS:
+        if consistent or 4 * layers > min(most, MOST_LAYERS):
             return {"objective": objective, "layers": layers, "euler": coarse,
                     "euler_refined": fine, "euler_limit": limit, "consistent": consistent}
         layers, coarse = 2 * layers, fine

@@ -77,6 +77,8 @@ if TYPE_CHECKING:
 __all__ = ["IndirectShooting", "path_at"]
 
 INTEGRATORS = ("dop853", "gauss")
+#: Of the representations of the finest network built from a geodesic (32 MB).
+MOST_NUMBERS = 4_000_000
 FORMS = ("auto", "state", "condensed", "control")
 
 
@@ -583,7 +585,8 @@ class _Run:
     def _check_branch(self) -> None:
         """Objectives of Euler networks on the geodesic's control must tend to its own."""
         layers = 8 * (self.extra.get("direct_layers") or self._layers)
-        self.extra["branch"] = tends_to(self.solved[-1][1], layers, self._built)
+        most = MOST_NUMBERS // self.path.y[0, 0].size
+        self.extra["branch"] = tends_to(self.solved[-1][1], layers, self._built, most)
 
     def _built(self, layers: int) -> float:
         """J of the Euler network with the control of the path at the middle of each layer."""
@@ -604,7 +607,7 @@ class _Run:
         """Whether the optimal Euler network that the geodesic came from lies on its branch."""
         start = self._euler_objective(stage, weights)
         changed = 0.0 if own is None or self.problem.hard_endpoint else abs(start - own)
-        fine = 16 * max(len(weights), self._layers)
+        fine = max(16 * self._layers, 2 * len(weights))
         self.extra["start"] = same_branch(self.solved[-1][1], weights, start, fine,
                                           self._built(fine), changed)
 
