@@ -226,7 +226,7 @@ def _convexified(hessian: NDArray, constraints: NDArray, weight: float) -> NDArr
         probe = weight * (constraints.T @ constraints) if len(constraints) else 0.0
         probe = probe + hessian
         try:
-            return cholesky(probe, lower=True, overwrite_a=True, check_finite=False)
+            return cholesky(probe.T, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             more = 3 * shift if shift else LEAST_SHIFT * size
             hessian[diagonal, diagonal] += more

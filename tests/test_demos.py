@@ -10,6 +10,7 @@ import pytest
 
 DEMOS = Path(__file__).parent.parent / "demos"
 PNG = b"\x89PNG\r\n\x1a\n"
+NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -36,7 +37,7 @@ def one(sentences, opening):
     return found[0]
 
 
-@pytest.mark.parametrize("name", ["01_optimal_network", "02_geodesics_in_depth"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_demo_leaves_a_figure_and_results_that_say_where_they_come_from(ran, name):
     record, picture = ran(name)
     assert picture.startswith(PNG)
@@ -47,7 +48,7 @@ def test_a_demo_leaves_a_figure_and_results_that_say_where_they_come_from(ran, n
     assert "seed" in record["settings"] or "seeds" in record["settings"]
 
 
-@pytest.mark.parametrize("name", ["01_optimal_network", "02_geodesics_in_depth"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_a_demo_prints_is_what_it_records(tmp_path, capsys, name):
     runpy.run_path(str(DEMOS / f"{name}.py"))["main"](["--small", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
@@ -92,3 +93,20 @@ def test_geodesics_keep_their_hamiltonian_and_layers_do_not(ran):
     assert 1e-3 < beside["optimal control"]["flatness"] < 100
     digits = int(re.search(r"constant to (\d+) digits", one(record["findings"], "Hamiltonian"))[1])
     assert digits == int(-math.log10(max(g["flatness"] for g in geodesics))) >= 8
+
+
+def test_the_exact_relu_optimum_is_certified_and_the_others_are_not(ran):
+    record, _ = ran("03_exact_relu_optimum")
+    adam, smooth, exact = (record["networks"][name]
+                           for name in ("Adam", "smooth ReLU", "exact optimum"))
+    assert exact["clarke_residual"] < 1e-12 < 1e-6 < min(adam["clarke_residual"],
+                                                        smooth["clarke_residual"])
+    assert exact["second_order"].startswith("strict local minimum of the ReLU network")
+    assert adam["second_order"].startswith("not decided")
+    assert exact["min_eigenvalue"] > 0
+    d = exact["multipliers"]
+    assert len(d) == exact["kinks"] > 0
+    assert 0 <= min(d) < 0.5 < max(d) <= 1
+    assert exact["objective"] < smooth["objective"]
+    sentence = one(record["findings"], "The certificate of the exact optimum")
+    assert exact["second_order"] in sentence
