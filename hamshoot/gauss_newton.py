@@ -1,75 +1,57 @@
 """`DirectSingleShooting`: search over the controls alone, for what multiple shooting cannot hold.
 
-The roll-out eliminates the representations and the adjoint sweep gives ∂J/∂W exactly
-(`hamshoot.sweeps`), so memory and work grow only linearly in the number of samples. The optimiser
-behind it is a quasi-Newton method down the ε ladder of the smooth ReLU. It works in the variables
-v_ℓ = W_ℓ √(ρ_ℓλ/L̃), in which the weight decay is ½‖v‖² whatever the steps, so that the curvature is
-at least 1 away from the loss and every layer counts alike.
+The roll-out eliminates the representations and the adjoint sweep gives ∂J/∂W exactly, so memory and
+work grow only linearly in the number of samples. Two searches stand behind it:
 
-From several starts the ladder is walked in a hurry: a stage ends when J hardly falls any more. The
-best end point is *reheated*, taken back to a large ε and walked down again with more patience,
-which lowers J by 1–30 % (a small ε wanders, a large one sees further); the best of all is then
-converged at the last ε. L-BFGS gets as far as the rounding of J lets its line search see; what is
-left is taken off by Newton steps that look at the gradient only. A ReLU network that is small
-enough is then polished (`hamshoot.polish`): the answer is stationary for the ReLU network itself.
+* networks that can be carried to their exact optimum (`hamshoot.polish.affordable`, or a smooth
+  activation of that size) take the ladder of `hamshoot.ladder_search`: several starts, ε downward,
+  Newton to the tolerance, and for ReLU the polish;
+* larger ones take the levels of `hamshoot.multilevel`: few samples and layers first, then all, by
+  L-BFGS around a Kronecker preconditioner, over blocks of samples on all threads. They end where J
+  hardly falls any more and the gradient is small against the one at the start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot import discrete, layered_newton
-from hamshoot.activations import Activation, epsilon_ladder
+from hamshoot import discrete
+from hamshoot.activations import epsilon_ladder
+from hamshoot.block_sweeps import Executor, threads
+from hamshoot.ladder_search import HISTORY, LadderSearch
 from hamshoot.layer_steps import steps_of
-from hamshoot.polish import affordable, polish
+from hamshoot.multilevel import Multilevel, schedule
+from hamshoot.polish import MAX_CONTROLS
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import (
-    Best,
     Stop,
     Watch,
     check_choice,
     check_count,
     check_layers,
     check_options,
+    check_positive,
     thinned,
 )
-from hamshoot.quasi_newton import Minimizer
 from hamshoot.solution import Callback, Solution, Status
-from hamshoot.starts import STARTS, start_seeds, starting_weights, weights_of
-from hamshoot.sweeps import EulerSweeps, blas_threads
+from hamshoot.starts import STARTS, start_seeds, weights_of
+from hamshoot.sweeps import blas_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-OPTIMIZERS = ("lbfgs",)
-#: Most starts that `starts=None` takes, and the seconds (by a count of flops) it may plan for.
-MOST_STARTS, PLANNED_SECONDS = 5, 15.0
-#: A stage ends when J falls by less than this share over `quasi_newton.WINDOW` iterations: of the
-#: walks from the starts, and of all later ones. The first takes about 250 iterations a stage.
-HURRIED, PATIENT = 1e-2, 1e-3
-#: First ε of the reheats.
-REHEATS = (0.1, 0.5)
-#: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
-GUESS_LADDER = 10.0
-#: The polish begins at this share of the last ε, where few entries are left to change sides; if it
-#: does not settle it is tried again at a quarter of the ε, so often.
-POLISH_SHARE, DEEPER = 0.1, 2
-#: Up to this w·N Newton's method over the layers carries a network to a smaller ε.
-NEWTON_NODE = 1000
-#: Relative rise of J that counts as rounding when an answer is held against its guess.
-ROUNDING = 1e-12
-#: Records kept in the history of a solution.
-HISTORY = 1000
-#: Share of a time limit after which no further start begins.
-STARTS_SHARE = 0.5
+#: Flops of a gradient up to which a network is carried to `tol`, whatever its gradient.
+CHEAP = 2e8
+OPTIMIZERS = ("auto", "lbfgs", "kronecker", "gauss_newton")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectSingleShooting:
-    """Optimal L-layer network by single shooting, a quasi-Newton method down the ε ladder.
+    """Optimal L-layer network by single shooting, matrix-free.
 
     Parameters
     ----------
@@ -82,6 +64,10 @@ class DirectSingleShooting:
         max_ℓ ‖(L̃/(λρ_ℓ)) ∂J/∂W_ℓ‖_F / max(1, ‖W_ℓ‖_F) = max_ℓ ‖W_ℓ − L̃Bσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F),
         what `Solution.stationarity` reports. Unlike ‖∇J‖/‖∇J at the start‖, it does not grow
         looser with a worse start (measured: 1e-5 of that ratio can leave a stationarity of 0.8).
+    gradient_tol : float
+        Bound on ‖∇J‖/‖∇J at the start‖ for large networks (a gradient above 2e8 flops), whose
+        valley is too long and shallow to be walked to `tol`: reached, with J falling by less than
+        a millionth an iteration, the search ends with the status FLAT.
     max_iter : int
         Iterations of all starts and stages together.
     time_limit : float, optional
@@ -89,23 +75,34 @@ class DirectSingleShooting:
     seed : int
     start : {"identity", "path", "random"}
     starts : int, optional
-        Best of so many starts. By default 5 for small problems, fewer for large ones.
+        Best of so many starts. By default 5 for small problems, fewer for large ones; large
+        networks compare them after the coarse levels.
     noise : float, optional
         Of the start, see `hamshoot.starts`.
     epsilon : tuple of float
         First and last ε of the ladder, and the factor between stages. Without the polish the
         answer for ReLU is the optimum at the last ε. A smooth ReLU uses the ladder down to its own
-        ε, a linear network none.
+        ε, a linear network none. Large networks use the last alone (see `hamshoot.multilevel`).
     reheats : int
         How often, 0 to 2, the best of the starts goes back to a large ε and down again.
     stage_iter : int
-        Most iterations of a stage of the ladder, the convergence at its end excepted.
-    memory : int
-        Pairs L-BFGS keeps.
-    optimizer : {"lbfgs"}
+        Most iterations of a stage, the convergence at the end of the ladder excepted.
+    memory : int, optional
+        Pairs the quasi-Newton method keeps; by default 30, and 20 for large networks.
+    optimizer : {"auto", "lbfgs", "kronecker", "gauss_newton"}
+        "lbfgs" is the ladder search, the others the levels: "kronecker" is L-BFGS around a
+        Kronecker preconditioner, "gauss_newton" a trust-region method by preconditioned conjugate
+        gradients. "auto" takes "lbfgs" where the exact optimum is in reach, else "kronecker".
     polish : bool
         Whether ReLU is carried to its exact optimum where the size allows it
         (`hamshoot.polish.affordable`).
+    executor : Executor, optional
+        Runs blocks of samples, for large networks: anything with ``map(function, items)``, such as
+        a `concurrent.futures` executor. By default threads.
+    checkpoint : path, optional
+        For large networks: a file that holds the best network so far, rewritten every
+        `checkpoint_every` seconds; ``initial_guess=Solution.load(path)`` goes on from it.
+    checkpoint_every : float
 
     Raises
     ------
@@ -114,13 +111,13 @@ class DirectSingleShooting:
 
     Notes
     -----
-    An iteration costs about 1.1 gradients, 7Lw²N flops, and 4·memory·L·w(w+1) for the quasi-Newton
-    step; memory is (4L + 3)wN + 2·memory·Lw(w+1) numbers.
+    Costs of an iteration are those of `hamshoot.ladder_search` and `hamshoot.kronecker`.
     """
 
     layers: int = 20
     steps: Any = "equidistant"
     tol: float = 1e-6
+    gradient_tol: float = 1e-4
     max_iter: int = 100_000
     time_limit: float | None = None
     seed: int = 0
@@ -130,27 +127,36 @@ class DirectSingleShooting:
     epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
     reheats: int = 2
     stage_iter: int = 5000
-    memory: int = 30
-    optimizer: str = "lbfgs"
+    memory: int | None = None
+    optimizer: str = "auto"
     polish: bool = True
+    executor: Executor | None = None
+    checkpoint: Any = None
+    checkpoint_every: float = 60.0
 
     def __post_init__(self) -> None:
+        from hamshoot.ladder_search import REHEATS
+
         check_options(self)
         check_count("layers", self.layers, 1)
         check_choice("start", self.start, STARTS)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("stage_iter", "memory"):
-            check_count(name, getattr(self, name), 1)
+        check_count("stage_iter", self.stage_iter, 1)
+        for name in ("memory", "starts"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), 1)
+        for name in ("gradient_tol", "checkpoint_every"):
+            check_positive(name, getattr(self, name))
         check_count("reheats", self.reheats, 0)
         if self.reheats > len(REHEATS):
             raise ValueError(f"reheats: expected 0 to {len(REHEATS)}, got {self.reheats}")
-        if self.starts is not None:
-            check_count("starts", self.starts, 1)
         if not isinstance(self.epsilon, (tuple, list)) or len(self.epsilon) != 3:
             raise ValueError(f"epsilon: expected (first, last, factor), got {self.epsilon!r}")
         epsilon_ladder(*self.epsilon)
         if not isinstance(self.polish, bool):
             raise ValueError(f"polish: expected True or False, got {self.polish!r}")
+        if self.executor is not None and not callable(getattr(self.executor, "map", None)):
+            raise ValueError(f"executor: expected an object with a map, got {self.executor!r}")
 
     def solve(
         self,
@@ -174,8 +180,8 @@ class DirectSingleShooting:
         -------
         Solution
             Status CONVERGED, or SMOOTHED for a ReLU network too large for the polish (the
-            stationary point is that of the network at the last ε); UNSETTLED where the polish
-            failed; else the best iterate and why it ended.
+            stationary point is that of the network at the last ε); FLAT for large networks;
+            UNSETTLED where the polish failed; else the best iterate and why it ended.
 
         Raises
         ------
@@ -191,266 +197,112 @@ class DirectSingleShooting:
             check_layers(self.layers, problem.effective_depth)
         steps = steps_of(self.steps, self.layers, problem.effective_depth)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
-        with blas_threads(problem):
-            return _Search(self, problem, steps, callback).run(guess)
+        if self.optimizer_for(problem) == "lbfgs":
+            with blas_threads(problem):
+                return LadderSearch(self, problem, steps, callback).run(guess)
+        with threads(problem) as pool:
+            return _LevelSearch(self, problem, steps, callback, self.executor or pool).run(guess)
+
+    def optimizer_for(self, problem: TrainingProblem) -> str:
+        """The optimiser that "auto" stands for: the ladder up to the size of the exact methods."""
+        if self.optimizer != "auto":
+            return self.optimizer
+        controls = self.layers * int(np.prod(problem.control_shape))
+        return "lbfgs" if controls <= MAX_CONTROLS else "kronecker"
 
 
-# -- the search ------------------------------------------------------------------------------------
+class _LevelSearch:
+    """One solve of a large network: levels, checkpoints, bookkeeping."""
 
-
-@dataclass
-class _Outcome:
-    """Where the search ended, and what is to be said of it."""
-
-    status: Status
-    weights: NDArray
-    notes: list[str] = field(default_factory=list)
-    residuals: dict[str, float] = field(default_factory=dict)
-
-
-class _Search:
-    """One solve: starts, ladder, convergence, bookkeeping."""
-
-    def __init__(self, method, problem, steps, callback):
+    def __init__(self, method, problem, steps, callback, executor):
         self.method, self.problem, self.steps = method, problem, steps
-        self.sweeps = EulerSweeps(problem, steps)
-        self.watch = Watch(callback, method.time_limit)
-        self.best = Best()  # by the objective of the problem's own activation
+        self.watch = Watch(self._each, method.time_limit)
+        self.callback, self.saved = callback, time.perf_counter()
+        self.levels = Multilevel(
+            problem, steps, self.watch, executor, method.tol, self._gradient_tol(),
+            optimizer=method.optimizer_for(problem), memory=method.memory or 20, seed=method.seed)
         self.start_objectives: list[float] = []
-        self.reheat_objectives: list[float] = []
-        self.all_collapsed = False
-        self.first_gradient = float("nan")
-        self.minimizer = Minimizer(
-            self.sweeps, self.watch, memory=method.memory, max_iter=method.max_iter)
+
+    def _gradient_tol(self) -> float:
+        """The method's, or 0 where gradients are cheap enough to go on to the stationarity."""
+        N, (w, c) = self.problem.n_samples, self.problem.control_shape
+        return self.method.gradient_tol if 6 * self.method.layers * w * c * N > CHEAP else 0.0
 
     def run(self, guess: NDArray | None) -> Solution:
+        """Search from the starts, or from given controls."""
         try:
-            outcome = self._search(guess)
+            self._search(guess)
+            status = self._verdict()
         except (Stop, KeyboardInterrupt) as stop:
-            if self.minimizer.latest is None:  # before there was anything to keep
+            self.levels.rescue()
+            if self.levels.best.weights is None:
                 raise
-            self._offer(self.minimizer.latest)
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
-            outcome = _Outcome(status, self.best.weights)
-        return self._solution(outcome)
+        return self._solution(status)
 
-    def _search(self, guess: NDArray | None) -> _Outcome:
-        ladder = self._ladder()
-        if guess is not None:
-            self.minimizer.latest = guess
-            self._offer(guess)
-            first = min(GUESS_LADDER * self.method.epsilon[1], self.method.epsilon[0])
-            return self._converge(self._descend(guess, self._ladder(first)), guess)
-        weights = self._best_of_starts()
-        if not self.all_collapsed and len(ladder) > 1:
-            for first in REHEATS[: self.method.reheats]:
-                weights = self._reheat(weights, first)
-        return self._converge(weights)
-
-    # -- stages ------------------------------------------------------------------------------------
-
-    def _best_of_starts(self) -> NDArray:
-        """Walk the ladder from every start; when all collapse, from two others."""
+    def _search(self, guess: NDArray | None) -> None:
         method, problem = self.method, self.problem
-        count = planned_starts(method, problem)
-        queue = [(method.start, seed) for seed in start_seeds(method.seed, count)]
-        other = "identity" if method.start == "path" else "path"
-        spare = [(other, method.seed), (other, method.seed + 1000)]
-        ends: list[tuple[float, NDArray]] = []
-        for number, (start, seed) in enumerate(_with_spares(queue, spare, ends), start=1):
-            late = self.watch.seconds > STARTS_SHARE * (method.time_limit or np.inf)
-            if ends and late:
-                break
-            weights = starting_weights(problem, self.steps, start, seed, method.noise)
-            prefix = f"start {number}/{max(count, number)}, " if count > 1 else ""
-            weights = self._descend(weights, self._ladder(), HURRIED, prefix)
-            objective = self._offer(weights)
-            self.start_objectives.append(objective)
-            if not self._collapsed():
-                ends.append((objective, weights))
-        self.all_collapsed = not ends
-        if not ends:  # the best of them, to be reported as such
-            return self.best.weights
-        return min(ends, key=lambda end: end[0])[1]
+        last = {"linear": 0.0, "smooth_relu": problem.sigma.epsilon}.get(
+            problem.activation, method.epsilon[1])
+        levels = schedule(problem, method.layers, last, method.stage_iter, coarse=guess is None)
+        if guess is not None:
+            self.levels.offer(guess)
+            self.levels.walk(guess, levels, ())
+            return
+        cut = next(k for k, level in enumerate(levels) if level.samples == problem.n_samples
+                   and level.layers == method.layers)
+        ends = []
+        seeds = start_seeds(method.seed, method.starts or 1)
+        for seed in seeds:
+            weights = self.levels.walk(None, levels[:cut] or levels[:1],
+                                       (method.start, seed, method.noise))
+            ends.append((self.levels.offer_coarse(weights), weights))
+            self.start_objectives.append(ends[-1][0])
+        weights = min(ends, key=lambda end: end[0])[1]
+        self.levels.walk(weights, levels[cut:], ())
 
-    def _reheat(self, weights: NDArray, first: float) -> NDArray:
-        """Walk down again from a large ε; the better of before and after, by J at ε = 0."""
-        before = self._offer(weights)
-        walked = self._descend(weights, self._ladder(first), PATIENT, "reheated, ")
-        after = self._offer(walked)
-        self.reheat_objectives.append(after)
-        return walked if after < before else weights
+    def _verdict(self) -> Status:
+        levels, relu = self.levels, self.problem.activation == "relu"
+        if levels.stationarity <= self.method.tol:
+            return Status.SMOOTHED if relu else Status.CONVERGED
+        end = levels.best.weights
+        A = discrete.roll_out(self.problem, end, self.steps)[-1]
+        loss = float(np.sum((self.problem.readout @ A - self.problem.targets) ** 2))
+        if discrete.collapsed(self.problem, A, loss / self.problem.n_samples):
+            return Status.COLLAPSED
+        return Status.FLAT if levels.relative_gradient <= self.method.gradient_tol \
+            else Status.STALLED
 
-    def _descend(
-        self, weights: NDArray, ladder: tuple[float, ...], decrease: float = PATIENT,
-        prefix: str = "",
-    ) -> NDArray:
-        """Walk down a ladder; a stage ends when J falls by less than `decrease` per WINDOW."""
-        self.minimizer.latest = weights
-        self._offer(weights)
-        for epsilon in ladder:
-            self._set_activation(epsilon)
-            self.watch.stage = prefix + self._stage_name(epsilon)
-            weights = self.minimizer.minimize(
-                weights, self.method.tol, self.method.stage_iter, decrease
-            )
-            if np.isnan(self.first_gradient):
-                self.first_gradient = self.minimizer.first_gradient
-            self._offer(weights)
-        return weights
+    def _each(self, record) -> bool | None:
+        """The user's callback, the iteration limit, and the checkpoint when its time has come."""
+        method = self.method
+        stop = self.callback(record) if self.callback is not None else None
+        if record.iteration >= method.max_iter:
+            raise Stop(Status.MAX_ITER)
+        now = time.perf_counter()
+        due = method.checkpoint is not None and now - self.saved >= method.checkpoint_every
+        if due and self.levels.best.weights is not None:
+            self._solution(Status.INTERRUPTED).save(method.checkpoint)
+            self.saved = time.perf_counter()
+        return stop
 
-    def _converge(self, weights: NDArray, guess: NDArray | None = None) -> _Outcome:
-        """Converge at the last ε; from a guess, never end above it."""
-        method, last = self.method, self._ladder()[-1]
-        self._set_activation(last)
-        stage = "convergence, " + self._stage_name(last)
-        weights = self._to_tolerance(weights, stage)
-        reached = self.minimizer.stationarity
-        residuals = {"smooth_stationarity": reached, "smooth_objective": self.minimizer.objective,
-                     "epsilon": last, "relative_gradient": self._relative_gradient()}
-        guess_objective = np.inf if guess is None else self._evaluate(guess)
-        done = reached <= method.tol
-        smooth = self.problem.activation != "relu"
-        status = (Status.CONVERGED if smooth else Status.SMOOTHED) if done else Status.STALLED
-        notes = [] if smooth else [f"ε = {last:g}"]
-        notes += [f"relative gradient {reached:.1e} (tol {method.tol:g})"]
-        if method.polish and affordable(self.problem, self.sweeps.layers):
-            status, weights, note = self._polish(weights, last, status)
-            notes.append(note)
-        objective = self._offer(weights)
-        if objective > guess_objective + ROUNDING * abs(guess_objective):
-            notes.append(
-                f"its objective {objective:.10g} lies above the guess's {guess_objective:.10g}, "
-                "so the guess is returned as it came; a smaller last epsilon may get below it"
-            )
-            return _Outcome(Status.STALLED, guess, notes, residuals)
-        return _Outcome(status, weights, notes, residuals)
-
-    def _to_tolerance(self, weights: NDArray, stage: str) -> NDArray:
-        """L-BFGS and Newton in turns: each round goes on where the other's rounding stopped it."""
-        method, reached = self.method, np.inf
-        while True:
-            self.watch.stage = stage
-            weights = self.minimizer.minimize(weights, method.tol)
-            if self.minimizer.stationarity > method.tol:
-                self.watch.stage = stage + ", Newton"
-                weights = self.minimizer.finish(weights, method.tol)
-            before, reached = reached, self.minimizer.stationarity
-            if reached <= method.tol or reached > 0.5 * before:
-                return weights
-
-    def _polish(
-        self, weights: NDArray, epsilon: float, status: Status
-    ) -> tuple[Status, NDArray, str]:
-        """Carry the last stage to the ReLU network itself; on failure try from smaller ε."""
-        smooth, target = weights, POLISH_SHARE * epsilon
-        for _ in range(DEEPER + 1):
-            smooth = self._lower(smooth, epsilon, target)
-            epsilon, target = target, target / 4
-            self.watch.stage = "polish"
-            polished = polish(self.problem, smooth, self.steps, epsilon,
-                              tol=min(self.method.tol, 1e-10), callback=self.watch.record)
-            settled = polished.settled or (
-                polished.stationarity <= self.method.tol
-                and polished.objective <= self._evaluate(smooth) * (1 + 1e-9))
-            if settled:
-                return (Status.CONVERGED, polished.weights,
-                        f"{polished.held} activations on the kink")
-        note = "the polish did not settle"
-        return (Status.UNSETTLED if status is Status.SMOOTHED else status), weights, note
-
-    def _lower(self, weights: NDArray, epsilon: float, target: float) -> NDArray:
-        """From a stationary point at one ε to one at a smaller."""
-        for value in epsilon_ladder(epsilon, target, 0.5)[1:]:
-            self._set_activation(value)
-            self.watch.stage = "to the kink, " + self._stage_name(value)
-            if self.problem.width * self.problem.n_samples <= NEWTON_NODE:
-                smooth = self.problem.replace(activation="smooth_relu", epsilon=value)
-                weights = layered_newton.minimise(
-                    smooth, weights, self.steps, tol=1e-2 * self.method.tol,
-                    callback=self.watch.record).weights
-            else:
-                weights = self.minimizer.minimize(weights, self.method.tol, self.method.stage_iter)
-        return weights
-
-    # -- parts -------------------------------------------------------------------------------------
-
-    def _ladder(self, first: float | None = None) -> tuple[float, ...]:
-        """ε of the stages, ending at the last; (0,) for a linear network."""
-        problem, (given, last, factor) = self.problem, self.method.epsilon
-        if problem.activation == "linear":
-            return (0.0,)
-        if problem.activation == "smooth_relu":
-            last = problem.sigma.epsilon
-        return epsilon_ladder(max(given if first is None else first, last), last, factor)
-
-    def _set_activation(self, epsilon: float) -> None:
-        linear = self.problem.activation == "linear"
-        self.sweeps.activation = self.problem.sigma if linear else \
-            Activation("smooth_relu", epsilon)
-
-    def _stage_name(self, epsilon: float) -> str:
-        return f"epsilon {epsilon:.3g}" if epsilon else "lbfgs"
-
-    def _evaluate(self, weights: NDArray) -> float:
-        """Objective of the problem's own network."""
-        smoothed, self.sweeps.activation = self.sweeps.activation, self.problem.sigma
-        value = self.sweeps.objective(weights)
-        self.sweeps.activation = smoothed
-        return value
-
-    def _offer(self, weights: NDArray) -> float:
-        objective = self._evaluate(weights)
-        self.best.offer(objective, weights)
-        return objective
-
-    def _collapsed(self) -> bool:
-        """Whether the network evaluated last ends at A_1 ≈ 0."""
-        problem, end = self.problem, self.sweeps.representations[-1]
-        residual = problem.readout @ end - problem.targets
-        return discrete.collapsed(problem, end, float(np.sum(residual**2)) / problem.n_samples)
-
-    def _relative_gradient(self) -> float:
-        first = self.first_gradient
-        return self.minimizer.gradient_norm / first if first > 0 else float("nan")
-
-    def _solution(self, outcome: _Outcome) -> Solution:
-        method, watch = self.method, self.watch
-        nit, seconds = watch.iterations, watch.seconds
-        extra = {"start_objectives": self.start_objectives,
-                 "reheat_objectives": self.reheat_objectives,
-                 "evaluations": self.sweeps.evaluations}
+    def _solution(self, status: Status) -> Solution:
+        levels, watch, problem = self.levels, self.watch, self.problem
+        residuals = {"smooth_stationarity": levels.stationarity,
+                     "smooth_objective": levels.objective, "epsilon": levels.epsilon,
+                     "relative_gradient": levels.relative_gradient}
         solution = discrete.solution_from_weights(
-            self.problem, outcome.weights, self.steps, status=outcome.status,
-            success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),
-            method=f"single shooting ({method.optimizer})", nit=nit,
-            history=thinned(watch.history, HISTORY), seconds=seconds,
-            residuals=outcome.residuals, extra=extra,
-        )
-        notes = [f"stationarity of this network {solution.stationarity:.1e}"]
+            problem, levels.best.weights, self.steps, status=status,
+            success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
+            method=f"single shooting ({levels.optimizer})", nit=watch.iterations,
+            history=thinned(watch.history, HISTORY), seconds=watch.seconds, residuals=residuals,
+            extra={"start_objectives": self.start_objectives, "trace": levels.trace,
+                   "evaluations": levels.gradients, "products": levels.products})
+        notes = [f"relative gradient {levels.relative_gradient:.1e} "
+                 f"(tol {self.method.gradient_tol:g})"]
+        if problem.activation == "relu" and levels.epsilon:
+            notes.insert(0, f"ε = {levels.epsilon:g}")
+        notes.append(f"stationarity of this network {solution.stationarity:.1e}")
         if len(self.start_objectives) > 1:
-            low, high = min(self.start_objectives), max(self.start_objectives)
-            notes.append(
-                f"best of {len(self.start_objectives)} starts, J from {low:.6g} to {high:.6g}"
-            )
-        details = "; ".join(outcome.notes + notes)
-        return solution.replace(message=f"{solution.message} ({details})")
-
-
-def planned_starts(method: DirectSingleShooting, problem: TrainingProblem) -> int:
-    """How many starts `starts=None` means: as many as PLANNED_SECONDS hold, 1 to 5."""
-    if method.starts is not None:
-        return method.starts
-    w, N, L = problem.width, problem.n_samples, method.layers
-    # Measured on one core: 20 GF/s, 3 ns an activation, 3 ns a variable and pair of the optimiser.
-    iteration = 7 * L * w * w * N / 2e10 + 3e-9 * L * w * (N + method.memory * w) + 1e-4
-    stages = 1 if problem.activation == "linear" else len(epsilon_ladder(*method.epsilon))
-    return int(np.clip(PLANNED_SECONDS / (iteration * stages * 250), 1, MOST_STARTS))
-
-
-def _with_spares(queue: list, spare: list, ends: list):
-    """The starts of the queue, then the spare ones while nothing useful has been found."""
-    yield from queue
-    for start in spare:
-        if not ends:
-            yield start
+            notes.append(f"best of {len(self.start_objectives)} starts after the coarse levels")
+        return solution.replace(message=f"{solution.message} ({'; '.join(notes)})")

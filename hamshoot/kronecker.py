@@ -138,6 +138,7 @@ class KroneckerLBFGS:
         *,
         tol: float = 0.0,
         decrease: float = 0.0,
+        gradient: float = np.inf,
         callback: Callable[[float, float], None] | None = None,
     ) -> NDArray:
         """Iterate from `weights`; returns the last iterate.
@@ -149,7 +150,9 @@ class KroneckerLBFGS:
         tol : float
             For the stationarity.
         decrease : float
-            Ends when J fell by less than this share an iteration, over WINDOW of them.
+            Ends when J fell by less than this share an iteration, over WINDOW of them,
+        gradient : float
+            and ‖∂J/∂W‖ is at most this.
         callback : callable, optional
             Receives objective and stationarity of every iterate; may raise.
         """
@@ -172,9 +175,7 @@ class KroneckerLBFGS:
             values.append(self.objective)
             if callback is not None:
                 callback(self.objective, self.stationarity)
-            if len(values) > WINDOW and (
-                values[-WINDOW - 1] - values[-1] < WINDOW * decrease * abs(values[-1])
-            ):
+            if self.gradient_norm <= gradient and fell_little(values, decrease):
                 break
         return self.latest
 
@@ -190,8 +191,8 @@ class KroneckerLBFGS:
         while length >= SHORTEST:
             x = self._x - kind(length) * direction
             J, g = self._value(x)
-            allowed = self.objective + SUFFICIENT * length * slope + rounding
-            if np.isfinite(J) and J <= allowed:
+            rise = J - self.objective - SUFFICIENT * length * slope
+            if np.isfinite(J) and rise <= rounding:
                 break
             # The parabola through both values and the slope, within bounds.
             excess = J - self.objective - length * slope
@@ -212,6 +213,13 @@ class KroneckerLBFGS:
         shape = self.sweeps.shape
         self.stationarity = self.sweeps.stationarity(x.reshape(shape), g.reshape(shape))
         self.gradient_norm = float(np.linalg.norm(g))
+
+
+def fell_little(values: list[float], decrease: float) -> bool:
+    """Whether J fell by less than a share an iteration, over the last WINDOW of them."""
+    if len(values) <= WINDOW:
+        return False
+    return values[-WINDOW - 1] - values[-1] < WINDOW * decrease * abs(values[-1])
 
 
 class _Pairs:

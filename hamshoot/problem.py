@@ -222,6 +222,23 @@ class TrainingProblem:
             raise ValueError(f"replace: no argument {unknown[0]!r}; known: {known}")
         return TrainingProblem(**{**self._given, **changes})
 
+    def subset(self, rows: ArrayLike) -> TrainingProblem:
+        """Problem of some samples alone, in the scaled units of this one, without test data.
+
+        Parameters
+        ----------
+        rows : array_like of int
+        """
+        rows = np.asarray(rows, dtype=int)
+        kept: dict[str, Any] = {"X": self.input_scaling.apply(self.X[rows])}
+        if self.hard_endpoint:
+            kept["endpoint"] = self.endpoint[:, rows]
+        if self.Y is not None:
+            kept["Y"] = self.targets[:, rows].T
+        return self.replace(**{"X_test": None, "Y_test": None, "endpoint": None, "Y": None, **kept,
+                               "standardize": False, "lift": self.lift, "readout": self.readout,
+                               "classes": None})
+
     # -- what solvers ask --------------------------------------------------------------------------
 
     @property

@@ -37,6 +37,11 @@ class Status(Enum):
         "A stationary point of the smoothed network was found to the tolerance asked for; "
         "the ReLU network itself is stationary only as far as the stationarity reported."
     )
+    FLAT = (
+        "The gradient fell to the share of its first value asked for and J hardly falls any more; "
+        "the network is close to a stationary point, not at one. Continue from this solution, or "
+        "use a smaller gradient_tol, to go further."
+    )
     TRAINED = "Gradient descent ran all its epochs; it does not aim at a stationary point."
     MAX_ITER = "The iteration limit came first; raise max_iter or continue from this solution."
     TIME_LIMIT = "The time limit came first; raise time_limit or continue from this solution."

@@ -11,7 +11,8 @@ import hamshoot as hs
 from hamshoot import closed_forms as exact
 from hamshoot import discrete
 from hamshoot.direct import DirectMultipleShooting
-from hamshoot.gauss_newton import DirectSingleShooting, planned_starts
+from hamshoot.gauss_newton import DirectSingleShooting
+from hamshoot.ladder_search import planned_starts
 from hamshoot.layer_steps import irregular_steps
 from hamshoot.polish import MAX_CONTROLS, affordable
 from hamshoot.second_order import second_order
@@ -149,10 +150,10 @@ def test_without_polish_a_relu_is_said_to_be_smoothed():
 
 
 def test_a_network_too_large_for_the_polish_is_said_to_be_smoothed():
-    problem = teacher(width=15, samples=6)
-    method = DirectSingleShooting(layers=20, starts=1, reheats=0, tol=1e-2,
+    problem = teacher(width=19, samples=6)
+    method = DirectSingleShooting(layers=20, starts=1, reheats=0, tol=1e-2, optimizer="lbfgs",
                                   epsilon=(0.1, 0.05, 0.5))
-    assert MAX_CONTROLS < 20 * 15 * 16
+    assert MAX_CONTROLS < 20 * 19 * 20
     assert not affordable(problem, 20)
     assert affordable(problem, 10)
     solution = method.solve(problem)

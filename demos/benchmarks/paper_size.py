@@ -1,0 +1,366 @@
+"""The paper's own size, 30 → 3 → 30, width 100, 1000 samples, 20 layers: seconds to an objective.
+
+    python demos/benchmarks/paper_size.py                    # what is missing, then the table
+    python demos/benchmarks/paper_size.py --start identity     # the second table
+    python demos/benchmarks/paper_size.py --seeds 0 --methods hamshoot adam   # a part of it
+    python demos/benchmarks/paper_size.py --sweeps             # speed of the sweeps against dgemm
+
+Every method begins at the same controls, on the same threads; a trace is J of the ReLU network over
+seconds. Compilation and the first call are left out. Results are kept in paper_size.json, a method
+and seed at a time, so that a run can be interrupted and gone on with.
+
+Peers: PyTorch's Adam (full batch, float32, cosine schedule, 6000 epochs; on the first seed at rates
+0.01, 0.03 and 0.1, on the others at the best of them), the paper's recipe (Adam 5000 epochs, then
+SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import hamshoot as hs
+from hamshoot.block_sweeps import BlockSweeps, threads
+from hamshoot.starts import starting_weights
+
+RESULTS = Path(__file__).with_name("paper_size.json")
+LAYERS, DEPTH, EPOCHS, RATES, LIMIT = 20, 7.0, 6000, (0.01, 0.03, 0.1), 300.0
+METHODS = ("hamshoot", "adam", "recipe", "lbfgsb", "torch_lbfgs")
+NOISE = {"path": None, "identity": 0.1}
+
+
+class Trace:
+    """J of the ReLU network over seconds, the time of looking left out."""
+
+    def __init__(self, limit: float = np.inf):
+        self.limit, self.points, self.began, self.off = limit, [], time.perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the start, looks left out."""
+        return time.perf_counter() - self.began - self.off
+
+    def add(self, objective: float) -> None:
+        """Note an objective; raises TimeoutError at the limit."""
+        self.points.append([round(self.seconds, 3), float(objective)])
+        if self.seconds > self.limit:
+            raise TimeoutError
+
+
+class Network:
+    """The same J in PyTorch."""
+
+    def __init__(self, problem, weights):
+        import torch
+
+        def tensor(a):
+            return torch.tensor(np.array(a), dtype=torch.float32)
+
+        self.A0, self.Y, self.Q = (tensor(a) for a in (
+            problem.initial_state, problem.targets, problem.readout))
+        self.W = [tensor(w[:, :-1]).requires_grad_() for w in weights]
+        self.b = [tensor(w[:, -1:]).requires_grad_() for w in weights]
+        self.leak, self.decay = problem.effective_depth, problem.weight_decay
+
+    @property
+    def parameters(self):
+        """Weights and biases."""
+        return [*self.W, *self.b]
+
+    def objective(self):
+        """J, as a scalar tensor."""
+        A, rho = self.A0, 1 / len(self.W)
+        for W, b in zip(self.W, self.b, strict=True):
+            A = (1 - rho * self.leak) * A + rho * (W @ A.relu() + b)
+        norm = sum((p * p).sum() for p in self.parameters)
+        loss = ((self.Q @ A - self.Y) ** 2).sum() / self.Y.shape[1]
+        return loss + self.decay / (2 * self.leak) * rho * norm
+
+
+def adam(problem, weights, rate, epochs=EPOCHS, sgd=0, sgd_rate=None):
+    """Full-batch Adam with a cosine schedule; then SGD, if asked for."""
+    import torch
+
+    network = Network(problem, weights)
+    optimizer = torch.optim.Adam(network.parameters, lr=rate)
+    # The paper's recipe has constant rates; the cosine is the better Adam.
+    schedule = None if sgd else torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    trace = Trace()
+    for epoch in range(epochs + sgd):
+        if epoch == epochs:
+            optimizer = torch.optim.SGD(network.parameters, lr=sgd_rate)
+        optimizer.zero_grad(set_to_none=True)
+        J = network.objective()
+        J.backward()
+        if epoch % 25 == 0:
+            trace.add(J.item())
+        optimizer.step()
+        if schedule:
+            schedule.step()
+    trace.add(network.objective().item())
+    return trace.points
+
+
+def torch_lbfgs(problem, weights):
+    """torch.optim.LBFGS, 30 pairs, strong Wolfe, in double precision (float32 stalls sooner)."""
+    import torch
+
+    network = Network(problem, weights)
+    for name in ("A0", "Y", "Q"):
+        setattr(network, name, getattr(network, name).double())
+    network.W = [torch.tensor(w[:, :-1]).requires_grad_() for w in weights]
+    network.b = [torch.tensor(w[:, -1:]).requires_grad_() for w in weights]
+    optimizer = torch.optim.LBFGS(network.parameters, history_size=30, max_iter=20,
+                                  line_search_fn="strong_wolfe", tolerance_change=0,
+                                  tolerance_grad=0)
+    trace = Trace(LIMIT)
+
+    def closure():
+        optimizer.zero_grad(set_to_none=True)
+        J = network.objective()
+        J.backward()
+        return J
+
+    try:
+        while True:
+            trace.add(optimizer.step(closure).item())
+    except TimeoutError:
+        return trace.points
+
+
+def lbfgsb(problem, weights):
+    """SciPy's L-BFGS-B on plain ReLU, 30 pairs, with the project's sweeps in double precision."""
+    from scipy.optimize import minimize
+
+    steps = np.full(LAYERS, 1 / LAYERS)
+    with threads(problem) as executor:
+        sweeps = BlockSweeps(problem, steps, executor=executor)
+        sweeps.gradient(weights)  # the first call compiles
+        trace, best = Trace(LIMIT), [np.inf]
+
+        def value(x):
+            J, G = sweeps.gradient(x.reshape(weights.shape))
+            best[0] = min(best[0], J)
+            if sweeps.gradients % 25 == 0:
+                trace.add(best[0])
+            return J, G.ravel()
+
+        x = weights.ravel()
+        try:
+            while True:  # the line search gives up at kinks: begin again from there
+                x = minimize(value, x, jac=True, method="L-BFGS-B",
+                             options=dict(maxcor=30, maxiter=10**6, maxfun=10**7, ftol=0,
+                                          gtol=0)).x
+                trace.add(best[0])
+        except TimeoutError:
+            return trace.points
+
+
+def hamshoot(problem, seed, start, limit):
+    """The project's search for large networks, from the same named start."""
+    warm = hs.DirectSingleShooting(layers=LAYERS, seed=seed, start=start, noise=NOISE[start],
+                                   optimizer="kronecker", max_iter=30, stage_iter=5)
+    hs.solve(problem, warm)
+    method = hs.DirectSingleShooting(layers=LAYERS, seed=seed, start=start, noise=NOISE[start],
+                                     optimizer="kronecker", time_limit=limit)
+    solution = hs.solve(problem, method)
+    points = [[round(t, 3), float(J)] for t, J in solution.extra["trace"]]
+    return points, {"relative_gradient": solution.residuals["relative_gradient"],
+                    "status": solution.status.name, "stationarity": solution.stationarity,
+                    "test_error": solution.test_error()}
+
+
+def problem_of(seed: int):
+    return hs.teacher_problem(dims=(30, 3, 30), samples=1000, effective_depth=DEPTH, width=100,
+                              seed=seed)
+
+
+def run(method: str, seed: int, start: str, rate: float | None, limit: float) -> dict:
+    """One method and seed; the record that is kept."""
+    problem = problem_of(seed)
+    steps = np.full(LAYERS, 1 / LAYERS)
+    weights = starting_weights(problem, steps, start, seed, NOISE[start])
+    more: dict = {}
+    if method == "hamshoot":
+        points, more = hamshoot(problem, seed, start, limit)
+    elif method == "adam":
+        points, more = adam(problem, weights, rate), {"rate": rate}
+    elif method == "recipe":
+        points = adam(problem, weights, 0.03, 5000, 1000, 0.003)
+    else:
+        points = {"lbfgsb": lbfgsb, "torch_lbfgs": torch_lbfgs}[method](problem, weights)
+    return {"method": method, "seed": seed, "start": start, "threads": thread_count(),
+            "seconds": points[-1][0], "objective": min(p[1] for p in points), **more,
+            "load": os.getloadavg()[0], "date": str(date.today()), "trace": thin(points)}
+
+
+def thin(points: list, most: int = 60) -> list:
+    """Evenly in log time; best so far."""
+    times, best = np.array([p[0] for p in points]), np.minimum.accumulate([p[1] for p in points])
+    at = np.geomspace(max(times[0], 0.1), times[-1], most)
+    keep = sorted({int(np.searchsorted(times, t, side="right") - 1) for t in at})
+    return [[float(times[k]), round(float(best[k]), 6)] for k in keep if k >= 0]
+
+
+def thread_count() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
+
+
+def load() -> dict:
+    if RESULTS.exists():
+        return json.loads(RESULTS.read_text())
+    return {"runs": []}
+
+
+def save(results: dict) -> None:
+    import numba
+    import torch
+
+    results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    results["versions"] = {"python": platform.python_version(), "numpy": np.__version__,
+                           "numba": numba.__version__, "torch": torch.__version__,
+                           "hamshoot": hs.__version__}
+    partial = RESULTS.with_suffix(".tmp")
+    runs = ",\n".join(json.dumps(r) for r in results["runs"])
+    rest = json.dumps({k: v for k, v in results.items() if k != "runs"})
+    partial.write_text(rest[:-1] + ', "runs": [\n' + runs + "\n]}\n")
+    partial.replace(RESULTS)
+
+
+def rates_of(results: dict, method: str, seed: int, start: str, first: int) -> list:
+    """Adam's rates: all on the first seed, then the best of them."""
+    if method != "adam":
+        return [None]
+    if seed == first:
+        return list(RATES)
+    tried = [r for r in results["runs"] if r["method"] == "adam" and r["start"] == start]
+    return [min(tried, key=lambda r: r["objective"])["rate"]] if tried else list(RATES)
+
+
+def reached(record: dict, objective: float) -> float:
+    """Seconds until the trace lies at or below an objective."""
+    return next((t for t, J in record["trace"] if objective >= J), np.inf)
+
+
+def report(results: dict, start: str) -> None:
+    """Medians over seeds, and the ratios asked for."""
+    by: dict = {}
+    for r in results["runs"]:
+        if r["start"] == start:
+            by.setdefault(r["seed"], {}).setdefault(r["method"], []).append(r)
+    print(f"\nstart: {start}")
+    rows: dict = {}
+    for seed, methods in sorted(by.items()):
+        best = {m: min(rs, key=lambda r: r["objective"]) for m, rs in methods.items()}
+        ours = best.get("hamshoot")
+        for m, r in best.items():
+            t = reached(ours, r["objective"]) if ours else np.nan
+            rows.setdefault(m, []).append((r["objective"], r["seconds"], t, r["seconds"] / t,
+                                           ours["objective"] / r["objective"] if ours else np.nan))
+            print(f"  seed {seed} {m:<12} J {r['objective']:.5f} in {r['seconds']:6.1f} s"
+                  f"   hamshoot reaches it in {t:6.1f} s, 1/{r['seconds'] / t:.1f} of the time")
+    for m, values in rows.items():
+        J, s, t, ratio, share = np.median(np.array(values), axis=0)
+        print(f"  median of {len(values)} {m:<12} J {J:.5f} in {s:6.1f} s; reached in {t:.1f} s, "
+              f"1/{ratio:.1f}; hamshoot's end is {share:.3f} of it")
+
+
+def sweeps_against_dgemm() -> dict:
+    """Gradient and products against dgemm on the same shapes, medians."""
+    from hamshoot.activations import Activation
+
+    problem = problem_of(0)
+    steps = np.full(LAYERS, 1 / LAYERS)
+    W = starting_weights(problem, steps, "path", 0)
+    V = np.random.default_rng(0).standard_normal(W.shape)
+    L, w, c = W.shape
+    N, rows = problem.n_samples, {}
+
+    def median(f, times=15):
+        f()
+        seconds = []
+        for _ in range(times):
+            began = time.perf_counter()
+            f()
+            seconds.append(time.perf_counter() - began)
+        return float(np.median(seconds))
+
+    with threads(problem) as executor:
+        for kind in (np.float64, np.float32):
+            sweeps = BlockSweeps(problem, steps, Activation("smooth_relu", 0.01), dtype=kind,
+                                 executor=executor)
+            T = sweeps._shards[0].starts[0].shape[1]
+            shape = [(W[0].astype(kind), np.ones((c, T), kind), np.ones((w, T), kind))
+                     for _ in range(N // T)]
+
+            def layer(arrays):
+                # The three products of a layer, on one block, as often as a gradient has them.
+                A, S, D = arrays
+                for _ in range(L):
+                    np.dot(A, S)
+                    np.dot(D, S.T)
+                    np.dot(A.T, D)
+
+            gemm = median(lambda arrays=shape: list(executor.map(layer, arrays)))
+            gradient = median(partial(sweeps.gradient, W))
+            sweeps.expand(W)
+            gn = median(partial(sweeps.gauss_newton, V))
+            hessian = median(partial(sweeps.hessian, V))
+            flops = 6 * L * w * c * N
+            rows[np.dtype(kind).name] = {
+                "gemm_gflops": round(flops / gemm / 1e9, 1),
+                "gradient_gflops": round(flops / gradient / 1e9, 1),
+                "gradient_share_of_gemm": round(gemm / gradient, 3),
+                "gradient_ms": round(1e3 * gradient, 2),
+                "gauss_newton_over_gradient": round(gn / gradient, 3),
+                "hessian_over_gradient": round(hessian / gradient, 3)}
+            print(np.dtype(kind).name, rows[np.dtype(kind).name])
+    return {"threads": thread_count(), "date": str(date.today()), **rows}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--start", choices=list(NOISE), default="path")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds of hamshoot")
+    parser.add_argument("--again", action="store_true", help="run what is there already")
+    parser.add_argument("--sweeps", action="store_true")
+    parser.add_argument("--report", action="store_true", help="print the tables only")
+    args = parser.parse_args(argv)
+    results = load()
+    if args.sweeps:
+        results["sweeps"] = sweeps_against_dgemm()
+        save(results)
+        return
+    jobs = [] if args.report else [(m, s) for s in args.seeds for m in args.methods]
+    for method, seed in jobs:
+        for rate in rates_of(results, method, seed, args.start, args.seeds[0]):
+            def same(r, method=method, seed=seed, rate=rate):
+                return (r["method"], r["seed"], r["start"], r.get("rate")) == (
+                    method, seed, args.start, rate)
+
+            if any(map(same, results["runs"])) and not args.again:
+                continue
+            print(f"{method} {'' if rate is None else rate} seed {seed} ...", end=" ", flush=True)
+            record = run(method, seed, args.start, rate, args.limit)
+            print(f"J {record['objective']:.5f} in {record['seconds']:.1f} s", flush=True)
+            results = load()
+            results["runs"] = [r for r in results["runs"] if not same(r)] + [record]
+            save(results)
+    for start in NOISE:
+        if any(r["start"] == start for r in results["runs"]):
+            report(results, start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,314 @@
+"""The search for large networks: preconditioner, optimisers, levels, interruption, checkpoints."""
+
+import functools
+import itertools
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import hamshoot as hs
+from hamshoot import discrete
+from hamshoot.activations import Activation
+from hamshoot.block_sweeps import BlockSweeps
+from hamshoot.kronecker import KroneckerLBFGS, KroneckerPreconditioner
+from hamshoot.multilevel import FINAL, prolong, schedule
+from hamshoot.newton_krylov import NewtonKrylov
+from hamshoot.solution import Solution, Status
+from hamshoot.starts import starting_weights
+
+STEPS = np.full(8, 1 / 8)
+
+
+def teacher(samples=60, width=6, activation="smooth_relu", seed=0, **kwargs):
+    if activation == "smooth_relu":
+        kwargs.setdefault("epsilon", 0.2)
+    return hs.teacher_problem(dims=(4, 2, 4), samples=samples, width=width, effective_depth=3.0,
+                              weight_decay=0.03, activation=activation, seed=seed, **kwargs)
+
+
+def reference(problem, W, steps=STEPS):
+    """J, ‖∇J‖ and stationarity by the readable formulas."""
+    A = discrete.roll_out(problem, W, steps)
+    _, scaled = discrete.costates(problem, A, W, steps)
+    share = problem.weight_decay / problem.effective_depth * steps[:, None, None]
+    return (discrete.objective(problem, A[-1], W, steps)[0], np.linalg.norm(share * scaled),
+            discrete.stationarity(W, scaled))
+
+
+@functools.cache
+def solved(activation="smooth_relu", **options):
+    return hs.solve(teacher(activation=activation), hs.DirectSingleShooting(
+        layers=8, optimizer="kronecker", **options))
+
+
+# -- optimisers ------------------------------------------------------------------------------------
+
+
+def test_the_preconditioner_inverts_where_the_blocks_are_kronecker_products():
+    # One linear layer: JᵀQᵀQJ does not depend on the sample. One output: the probe is exact.
+    rng = np.random.default_rng(0)
+    problem = hs.TrainingProblem(
+        rng.standard_normal((40, 3)), rng.standard_normal((40, 1)), width=5, effective_depth=0.7,
+        weight_decay=0.02, activation="linear")
+    W, V = rng.standard_normal((2, 1, 5, 6))
+    sweeps = BlockSweeps(problem, np.ones(1))
+    preconditioner = KroneckerPreconditioner(sweeps, damping=0.0)
+    preconditioner.refresh(W, seed=0)
+    back = preconditioner(sweeps.gauss_newton(V)).reshape(V.shape)
+    np.testing.assert_allclose(back, V, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("make", "tol"), [
+    (KroneckerLBFGS, 1e-8), (lambda s: NewtonKrylov(s, hessian=True), 1e-8),
+    (NewtonKrylov, 1e-3),  # without the curvature of the network it crawls where the loss stays
+])
+def test_every_optimiser_finds_a_stationary_point_of_the_reference(make, tol):
+    problem = teacher()
+    W = starting_weights(problem, STEPS, "path", 0)
+    optimizer = make(BlockSweeps(problem, STEPS))
+    values = []
+    found = optimizer.minimise(W, 3000, tol=tol, callback=lambda J, s: values.append(J))
+    J, norm, stationarity = reference(problem, found)
+    assert stationarity <= 1.1 * tol
+    assert optimizer.objective == pytest.approx(J, rel=1e-12)
+    assert norm == pytest.approx(optimizer.gradient_norm, rel=1e-2)
+    assert np.all(np.diff(values) <= 1e-13)  # J never rises
+
+
+def test_newton_with_the_full_hessian_converges_faster_than_any_line():
+    problem = teacher()
+    W = starting_weights(problem, STEPS, "path", 0)
+    near = KroneckerLBFGS(BlockSweeps(problem, STEPS)).minimise(W, 3000, tol=1e-3)
+    sizes = []
+    optimizer = NewtonKrylov(BlockSweeps(problem, STEPS), hessian=True)
+    optimizer.minimise(near, 40, tol=1e-11, callback=lambda J, s: sizes.append(s))
+    assert sizes[-1] <= 1e-11
+    rates = np.array(sizes[1:]) / np.array(sizes[:-1])
+    assert rates[-1] < 0.05
+    assert len(sizes) <= 25
+
+
+def test_negative_curvature_leads_off_a_saddle():
+    # W = 0 from a zero input is stationary by symmetry; the targets make it a saddle.
+    problem = hs.TrainingProblem(np.zeros((2, 2)), np.array([[1.0, 0.5], [-1.0, -0.5]]), width=2,
+                                 effective_depth=1.0, weight_decay=1e-3, activation="smooth_relu",
+                                 epsilon=0.5)
+    steps = np.full(4, 0.25)
+    W = np.zeros((4, 2, 3))
+    assert reference(problem, W, steps)[1] < 1e-12  # both targets pull from the same state
+    rng = np.random.default_rng(0)
+    nudged = W + 1e-6 * rng.standard_normal(W.shape)
+    problem = problem.replace(X=np.array([[1.0, 0.0], [0.0, 1.0]]) * 1e-1)
+    sweeps = BlockSweeps(problem, steps)
+    start = sweeps.objective(nudged)
+    found = NewtonKrylov(sweeps, hessian=True).minimise(nudged, 500, tol=1e-8)
+    assert sweeps.objective(found) < 0.9 * start
+
+
+def test_single_precision_products_serve_a_double_precision_gradient():
+    problem = teacher()
+    W = starting_weights(problem, STEPS, "path", 0)
+    double = BlockSweeps(problem, STEPS)
+    single = BlockSweeps(problem, STEPS, dtype=np.float32)
+    found = NewtonKrylov(double, single, hessian=True).minimise(W, 500, tol=1e-9)
+    assert reference(problem, found)[2] <= 1.1e-9
+    assert single.products > 0 == double.products
+
+
+# -- levels ----------------------------------------------------------------------------------------
+
+
+def test_the_schedule_goes_from_coarse_to_fine():
+    problem = teacher(samples=200, activation="relu")
+    levels = schedule(problem, 12, 1e-3, 500)
+    whole = [level for level in levels if (level.samples, level.layers) == (200, 12)]
+    coarse = levels[: -len(whole)]
+    assert len(coarse) >= 3
+    samples = [level.samples for level in levels]
+    assert samples == sorted(samples)
+    assert samples[0] < 200
+    assert {level.layers for level in coarse} == {6}
+    assert levels[-1].epsilon == 1e-3
+    assert levels[-1].decrease == FINAL
+    assert min(level.epsilon for level in levels) == 1e-3
+    # From a guess there are no coarse levels and no way back up.
+    onward = schedule(problem, 12, 1e-3, 500, coarse=False)
+    assert {(level.samples, level.layers) for level in onward} == {(200, 12)}
+    assert all(a.epsilon > b.epsilon for a, b in itertools.pairwise(onward))
+    assert all(level.epsilon == 0 for level in schedule(
+        teacher(activation="linear"), 8, 0.0, 500))
+    # A leak that needs nearly all layers leaves no coarse mesh.
+    deep = problem.replace(effective_depth=11.0)
+    assert {level.layers for level in schedule(deep, 12, 1e-3, 500)} == {12}
+
+
+def test_prolongation_keeps_controls_that_are_linear_in_depth():
+    middles = (np.arange(5) + 0.5) / 5
+    W = 3.0 + 2.0 * middles[:, None, None] * np.ones((5, 2, 3))
+    steps = np.array([0.2, 0.15, 0.3, 0.05, 0.1, 0.2])
+    new = prolong(W, steps)[:, 0, 0]
+    at = np.cumsum(steps) - steps / 2
+    inside = (at > middles[0]) & (at < middles[-1])
+    np.testing.assert_allclose(new[inside], 3 + 2 * at[inside], rtol=1e-14)
+    assert new[0] == pytest.approx(3.2)
+    np.testing.assert_array_equal(prolong(W[:1], steps), np.repeat(W[:1], 6, axis=0))
+
+
+def test_a_subset_keeps_scaling_lift_and_readout():
+    problem = teacher(lift="orthonormal")
+    rows = np.array([3, 5, 40])
+    part = problem.subset(rows)
+    np.testing.assert_allclose(part.initial_state, problem.initial_state[:, rows], atol=1e-13)
+    np.testing.assert_allclose(part.targets, problem.targets[:, rows], atol=1e-15)
+    np.testing.assert_array_equal(part.readout, problem.readout)
+
+
+# -- the method ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["smooth_relu", "relu", "linear"])
+@pytest.mark.parametrize("optimizer", ["kronecker", "gauss_newton"])
+def test_it_ends_at_a_stationary_point(activation, optimizer):
+    problem = teacher(activation=activation)
+    solution = hs.solve(problem, hs.DirectSingleShooting(layers=8, optimizer=optimizer))
+    relu = activation == "relu"
+    assert solution.status is (Status.SMOOTHED if relu else Status.CONVERGED), solution.message
+    assert solution.residuals["smooth_stationarity"] <= 1e-6
+    smooth = problem.replace(activation="smooth_relu", epsilon=1e-3) if relu else problem
+    assert reference(smooth, solution.weights)[2] <= 1.1e-6 or relu
+    if not relu:
+        assert hs.certify(solution).holds
+    assert solution.method == f"single shooting ({optimizer})"
+
+
+def test_it_is_about_as_good_as_the_ladder_search():
+    ladder = hs.solve(teacher(), hs.DirectSingleShooting(layers=8, optimizer="lbfgs"))
+    assert solved().objective <= 1.1 * ladder.objective
+
+
+def test_auto_takes_the_levels_beyond_the_exact_methods():
+    method = hs.DirectSingleShooting(layers=20)
+    assert method.optimizer_for(teacher()) == "lbfgs"
+    assert method.optimizer_for(teacher(width=40)) == "kronecker"
+
+
+def test_same_seed_same_numbers():
+    again = hs.solve(teacher(), hs.DirectSingleShooting(layers=8, optimizer="kronecker"))
+    np.testing.assert_array_equal(again.weights, solved().weights)
+
+
+def test_any_executor_may_run_the_blocks():
+    problem = teacher(samples=60)
+    with ThreadPoolExecutor(2) as pool:
+        solution = hs.solve(problem, hs.DirectSingleShooting(
+            layers=8, optimizer="kronecker", executor=pool))
+    np.testing.assert_array_equal(solution.weights, solved().weights)
+
+
+def test_best_of_several_starts():
+    several = solved(starts=3)
+    assert len(several.extra["start_objectives"]) == 3
+    assert "best of 3 starts" in several.message
+
+
+def test_a_guess_is_never_worsened_and_changes_no_basin():
+    relu = solved("relu")
+    again = hs.solve(relu.problem, hs.DirectSingleShooting(layers=8, optimizer="kronecker"),
+                     initial_guess=relu)
+    assert again.objective <= relu.objective
+    assert again.objective == pytest.approx(relu.objective, rel=1e-2)
+    assert again.nit < relu.nit
+
+
+def test_limits_and_callbacks_keep_the_best():
+    problem = teacher(activation="relu")
+    for options, status in (({"max_iter": 40}, Status.MAX_ITER),
+                            ({"time_limit": 0.05}, Status.TIME_LIMIT)):
+        solution = hs.solve(problem, hs.DirectSingleShooting(
+            layers=8, optimizer="kronecker", **options))
+        assert solution.status is status
+        assert not solution.success
+        assert np.isfinite(solution.objective)
+        assert solution.objective == pytest.approx(reference(problem, solution.weights)[0])
+    seen = []
+
+    def stop(record):
+        seen.append(record)
+        return len(seen) >= 300
+
+    solution = hs.solve(problem, hs.DirectSingleShooting(layers=8, optimizer="kronecker"),
+                        callback=stop)
+    assert solution.status is Status.INTERRUPTED
+    assert len(seen) == 300
+    assert {"samples" in r.stage and "layers" in r.stage for r in seen} == {True}
+    assert solution.objective <= 1.05 * min(J for _, J in solution.extra["trace"])
+
+
+def test_ctrl_c_keeps_the_best():
+    problem = teacher(samples=400, width=24, activation="relu")
+    timer = threading.Timer(1.5, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    try:
+        solution = hs.solve(problem, hs.DirectSingleShooting(
+            layers=20, optimizer="kronecker", time_limit=60))
+    finally:
+        timer.cancel()
+    assert solution.status is Status.INTERRUPTED
+    assert solution.objective < problem.trivial_objective
+
+
+def test_a_checkpoint_is_a_solution_to_go_on_from(tmp_path):
+    problem = teacher(samples=400, width=24, activation="relu")
+    path = tmp_path / "best.npz"
+    method = hs.DirectSingleShooting(layers=20, optimizer="kronecker", time_limit=4,
+                                     checkpoint=path, checkpoint_every=0.2)
+    seen = []
+
+    def look(record):
+        if path.exists():
+            seen.append((record.seconds, Solution.load(path).objective))
+            time.sleep(0.01)
+            return len(seen) > 150
+        return None
+
+    solution = hs.solve(problem, method, callback=look)
+    assert len({J for _, J in seen}) > 1  # rewritten, always whole
+    kept = Solution.load(path)
+    assert kept.status is Status.INTERRUPTED
+    assert kept.objective >= solution.objective
+    onward = hs.solve(problem, hs.DirectSingleShooting(
+        layers=20, optimizer="kronecker", max_iter=30), initial_guess=kept)
+    assert onward.objective <= kept.objective
+
+
+def test_a_large_network_ends_flat():
+    problem = teacher(samples=700, width=80, activation="relu")  # a gradient of 3e8 flops
+    solution = hs.solve(problem, hs.DirectSingleShooting(
+        layers=12, optimizer="kronecker", gradient_tol=1e-2, epsilon=(0.1, 1e-2, 0.5),
+        stage_iter=600))
+    assert solution.status is Status.FLAT, solution.message
+    assert solution.success
+    assert solution.residuals["relative_gradient"] <= 1e-2
+    assert "relative gradient" in solution.message
+
+
+def test_a_smooth_network_takes_another_activation_on_coarse_levels_only():
+    seen = set()
+    hs.solve(teacher(samples=200), hs.DirectSingleShooting(layers=12, optimizer="kronecker"),
+             callback=lambda r: seen.add(r.stage) and None)
+    assert any(stage.startswith("200 samples, 12 layers") for stage in seen)
+    assert all("epsilon 0.2" in stage for stage in seen)  # never below the problem's own
+    assert Activation("smooth_relu", 0.2) == teacher().sigma
+
+
+@pytest.mark.parametrize(("options", "word"), [
+    ({"gradient_tol": 0}, "gradient_tol"), ({"checkpoint_every": -1}, "checkpoint_every"),
+    ({"executor": 3}, "executor"), ({"memory": 0}, "memory"),
+])
+def test_bad_options_are_named(options, word):
+    with pytest.raises(ValueError, match=word):
+        hs.DirectSingleShooting(layers=8, **options)
