@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: More controls than this are not polished, nor with more entries held: the KKT matrix is dense,
-#: and one factorisation of it takes seconds.
-MAX_CONTROLS, MAX_HELD = 7000, 7000
+#: and one factorisation of it takes seconds. Nor with more activations, since entries change sides
+#: one event, and one iteration, at a time.
+MAX_CONTROLS, MAX_HELD, MAX_ACTIVATIONS = 7000, 7000, 200_000
 #: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
 #: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.
 INSIDE = 0.05
@@ -100,7 +101,9 @@ def affordable(problem: TrainingProblem, layers: int) -> bool:
     """Whether a network of so many layers can be polished: ReLU, a loss, and not too large."""
     if problem.activation != "relu" or problem.hard_endpoint:
         return False
-    return layers * int(np.prod(problem.control_shape)) <= MAX_CONTROLS
+    activations = layers * problem.width * problem.n_samples
+    controls = layers * int(np.prod(problem.control_shape))
+    return controls <= MAX_CONTROLS and activations <= MAX_ACTIVATIONS
 
 
 def polish(

@@ -14,6 +14,7 @@ from hamshoot.polish import (
     _follow_events,
     _solve_kkt,
     _whole_rounds,
+    affordable,
     polish,
 )
 from hamshoot.second_order import lagrangian_hessian, second_order
@@ -173,3 +174,42 @@ def test_what_has_no_kink_or_no_loss_is_refused(changes, says):
         polish(teacher().replace(**changes), np.zeros((8, 4, 5)), STEPS, 1e-3)
     with pytest.raises(ValueError, match="controls"):
         polish(teacher(), np.zeros((400, 4, 5)), np.full(400, 1 / 400), 1e-3)
+
+
+def test_the_limits_are_those_of_the_dense_system_and_of_the_activations():
+    def fits(width, samples, layers=20, **changes):
+        problem = hs.teacher_problem((4, 2, 4), samples=samples, width=width, test_samples=0)
+        return affordable(problem.replace(**changes), layers)
+
+    assert fits(13, 142)
+    assert fits(18, 60)
+    assert not fits(19, 60)
+    assert fits(8, 1200)
+    assert not fits(8, 1300)
+    assert not fits(8, 50, activation="linear")
+
+
+@pytest.mark.slow
+def test_a_network_of_1440_controls_is_certified_down_the_ladder_and_on_its_kinks():
+    """(w, N, L) = (8, 50, 20), L̃ = 3: about ten seconds by exact Newton from the start on."""
+    problem = hs.teacher_problem((8, 2, 8), samples=50, width=8, effective_depth=3.0,
+                                 weight_decay=3e-3, test_samples=0, seed=0)
+    steps = np.full(20, 1 / 20)
+    W = starting_weights(problem, steps, "path", 0)
+    for epsilon in epsilon_ladder(0.5, 2e-4, 0.5):
+        smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
+        W = layered_newton.minimise(smooth, W, steps, tol=1e-8, max_iter=200).weights
+        A = discrete.roll_out(smooth, W, steps)
+        _, scaled = discrete.costates(smooth, A, W, steps)
+        gradient = problem.weight_decay / problem.effective_depth * steps[:, None, None] * scaled
+        assert np.linalg.norm(gradient) <= 1e-10
+    assert second_order(smooth, W, steps).verdict.startswith("strict local minimum")
+    polished = polish(problem, W, steps, 2e-4)
+    assert polished.settled
+    assert polished.held > 50
+    clarke = discrete.clarke_residual(
+        problem, discrete.roll_out(problem, polished.weights, steps), polished.weights, steps)
+    assert clarke.residual <= 1e-12
+    verdict = second_order(problem, polished.weights, steps)
+    assert verdict.verdict.startswith("strict local minimum of the ReLU network")
+    assert verdict.min_eigenvalue > 1e-8
