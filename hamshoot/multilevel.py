@@ -98,8 +98,11 @@ def schedule(
         ladder.append(max(0.3 * ladder[-1], last))
     stages = [epsilon(value) for value in ladder]
     stages = [e for k, e in enumerate(stages) if k == 0 or e != stages[k - 1]]
-    levels += [Level(N, layers, e, limit, PATIENT) for e in stages[:-1]]
-    return [*levels, Level(N, layers, stages[-1], limit, FINAL)]
+    paces = [PATIENT] * (len(stages) - 1) + [FINAL]
+    if coarse and len(stages) > 2:
+        paces[:2] = [HURRIED, 2 * PATIENT]
+    return levels + [Level(N, layers, e, limit, pace)
+                     for e, pace in zip(stages, paces, strict=True)]
 
 
 @dataclass
