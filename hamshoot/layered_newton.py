@@ -25,6 +25,9 @@ from hamshoot.problem import TrainingProblem
 
 LayeredMinimum = reduced_newton.Minimum
 FORMS = ("auto", "riccati", "dense")
+#: Flops of an iteration, and numbers it holds, up to which Newton's method is affordable: some ten
+#: seconds on one core, 0.8 GB.
+MAX_FLOPS, MAX_NUMBERS = 1.5e11, 1e8
 
 
 def flops(width: int, columns: int, samples: int, layers: int) -> float:
@@ -36,6 +39,14 @@ def cheaper_form(problem: TrainingProblem, layers: int) -> str:
     """The form with fewer flops an iteration, "riccati" or "dense"."""
     sizes = *problem.control_shape, problem.n_samples, layers
     return "dense" if reduced_newton.flops(*sizes) < flops(*sizes) else "riccati"
+
+
+def affordable(problem: TrainingProblem, layers: int) -> bool:
+    """Whether an iteration of the cheaper form keeps to MAX_FLOPS and MAX_NUMBERS."""
+    w, c, N, L = *problem.control_shape, problem.n_samples, layers
+    if cheaper_form(problem, layers) == "dense":
+        return reduced_newton.flops(w, c, N, L) <= MAX_FLOPS and (L * w * c) ** 2 <= MAX_NUMBERS
+    return flops(w, c, N, L) <= MAX_FLOPS and L * w * c * w * N <= MAX_NUMBERS
 
 
 def minimise(

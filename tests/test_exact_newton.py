@@ -84,6 +84,10 @@ def test_the_form_with_fewer_flops_is_taken():
     many = hs.teacher_problem((8, 2, 8), samples=120, width=8, test_samples=0, seed=0)
     assert layered_newton.cheaper_form(few, 20) == "riccati"
     assert layered_newton.cheaper_form(many, 20) == "dense"
+    assert layered_newton.affordable(few, 20)
+    assert layered_newton.affordable(many, 20)
+    wide = hs.teacher_problem((8, 2, 8), samples=120, width=100, test_samples=0, seed=0)
+    assert not layered_newton.affordable(wide, 20)
     with pytest.raises(ValueError, match="form"):
         layered_newton.minimise(smooth_problem(), near(), STEPS, form="sparse")
 
