@@ -51,14 +51,15 @@ def middle_size(width: int, samples: int, layers: int) -> dict[str, object]:
         W = layered_newton.minimise(smooth, W, steps, tol=1e-9).weights
     A = discrete.roll_out(smooth, W, steps)
     B, gradient = discrete.costates(smooth, A, W, steps)
-    clock = time.perf_counter()
-    layered_newton._backward(smooth, A, B, W, gradient, steps, 0.0)
-    seconds["riccati"] = time.perf_counter() - clock
-    clock = time.perf_counter()
-    at = reduced_newton.expansion(smooth, A, B, W, steps)
-    hessian, _ = reduced_newton.second_derivatives(at)
-    reduced_newton._factor(hessian, np.ones(len(hessian)), 0.0)
-    seconds["dense"] = time.perf_counter() - clock
+    for _ in range(2):  # the second counts
+        clock = time.perf_counter()
+        layered_newton._backward(smooth, A, B, W, gradient, steps, 0.0)
+        seconds["riccati"] = time.perf_counter() - clock
+        clock = time.perf_counter()
+        at = reduced_newton.expansion(smooth, A, B, W, steps)
+        hessian, _ = reduced_newton.second_derivatives(at)
+        reduced_newton._factor(hessian, np.ones(len(hessian)), 0.0)
+        seconds["dense"] = time.perf_counter() - clock
     clock = time.perf_counter()
     polished = polish(problem, W, steps, 1e-4)
     seconds["polish"] = time.perf_counter() - clock
