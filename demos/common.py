@@ -1,0 +1,183 @@
+"""What the demos share: options, where results go, and the header that says where they are from."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+PACKAGES = ("hamshoot", "numpy", "scipy", "casadi", "numba", "matplotlib")
+
+
+def run(
+    name: str,
+    description: str,
+    settings: dict[str, dict[str, Any]],
+    study: Callable[[dict[str, Any], Callable], dict[str, Any]],
+    findings: Callable[[dict[str, Any]], list[str]],
+    draw: Callable[[dict[str, Any]], Any],
+    arguments: list[str] | None = None,
+) -> None:
+    """Parse options, run the study, print its findings, draw its figure, write its record.
+
+    Parameters
+    ----------
+    name : str
+        Of the script, its figure and its results.
+    settings : dict
+        Of the sizes "small" and "full".
+    study : callable
+        Receives the settings and `each`, see `mapper`; returns JSON-ready numbers.
+    findings, draw : callable
+        Sentences, and a figure, from those numbers alone: ``--draw`` makes them anew.
+    """
+    import hamshoot as hs
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a small size, seconds")
+    parser.add_argument("--out", type=Path, help="directory of figure and results")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--draw", action="store_true", help="draw from the results that are there")
+    given = parser.parse_args(arguments)
+    figures, results = places(given.out, given.small)
+    written = results / f"{name}.json"
+    if given.draw:
+        record = json.loads(written.read_text(encoding="utf-8"))
+    else:
+        chosen = settings["small" if given.small else "full"]
+        parts = results / f"{name}.parts"
+        with pool(1 if given.small else given.workers) as executor:
+            numbers = study(chosen, mapper(executor, None if given.small else parts))
+        record = {**where_and_when(name, arguments), "settings": chosen, **numbers}
+    record["findings"] = findings(record)
+    print("\n".join(record["findings"]))
+    figure = hs.plot.save_figure(draw(record), figures / f"{name}.png")
+    partial = written.with_suffix(".tmp")
+    partial.write_text(compact(record), encoding="utf-8")
+    partial.replace(written)
+    for part in (results / f"{name}.parts").glob("*.json"):
+        part.unlink()
+    if (results / f"{name}.parts").exists():
+        (results / f"{name}.parts").rmdir()
+    print(f"\n{figure}\n{written}")
+
+
+def pool(workers: int) -> Any:
+    """Processes with one BLAS thread each, or nothing for one worker."""
+    if workers <= 1:
+        return nullcontext()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return ProcessPoolExecutor(workers)
+
+
+def mapper(executor: Executor | None, parts: Path | None) -> Callable:
+    """Return ``each(function, jobs)``: results in order, with progress, resumable.
+
+    Jobs are dicts of JSON-ready arguments; a finished one is kept in `parts`, so that an
+    interrupted run goes on where it was.
+    """
+    def each(function: Callable[..., Any], jobs: Iterable[dict[str, Any]]) -> list[Any]:
+        jobs = list(jobs)
+        done: dict[int, Any] = {}
+        for k, job in enumerate(jobs):
+            kept = _part(parts, function, job)
+            if kept is not None and kept.exists():
+                done[k] = json.loads(kept.read_text(encoding="utf-8"))
+        missing = [k for k in range(len(jobs)) if k not in done]
+
+        def keep(k: int, result: Any) -> None:
+            done[k] = result
+            kept = _part(parts, function, jobs[k])
+            if kept is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                partial = kept.with_suffix(".tmp")
+                partial.write_text(json.dumps(result), encoding="utf-8")
+                partial.replace(kept)
+            print(f"\r{len(done)}/{len(jobs)} {function.__name__}", end="", file=sys.stderr)
+
+        if executor is None:
+            for k in missing:
+                keep(k, function(**jobs[k]))
+        else:
+            waiting = {executor.submit(function, **jobs[k]): k for k in missing}
+            for future in as_completed(waiting):
+                keep(waiting[future], future.result())
+        print(file=sys.stderr)
+        return [done[k] for k in range(len(jobs))]
+
+    return each
+
+
+def _part(parts: Path | None, function: Callable, job: dict[str, Any]) -> Path | None:
+    if parts is None:
+        return None
+    words = "_".join(f"{k}={v}" for k, v in job.items() if np.isscalar(v))
+    return parts / f"{function.__name__}_{words}.json".replace("/", "-").replace(" ", "")
+
+
+def where_and_when(name: str, arguments: list[str]) -> dict[str, str]:
+    """Date, command, machine and versions."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python", f"demos/{name}.py", *arguments]),
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
+                   f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
+        "versions": f"python {platform.python_version()}, "
+                    + ", ".join(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES),
+    }
+
+
+def places(out: Path | None, small: bool) -> tuple[Path, Path]:
+    """Directories of the figure and of the results."""
+    if out is None and not small:
+        figures, results = HERE / "figures", HERE / "results"
+    else:
+        out = Path(tempfile.mkdtemp(prefix="hamshoot-")) if out is None else out
+        figures = results = out
+    for directory in (figures, results):
+        directory.mkdir(parents=True, exist_ok=True)
+    return figures, results
+
+
+def compact(record: dict[str, Any]) -> str:
+    """JSON, one line for each entry of a list of numbers or records, six digits."""
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: rounded(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [rounded(v) for v in value]
+        if isinstance(value, (float, np.floating)):
+            return float(f"{value:.7g}")
+        return value.item() if isinstance(value, np.generic) else value
+
+    lines = []
+    for key, value in rounded(record).items():
+        if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+            inner = ",\n  ".join(json.dumps(v, ensure_ascii=False) for v in value)
+            lines.append(f" {json.dumps(key)}: [\n  {inner}\n ]")
+        else:
+            lines.append(f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def spread(values: Iterable[float], form: str = ".3g") -> str:
+    """Median and range in words; the value alone where there is one."""
+    values = list(values)
+    middle = f"{np.median(values):{form}}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} (median of {len(values)}; {min(values):{form}} to {max(values):{form}})"
