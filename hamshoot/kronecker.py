@@ -20,7 +20,8 @@ pairs; every `REFRESH` iterations 8Lw²N + 20Lw³ for the factors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ class KroneckerPreconditioner:
             grams, metrics = (grams + self._grams) / 2, (metrics + self._metrics) / 2
         self._grams, self._metrics = grams, metrics
         kind = sweeps.dtype
-        (inner, self._inner), (outer, self._outer) = sweeps.executor.map(
+        (inner, self._inner), (outer, self._outer) = self._map(
             np.linalg.eigh, (grams.astype(kind), metrics.astype(kind)))
         steps = sweeps.steps[:, None, None].astype(kind)
         curvature = 2 * steps**2 * (np.maximum(outer, 0)[:, :, None]
@@ -92,9 +93,14 @@ class KroneckerPreconditioner:
             T *= self._inverse[s]
             np.matmul(outer @ T, np.swapaxes(inner, 1, 2), out=out[s])
 
-        for _ in self.sweeps.executor.map(part, self._slices):
+        for _ in self._map(part, self._slices):
             pass
         return out.ravel()
+
+    def _map(self, function: Callable, items: Iterable) -> Iterable:
+        """Over the threads of the sweeps; other executors are for blocks, not for small algebra."""
+        pool = self.sweeps.executor
+        return (pool.map if isinstance(pool, ThreadPoolExecutor) else map)(function, items)
 
 
 class KroneckerLBFGS:

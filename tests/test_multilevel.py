@@ -1,11 +1,12 @@
 """The search for large networks: preconditioner, optimisers, levels, interruption, checkpoints."""
 
+import dataclasses
 import functools
 import itertools
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -207,6 +208,12 @@ def test_any_executor_may_run_the_blocks():
         solution = hs.solve(problem, hs.DirectSingleShooting(
             layers=8, optimizer="kronecker", executor=pool))
     np.testing.assert_array_equal(solution.weights, solved().weights)
+    with ProcessPoolExecutor(2) as pool:  # as a cluster would: everything sent there and back
+        method = hs.DirectSingleShooting(layers=8, optimizer="kronecker", executor=pool,
+                                         max_iter=40)
+        away = hs.solve(problem, method)
+    here = hs.solve(problem, dataclasses.replace(method, executor=None))
+    np.testing.assert_array_equal(away.weights, here.weights)
 
 
 def test_best_of_several_starts():

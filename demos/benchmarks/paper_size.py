@@ -4,6 +4,8 @@
     python demos/benchmarks/paper_size.py --start identity     # the second table
     python demos/benchmarks/paper_size.py --seeds 0 --methods hamshoot adam   # a part of it
     python demos/benchmarks/paper_size.py --sweeps             # speed of the sweeps against dgemm
+    python demos/benchmarks/paper_size.py --grid               # other depths and numbers of samples
+    python demos/benchmarks/paper_size.py --report             # tables and figure alone
 
 Every method begins at the same controls, on the same threads; a trace is J of the ReLU network over
 seconds. Compilation and the first call are left out. Results are kept in paper_size.json, a method
@@ -86,14 +88,23 @@ class Network:
         return loss + self.decay / (2 * self.leak) * rho * norm
 
 
-def adam(problem, weights, rate, epochs=EPOCHS, sgd=0, sgd_rate=None):
-    """Full-batch Adam with a cosine schedule; then SGD, if asked for."""
+def adam(problem, weights, rate, epochs=EPOCHS, sgd=0, sgd_rate=None, limit=np.inf):
+    """Full-batch Adam with a cosine schedule; then SGD, if asked for.
+
+    With a limit in seconds the schedule is fitted to the epochs that the time allows.
+    """
     import torch
 
     network = Network(problem, weights)
     optimizer = torch.optim.Adam(network.parameters, lr=rate)
     # The paper's recipe has constant rates; the cosine is the better Adam.
     schedule = None if sgd else torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    if np.isfinite(limit):
+        began = time.perf_counter()
+        for _ in range(3):
+            network.objective().backward()
+        epochs = int(min(epochs, 3 * limit / (time.perf_counter() - began)))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     trace = Trace()
     for epoch in range(epochs + sgd):
         if epoch == epochs:
@@ -179,8 +190,8 @@ def hamshoot(problem, seed, start, limit):
                     "test_error": solution.test_error()}
 
 
-def problem_of(seed: int):
-    return hs.teacher_problem(dims=(30, 3, 30), samples=1000, effective_depth=DEPTH, width=100,
+def problem_of(seed: int, depth: float = DEPTH, samples: int = 1000):
+    return hs.teacher_problem(dims=(30, 3, 30), samples=samples, effective_depth=depth, width=100,
                               seed=seed)
 
 
@@ -244,6 +255,64 @@ def rates_of(results: dict, method: str, seed: int, start: str, first: int) -> l
         return list(RATES)
     tried = [r for r in results["runs"] if r["method"] == "adam" and r["start"] == start]
     return [min(tried, key=lambda r: r["objective"])["rate"]] if tried else list(RATES)
+
+
+def grid(results: dict, limit: float) -> None:
+    """Other depths and numbers of samples: J after the same seconds, hamshoot beside Adam."""
+    rows = results.setdefault("grid", [])
+    for depth, samples in [(1.0, 1000), (3.0, 1000), (7.0, 1000), (15.0, 1000), (7.0, 300),
+                           (7.0, 10_000)]:
+        if any((r["effective_depth"], r["samples"]) == (depth, samples) for r in rows):
+            continue
+        problem = problem_of(0, depth, samples)
+        steps = np.full(LAYERS, 1 / LAYERS)
+        weights = starting_weights(problem, steps, "path", 0, None)
+        points, more = hamshoot(problem, 0, "path", limit)
+        own = min(J for _, J in points)
+        trained = {rate: adam(problem, weights, rate, limit=limit) for rate in RATES}
+        best = min(RATES, key=lambda r, t=trained: min(J for _, J in t[r]))
+        adam_end = min(J for _, J in trained[best])
+        rows.append({"effective_depth": depth, "samples": samples, "limit": limit,
+                     "hamshoot": own, "seconds": points[-1][0], **more, "adam": adam_end,
+                     "adam_rate": best, "adam_seconds": trained[best][-1][0],
+                     "hamshoot_reaches_adam": reached({"trace": points}, adam_end),
+                     "threads": thread_count(), "date": str(date.today())})
+        print(rows[-1], flush=True)
+        save(results)
+
+
+def figure(results: dict, start: str) -> None:
+    """Work and precision: objective above the best known value over seconds, medians over seeds."""
+    from matplotlib.figure import Figure
+
+    labels = {"hamshoot": "hamshoot", "adam": "Adam (PyTorch, best rate)",
+              "recipe": "Adam, then SGD", "lbfgsb": "L-BFGS-B (SciPy)",
+              "torch_lbfgs": "L-BFGS (PyTorch)"}
+    palette = hs.plot.colours(labels)
+    runs = [r for r in results["runs"] if r["start"] == start]
+    known = {s: min(r["objective"] for r in runs if r["seed"] == s) for s in {
+        r["seed"] for r in runs}}
+    fig = Figure(figsize=(7.2, 4.4), layout="constrained")
+    ax = fig.subplots()
+    at = np.geomspace(0.5, max(r["seconds"] for r in runs), 200)
+    for method, label in labels.items():
+        curves = []
+        for seed in known:
+            mine = [r for r in runs if (r["method"], r["seed"]) == (method, seed)]
+            if mine:
+                t, J = np.array(min(mine, key=lambda r: r["objective"])["trace"]).T
+                k = np.searchsorted(t, at, side="right") - 1
+                curves.append(np.where((k >= 0) & (at <= 1.05 * t[-1]), J[k] - known[seed], np.nan))
+        if curves:
+            ax.loglog(at, np.median(curves, axis=0), color=palette[label if label in palette
+                      else method], lw=2, label=f"{label}, {len(curves)} seeds")
+    ax.set_xlabel("seconds")
+    ax.set_ylabel("objective $J$ above the best known")
+    ax.set_ylim(1e-4, 20)
+    ax.grid(color="#dddddd", lw=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(loc="outside right center", frameon=False)
+    print(hs.plot.save_figure(fig, RESULTS.with_name(f"paper_size_{start}.png")))
 
 
 def reached(record: dict, objective: float) -> float:
@@ -335,12 +404,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=float, default=120.0, help="seconds of hamshoot")
     parser.add_argument("--again", action="store_true", help="run what is there already")
     parser.add_argument("--sweeps", action="store_true")
+    parser.add_argument("--grid", action="store_true")
     parser.add_argument("--report", action="store_true", help="print the tables only")
     args = parser.parse_args(argv)
     results = load()
     if args.sweeps:
         results["sweeps"] = sweeps_against_dgemm()
         save(results)
+        return
+    if args.grid:
+        grid(results, args.limit)
         return
     jobs = [] if args.report else [(m, s) for s in args.seeds for m in args.methods]
     for method, seed in jobs:
@@ -360,6 +433,7 @@ def main(argv: list[str] | None = None) -> None:
     for start in NOISE:
         if any(r["start"] == start for r in results["runs"]):
             report(results, start)
+            figure(results, start)
 
 
 if __name__ == "__main__":
