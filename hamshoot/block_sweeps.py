@@ -7,8 +7,10 @@ for the products that follow, as far as the memory allowed goes, and computed an
 block runs through all layers at once, so that costs one forward sweep and no storage.
 
 Costs: a gradient takes 6Lw²N flops, a Gauss–Newton product 8Lw²N, a Hessian product 14Lw²N, and 2
-or 6 more where nothing was kept. Memory: w(N + 3TL) numbers a thread for blocks of T samples, and
-LwN for what products keep (2LwN for Hessians).
+or 6 more where nothing was kept. Memory: wN numbers for A_0, 3wTL a thread for blocks of T samples,
+and LwN for what products keep (2LwN for Hessians) where `KEEP_BYTES` allows it. Where A_0 is larger
+than `hamshoot.mapped.MEMORY_BYTES` it is not held either: every sweep scales and lifts the rows of
+a block anew, 2wd_in flops a sample, from the file if they are mapped.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from hamshoot import mapped
 from hamshoot.activations import Activation
 from hamshoot.problem import TrainingProblem
 
@@ -62,15 +65,47 @@ class _Task(NamedTuple):
 
 
 class Shard:
-    """Consecutive blocks of samples that one call works through; pickles without what it keeps."""
+    """Consecutive blocks of samples that one call works through; pickles without what it keeps.
 
-    def __init__(self, starts: list[NDArray], targets: list[NDArray], index: int, keep: bool):
-        self.starts, self.targets, self.index, self.keep = starts, targets, index, keep
-        self.kept: list[Any] = [None] * len(starts)
+    Parameters
+    ----------
+    samples : Samples
+        Of all its blocks.
+    cuts : list of (int, int)
+        The blocks among these samples.
+    blocks : list of (A0, Y), optional
+        The blocks themselves, where they are in memory to begin with.
+    index : int
+    dtype : numpy dtype
+    keep : bool
+        Whether features are kept for products.
+    hold : bool
+        Whether blocks that were read are held.
+    """
+
+    def __init__(self, samples: mapped.Samples, cuts: list[tuple[int, int]],
+                 blocks: list[tuple[NDArray, NDArray]] | None, index: int, dtype: np.dtype,
+                 keep: bool, hold: bool):
+        self.samples = samples if blocks is None else None
+        self.cuts, self.index, self.dtype, self.keep, self.hold = cuts, index, dtype, keep, hold
+        self.blocks: list[Any] = [None] * len(cuts) if blocks is None else blocks
+        self.kept: list[Any] = [None] * len(cuts)
         self.stamp: tuple[int, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "kept": [None] * len(self.starts), "stamp": None}
+        nothing = [None] * len(self.cuts)
+        blocks = self.blocks if self.samples is None else nothing
+        return {**vars(self), "blocks": blocks, "kept": nothing, "stamp": None}
+
+    def block(self, b: int) -> tuple[NDArray, NDArray]:
+        """A_0 (w, T) and Yᵀ (d_out, T) of a block."""
+        if self.blocks[b] is not None:
+            return self.blocks[b]
+        block = tuple(np.ascontiguousarray(part, dtype=self.dtype)
+                      for part in self.samples.read(*self.cuts[b]))
+        if self.hold:
+            self.blocks[b] = block
+        return block
 
     def run(self, task: _Task) -> Any:
         """Square sum of the misfit, and what was asked for, summed over the blocks."""
@@ -78,7 +113,8 @@ class Shard:
 
         W, numbers = task.W, task.numbers
         total, out = 0.0, self._outputs(task)
-        for b, (A0, Y) in enumerate(zip(self.starts, self.targets, strict=True)):
+        for b in range(len(self.cuts)):
+            A0, Y = self.block(b)
             scratch = _scratch(W, Y)
             S, D = self._features(b, task, scratch)
             if task.kind in ("loss", "features"):
@@ -346,17 +382,19 @@ def block_size(problem: TrainingProblem) -> int:
 def _shards(problem: TrainingProblem, T: int, dtype: np.dtype, keep: bool) -> list[Shard]:
     """Blocks of at most T samples, in at most SHARDS shards."""
     N = problem.n_samples
-    cuts = np.linspace(0, N, -(-N // T) + 1).astype(int)
+    cuts = np.linspace(0, N, -(-N // T) + 1).astype(int).tolist()
     blocks = list(pairwise(cuts))
+    hold = 8 * problem.width * N <= mapped.MEMORY_BYTES
     shards = []
-    groups = np.array_split(np.arange(len(blocks)), min(len(blocks), SHARDS))
-    for index, group in enumerate(groups):
-        starts, targets = [], []
-        for i in group:
-            a, b = blocks[i]
-            starts.append(np.ascontiguousarray(problem.initial_state[:, a:b], dtype=dtype))
-            targets.append(np.ascontiguousarray(problem.targets[:, a:b], dtype=dtype))
-        shards.append(Shard(starts, targets, index, keep))
+    for index, group in enumerate(np.array_split(np.arange(len(blocks)), min(len(blocks), SHARDS))):
+        mine = [blocks[i] for i in group]
+        first, last = mine[0][0], mine[-1][1]
+        ready = None
+        if problem.in_memory:
+            ready = [tuple(np.ascontiguousarray(part, dtype=dtype) for part in problem.block(a, b))
+                     for a, b in mine]
+        shards.append(Shard(problem.samples(first, last), [(a - first, b - first) for a, b in mine],
+                            ready, index, dtype, keep, hold))
     return shards
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot import discrete
+from hamshoot import blockwise, discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
 from hamshoot.path_second_order import PathSecondOrder, Trajectory, path_second_order
@@ -58,7 +58,9 @@ class Certificate:
     stationarity : float
         Largest ‖W − L̃Bσ̂ᵀ‖_F / max(1, ‖W‖_F); for ReLU with the best slopes on the kink.
     clarke_residual : float
-        Smallest ‖∇J(d)‖_F over the slopes d ∈ [0, 1] on the kink; ‖∇J‖_F where none is.
+        Smallest ‖∇J(d)‖_F over the slopes d ∈ [0, 1] on the kink; ‖∇J‖_F where none is. Of a
+        solution that does not store its states ‖∇J‖_F with the activation's own slopes, an upper
+        bound where there are kinks; the same holds for the stationarity.
     hamiltonian, hamiltonian_drift : float
         Median along the path, and (max − min)/max(1, |median|).
     second_order : str
@@ -168,12 +170,16 @@ def certify(
     -------
     Certificate
         Cost: two sweeps, the Clarke residual, and the dense test, see `hamshoot.second_order`. On a
-        path the integration anew, and the test of `hamshoot.path_second_order`.
+        path the integration anew, and the test of `hamshoot.path_second_order`. A solution that
+        does not store its states is evaluated over blocks of samples; with nothing stored there is
+        no defect to be found.
     """
     problem, W, steps = solution.problem, solution.weights, solution.steps
     if steps is None:
         return _certify_path(solution, stationarity, defect, boundary_residual, drift, agreement,
                              second_order)
+    if not solution.stored:
+        return _certify_by_blocks(solution, stationarity, agreement, second_order, max_controls)
     terminal = solution.momenta[-1] if problem.hard_endpoint else None
     A = discrete.roll_out(problem, W, steps, solution.integrator)
     J, loss, norm = discrete.objective(problem, A[-1], W, steps)
@@ -207,6 +213,29 @@ def certify(
         **measured, **stored, clarke_residual=clarke, hamiltonian=float(np.median(H)),
         hamiltonian_drift=float(ham.hamiltonian_drift(H)), second_order=verdict.verdict,
         min_eigenvalue=verdict.min_eigenvalue, kinks=kinks, bounds=tuple(bounds),
+    )
+
+
+def _certify_by_blocks(
+    solution: Solution, stationarity: float | None, agreement: float, second_order: bool,
+    max_controls: int,
+) -> Certificate:
+    """The same where states are not stored: from the controls alone, by blocks of samples."""
+    problem, W, steps = solution.problem, solution.weights, solution.steps
+    sums = blockwise.evaluate(problem, W, steps, solution.integrator)
+    measured = {"objective": sums.objective, "loss": sums.loss,
+                "parameter_norm": sums.parameter_norm,
+                "stationarity": discrete.stationarity(W, sums.gradient)}
+    verdict = _second_order(solution, second_order, max_controls)
+    bounds = [*_agreement(solution, measured, agreement),
+              *_stationary(solution, measured["stationarity"], stationarity)]
+    return Certificate(
+        **measured, defect=0.0, costate_defect=0.0, boundary_residual=0.0,
+        clarke_residual=blockwise.gradient_norm(problem, steps, sums.gradient),
+        hamiltonian=float(np.median(sums.hamiltonian)),
+        hamiltonian_drift=float(ham.hamiltonian_drift(sums.hamiltonian)),
+        second_order=verdict.verdict, min_eigenvalue=verdict.min_eigenvalue, kinks=sums.kinks,
+        bounds=tuple(bounds),
     )
 
 

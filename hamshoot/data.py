@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.mapped import map_npz
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -85,16 +87,23 @@ def read_csv(
     return Table(X, Y, input_names, target_names)
 
 
-def read_npz(path: str | PathLike) -> Table:
+def read_npz(path: str | PathLike, mmap: bool = False) -> Table:
     """Read X, Y and, where present, X_test and Y_test from an .npz file.
+
+    Parameters
+    ----------
+    path : path
+    mmap : bool
+        Map the arrays instead of reading them; the file has to be uncompressed.
 
     Raises
     ------
     ValueError
-        For a missing, truncated or foreign file, and one without X or Y.
+        For a missing, truncated or foreign file, one without X or Y, and a compressed one that is
+        to be mapped.
     """
     path = Path(path)
-    arrays = load_npz(path)
+    arrays = map_npz(path) if mmap else load_npz(path)
     for name in ("X", "Y"):
         if name not in arrays:
             held = ", ".join(sorted(arrays)) or "nothing"

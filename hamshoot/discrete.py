@@ -15,7 +15,7 @@ Costs are in flops with w ≤ N: one sweep (forward or backward) of the Euler ne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 #: A network whose endpoint is smaller than this times the targets' norm, and whose loss is no
 #: better than that of Q A_1 = 0 to the same fraction, has collapsed.
 COLLAPSE_FRACTION = 0.05
+#: What is said of a ReLU network with kinks that is too large for the Clarke residual.
+BOUND_ONLY = (
+    "Entries lie on the kink of ReLU and their slopes were not searched for; stationarity and "
+    "Clarke residual are upper bounds."
+)
 
 
 # -- roll-out --------------------------------------------------------------------------------------
@@ -184,6 +189,12 @@ def solution_from_weights(
     Whatever a solver says of its iterate, objective, costate and residuals come from here: the
     objective is always that of the rolled-out network.
 
+    With more than `hamshoot.blockwise.MOST_STORED` numbers in the representations, everything is
+    summed over blocks of samples and the states are not stored: the solution computes them when
+    asked. There is no search for the best slopes on the kink of ReLU then. Where entries lie on the
+    kink, stationarity and Clarke residual are upper bounds, of the activation's own slopes; the
+    message says so, and so does the residual `clarke_residual_is_bound`, 1.
+
     Parameters
     ----------
     terminal : ndarray, shape (w, N), optional
@@ -191,7 +202,50 @@ def solution_from_weights(
     residuals : dict, optional
         The solver's own, added to those computed here.
     """
+    from hamshoot import blockwise
+
     weights, steps = np.array(weights, dtype=float), np.array(steps, dtype=float)
+    if blockwise.too_many(problem, len(steps)):
+        found = _found_by_blocks(problem, weights, steps, integrator)
+    else:
+        found = _found_whole(problem, weights, steps, integrator, terminal)
+    own = found.residuals
+    own["stationarity"] = stationarity(weights, found.gradient)
+    own["gradient_norm"] = blockwise.gradient_norm(problem, steps, found.gradient)
+    # Momenta and representations come from one roll-out, so the layered defect is exactly zero and
+    # only a hard endpoint leaves a boundary residual.
+    own["defect"] = 0.0
+    if "clarke_residual_is_bound" in own:
+        message = f"{message or status} {BOUND_ONLY}"
+    if found.collapsed:
+        success, status = False, Status.COLLAPSED
+        message = f"{Status.COLLAPSED} {message}".strip()
+    p = np.concatenate([[0.0], np.cumsum(steps)])
+    p[-1] = 1.0
+    return Solution(
+        problem=problem, p=p, representations=found.A, momenta=found.B, weights=weights,
+        objective=found.objective, loss=found.loss, parameter_norm=found.norm, success=success,
+        status=status, message=message or str(status), nit=nit,
+        residuals={**own, **(residuals or {})}, history=history, seconds=seconds, method=method,
+        integrator=integrator, steps=steps, kinks=found.kinks, extra=extra or {},
+    )
+
+
+class _Found(NamedTuple):
+    """What the formulas say of a network; A and B None where they are not stored."""
+
+    A: NDArray | None
+    B: NDArray | None
+    objective: float
+    loss: float
+    norm: float
+    gradient: NDArray
+    kinks: int
+    collapsed: bool
+    residuals: dict[str, float]
+
+
+def _found_whole(problem, weights, steps, integrator, terminal) -> _Found:
     A = roll_out(problem, weights, steps, integrator)
     J, loss, norm = objective(problem, A[-1], weights, steps)
     slopes, kinks, own = None, 0, {}
@@ -200,25 +254,25 @@ def solution_from_weights(
         slopes, kinks = clarke.slopes, int(clarke.on_kink.sum())
         own["clarke_residual"] = clarke.residual
     B, gradient = costates(problem, A, weights, steps, integrator, terminal, slopes)
-    own["stationarity"] = stationarity(weights, gradient)
-    own["gradient_norm"] = float(np.linalg.norm(
-        problem.weight_decay / problem.effective_depth * steps[:, None, None] * gradient
-    ))
-    # Momenta and representations come from one roll-out, so the layered defect is exactly zero and
-    # only a hard endpoint leaves a boundary residual.
-    own["defect"] = 0.0
     own["boundary_residual"] = boundary_residual(problem, A, B)
-    if np.isfinite(J) and collapsed(problem, A[-1], loss):
-        success, status = False, Status.COLLAPSED
-        message = f"{Status.COLLAPSED} {message}".strip()
-    p = np.concatenate([[0.0], np.cumsum(steps)])
-    p[-1] = 1.0
-    return Solution(
-        problem=problem, p=p, representations=A, momenta=B, weights=weights, objective=J, loss=loss,
-        parameter_norm=norm, success=success, status=status, message=message or str(status),
-        nit=nit, residuals={**own, **(residuals or {})}, history=history, seconds=seconds,
-        method=method, integrator=integrator, steps=steps, kinks=kinks, extra=extra or {},
-    )
+    fallen = bool(np.isfinite(J)) and collapsed(problem, A[-1], loss)
+    return _Found(A, B, J, loss, norm, gradient, kinks, fallen, own)
+
+
+def _found_by_blocks(problem, weights, steps, integrator) -> _Found:
+    from hamshoot import blockwise
+
+    sums = blockwise.evaluate(problem, weights, steps, integrator)
+    finite = bool(np.isfinite(sums.objective))
+    own = {"boundary_residual": 0.0}  # every block begins at A_0 and ends with B_1 as prescribed
+    if problem.activation == "relu" and integrator == "euler" and finite:
+        own["clarke_residual"] = blockwise.gradient_norm(problem, steps, sums.gradient)
+        if sums.kinks:
+            own["clarke_residual_is_bound"] = 1.0
+    fallen = finite and _is_trivial(sums.output, sums.targets, sums.loss, sums.targets**2
+                                    / problem.n_samples)
+    return _Found(None, None, sums.objective, sums.loss, sums.parameter_norm, sums.gradient,
+                  sums.kinks, fallen, own)
 
 
 def boundary_residual(problem: TrainingProblem, A: NDArray, B: NDArray) -> float:
@@ -241,9 +295,13 @@ def collapsed(problem: TrainingProblem, endpoint: NDArray, loss: float) -> bool:
     """Whether a network ends at the trivial solution A_1 ≈ 0, whose loss is ‖Y‖²/N."""
     if problem.hard_endpoint:
         return False
-    output = np.linalg.norm(problem.readout @ endpoint)
-    small = output <= COLLAPSE_FRACTION * np.linalg.norm(problem.targets)
-    return bool(small and loss >= (1 - 2 * COLLAPSE_FRACTION) * problem.trivial_objective)
+    return _is_trivial(np.linalg.norm(problem.readout @ endpoint), np.linalg.norm(problem.targets),
+                       loss, problem.trivial_objective)
+
+
+def _is_trivial(output: float, targets: float, loss: float, trivial: float) -> bool:
+    small = output <= COLLAPSE_FRACTION * targets
+    return bool(small and loss >= (1 - 2 * COLLAPSE_FRACTION) * trivial)
 
 
 # -- quantities along a path -----------------------------------------------------------------------
@@ -254,8 +312,14 @@ def path_hamiltonian(solution: Solution) -> NDArray:
 
     The optimality system of the Euler network is symplectic Euler: only at these mixed points does
     its Hamiltonian converge at first order with a constant to leading order. σ is that of the path
-    (`Solution.activation`): a smoothed path conserves the smoothed H, and no other.
+    (`Solution.activation`): a smoothed path conserves the smoothed H, and no other. By blocks of
+    samples where the states are not stored; with the activation's own slopes on the kink of ReLU.
     """
+    if not solution.stored:
+        from hamshoot import blockwise
+
+        return blockwise.evaluate(solution.problem, solution.weights, solution.steps,
+                                  solution.integrator).hamiltonian
     A, B = _pairs(solution)
     return np.array([ham.hamiltonian(a, b, **_settings(solution))
                      for a, b in zip(A, B, strict=True)])

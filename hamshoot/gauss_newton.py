@@ -265,11 +265,6 @@ class _LevelSearch:
         levels, relu = self.levels, self.problem.activation == "relu"
         if levels.stationarity <= self.method.tol:
             return Status.SMOOTHED if relu else Status.CONVERGED
-        end = levels.best.weights
-        A = discrete.roll_out(self.problem, end, self.steps)[-1]
-        loss = float(np.sum((self.problem.readout @ A - self.problem.targets) ** 2))
-        if discrete.collapsed(self.problem, A, loss / self.problem.n_samples):
-            return Status.COLLAPSED
         return Status.FLAT if levels.relative_gradient <= self.method.gradient_tol \
             else Status.STALLED
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot import mapped
 from hamshoot.activations import Activation
 
 if TYPE_CHECKING:
@@ -67,11 +69,9 @@ class Scaling:
             raise ValueError(
                 f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
             )
-        mean, spread = values.mean(axis=0), values.std(axis=0)
-        size = np.abs(values).max(axis=0)
+        mean, spread, size, common = mapped.moments(values)
         constant = np.flatnonzero(spread <= 1e-13 * size)
         if kind == "common":
-            common = float(values.std())
             if constant.size == values.shape[1]:
                 raise ValueError(f"{argument}: every column is constant, expected varying data")
             return cls(mean, np.full(values.shape[1], common))
@@ -99,7 +99,10 @@ class TrainingProblem:
     Parameters
     ----------
     X : array_like, shape (N, d_in)
-        Inputs, rows are samples, in the user's units.
+        Inputs, rows are samples, in the user's units. A memory-mapped array, as
+        ``numpy.load(path, mmap_mode="r")`` gives it, stays in its file in its own type: it is
+        checked in chunks, and large problems read it a block of samples at a time. The same holds
+        for Y.
     Y : array_like, shape (N, d_out) or (N,), optional
         Targets. May be left out only when `endpoint` is given.
     effective_depth : float
@@ -132,7 +135,8 @@ class TrainingProblem:
     Attributes
     ----------
     initial_state : ndarray, shape (w, N)
-        A_0 = P Xᵀ, of the scaled inputs.
+        A_0 = P Xᵀ, of the scaled inputs; computed on first access, like the targets. `block` has
+        them for some samples.
     targets : ndarray, shape (d_out, N)
         Yᵀ, scaled.
     input_scaling, target_scaling : Scaling
@@ -163,8 +167,6 @@ class TrainingProblem:
     classes: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     sigma: Activation = field(init=False)
-    initial_state: NDArray = field(init=False)
-    targets: NDArray = field(init=False)
     input_scaling: Scaling = field(init=False)
     target_scaling: Scaling = field(init=False)
     _given: dict[str, Any] = field(init=False)
@@ -176,7 +178,6 @@ class TrainingProblem:
         self._check_data()
         self._check_matrices()
         self._check_test_data()
-        self._put(initial_state=_frozen(self.lift @ self.input_scaling.apply(self.X).T))
 
     # -- construction ------------------------------------------------------------------------------
 
@@ -199,17 +200,32 @@ class TrainingProblem:
         return cls._from_table(read_csv, path, dict(kwargs, targets=targets))
 
     @classmethod
-    def from_npz(cls, path: str | PathLike, **kwargs: Any):
-        """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test."""
+    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any):
+        """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
+
+        Parameters
+        ----------
+        path : path
+        mmap : bool
+            Leave X and Y in the file, which has to be uncompressed, as `numpy.savez` writes it.
+            There is no `test_fraction` then.
+        **kwargs
+            As in `from_csv`.
+        """
         from hamshoot.data import read_npz
 
-        return cls._from_table(read_npz, path, kwargs)
+        if mmap and kwargs.get("test_fraction"):
+            raise ValueError(
+                f"test_fraction: expected 0 with mmap, got {kwargs['test_fraction']!r}; splitting "
+                "would copy the rows, so put X_test and Y_test in the file"
+            )
+        return cls._from_table(read_npz, path, dict(kwargs, mmap=mmap))
 
     @classmethod
     def _from_table(cls, read: Any, path: str | PathLike, kwargs: dict[str, Any]):
         from hamshoot.data import split_rows
 
-        reading = {k: kwargs.pop(k) for k in ("targets", "drop") if k in kwargs}
+        reading = {k: kwargs.pop(k) for k in ("targets", "drop", "mmap") if k in kwargs}
         table = read(path, **reading)
         table = split_rows(table, kwargs.pop("test_fraction", 0.0), kwargs.get("seed", 0))
         return cls(**{"standardize": True, **table.arguments(), **kwargs})
@@ -225,21 +241,69 @@ class TrainingProblem:
     def subset(self, rows: ArrayLike) -> TrainingProblem:
         """Problem of some samples alone, in the scaled units of this one, without test data.
 
+        Their rows are copied, except where that takes more than `hamshoot.mapped.MEMORY_BYTES` of
+        mapped data: those stay in the file, in the user's units and with the scaling of this
+        problem.
+
         Parameters
         ----------
         rows : array_like of int
         """
         rows = np.asarray(rows, dtype=int)
-        kept: dict[str, Any] = {"X": self.input_scaling.apply(self.X[rows])}
+        columns = self.d_in + (0 if self.Y is None else self.Y.shape[1])
+        stays = self.mapped and 8 * len(rows) * columns > mapped.MEMORY_BYTES
+        kept: dict[str, Any] = {"X": mapped.taken(self.X, rows) if stays
+                                else self.input_scaling.apply(self.X[rows])}
         if self.hard_endpoint:
             kept["endpoint"] = self.endpoint[:, rows]
         if self.Y is not None:
-            kept["Y"] = self.targets[:, rows].T
-        return self.replace(**{"X_test": None, "Y_test": None, "endpoint": None, "Y": None, **kept,
+            kept["Y"] = mapped.taken(self.Y, rows) if stays \
+                else self.target_scaling.apply(self.Y[rows])
+        part = self.replace(**{"X_test": None, "Y_test": None, "endpoint": None, "Y": None, **kept,
                                "standardize": False, "lift": self.lift, "readout": self.readout,
                                "classes": None})
+        if stays:
+            part._put(input_scaling=self.input_scaling, target_scaling=self.target_scaling)
+        return part
 
     # -- what solvers ask --------------------------------------------------------------------------
+
+    @cached_property
+    def initial_state(self) -> NDArray:
+        """A_0 = P Xᵀ of the scaled inputs, (w, N)."""
+        return _frozen(self.lift @ self.input_scaling.apply(np.asarray(self.X)).T)
+
+    @cached_property
+    def targets(self) -> NDArray:
+        """Yᵀ, scaled, (d_out, N); with a hard endpoint and no Y, that endpoint read out."""
+        if self.Y is None:
+            return _frozen(self.readout @ self.endpoint)
+        return _frozen(self.target_scaling.apply(np.asarray(self.Y)).T)
+
+    def samples(self, a: int, b: int) -> mapped.Samples:
+        """Samples a to b, to be read block by block; of mapped data it holds the path alone."""
+        return mapped.Samples(mapped.part(self.X, a, b), mapped.part(self.Y, a, b),
+                              self.input_scaling, self.target_scaling, self.lift)
+
+    def block(self, a: int, b: int) -> tuple[NDArray, NDArray]:
+        """A_0 (w, b − a) and Yᵀ (d_out, b − a) of samples a to b, scaled.
+
+        Taken from `initial_state` and `targets`, unless these are mapped or large (`in_memory`).
+        """
+        if self.in_memory:
+            return self.initial_state[:, a:b], self.targets[:, a:b]
+        return self.samples(a, b).read(0, b - a)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether X or Y lies in a file."""
+        return mapped.is_mapped(self.X) or mapped.is_mapped(self.Y)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether A_0 is held whole: X and Y are in memory and A_0 is small, or there is no Y."""
+        small = 8 * self.width * self.n_samples <= mapped.MEMORY_BYTES
+        return self.Y is None or (small and not self.mapped)
 
     @property
     def n_samples(self) -> int:
@@ -269,27 +333,45 @@ class TrainingProblem:
     @property
     def trivial_objective(self) -> float:
         """J of W ≡ 0 up to the e^{−L̃} that A_0 leaves behind: ‖Y‖²/N, the collapsed solution."""
-        return float(np.sum(self.targets**2) / self.n_samples)
+        if self.in_memory:
+            return float(np.sum(self.targets**2) / self.n_samples)
+        return sum(float(np.sum(self.target_scaling.apply(values) ** 2))
+                   for _, values in mapped.chunks(self.Y)) / self.n_samples
 
     # -- persistence -------------------------------------------------------------------------------
 
     def to_arrays(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
-        """Arrays and JSON-ready settings from which `from_arrays` rebuilds the problem exactly."""
-        arrays = {k: getattr(self, k) for k in ("X", "lift", "readout")}
-        for name in ("Y", "endpoint", "X_test", "Y_test"):
-            if getattr(self, name) is not None:
-                arrays[name] = getattr(self, name)
+        """Arrays and JSON-ready settings from which `from_arrays` rebuilds the problem exactly.
+
+        Maps of more than `hamshoot.mapped.MEMORY_BYTES` in double precision are not among the
+        arrays: the settings hold their absolute paths.
+        """
+        names = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test")
+        arrays = {k: getattr(self, k) for k in names if getattr(self, k) is not None}
+        maps = {k: mapped.MappedRows.of(v).to_dict() for k, v in arrays.items()
+                if mapped.is_mapped(v) and 8 * v.size > mapped.MEMORY_BYTES}
+        arrays = {k: v for k, v in arrays.items() if k not in maps}
         names = ("effective_depth", "weight_decay", "width", "activation", "bias", "standardize",
                  "seed", "input_names", "target_names", "classes")
         settings = {k: getattr(self, k) for k in names}
         if self.activation == "smooth_relu":
             settings["epsilon"] = self.sigma.epsilon
+        if maps:
+            settings["maps"] = maps
         return arrays, settings
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray], settings: dict[str, Any]) -> TrainingProblem:
-        """Inverse of `to_arrays`."""
-        return cls(**arrays, **settings)
+        """Inverse of `to_arrays`.
+
+        Raises
+        ------
+        ValueError
+            If a file that the settings refer to is gone or has another size.
+        """
+        settings = dict(settings)
+        maps = {k: mapped.MappedRows.from_dict(k, v) for k, v in settings.pop("maps", {}).items()}
+        return cls(**arrays, **maps, **settings)
 
     def __repr__(self) -> str:
         sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
@@ -337,7 +419,7 @@ class TrainingProblem:
         if Y is not None and len(Y) != len(X):
             raise ValueError(f"Y: expected {len(X)} rows as X has, got {len(Y)}")
         # Frozen first: sums depend on the memory order in the last digit, a reload must not.
-        X, Y = _frozen(X), None if Y is None else _frozen(Y)
+        X, Y = _kept(X), None if Y is None else _kept(Y)
         self._put(X=X, Y=Y)
         self._check_names(X, Y)
         kind = self._scaling_kind()
@@ -390,11 +472,7 @@ class TrainingProblem:
         )
         self._put(lift=_frozen(lift), readout=_frozen(readout))
         if self.Y is None:
-            self._put(
-                targets=_frozen(readout @ self.endpoint), target_scaling=Scaling.identity(d_out)
-            )
-        else:
-            self._put(targets=_frozen(self.target_scaling.apply(self.Y).T))
+            self._put(target_scaling=Scaling.identity(d_out))
 
     def _check_test_data(self) -> None:
         if self.X_test is None and self.Y_test is None:
@@ -479,6 +557,8 @@ def _count(name: str, value: Any, least: int) -> int:
 
 
 def _matrix(name: str, value: ArrayLike) -> NDArray:
+    if mapped.is_mapped(value):
+        return _mapped_matrix(name, value)
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
@@ -493,11 +573,26 @@ def _matrix(name: str, value: ArrayLike) -> NDArray:
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         i, j = bad[0]
-        raise ValueError(
-            f"{name}: expected finite numbers, got {array[i, j]} in row {i}, column {j}"
-            + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
-        )
+        raise ValueError(_not_finite(name, len(bad), i, j, array[i, j]))
     return array
+
+
+def _mapped_matrix(name: str, array: Any) -> Any:
+    """The map itself, with the checks of `_matrix` made in chunks."""
+    if array.ndim == 1 and name.startswith("Y"):
+        array = array[:, None]
+    if array.ndim != 2 or array.size == 0:
+        return _matrix(name, np.empty(array.shape))
+    bad = mapped.not_finite(array)
+    if bad is not None:
+        count, i, j, value = bad
+        raise ValueError(_not_finite(name, count, i, j, value))
+    return array
+
+
+def _not_finite(name: str, count: int, i: int, j: int, value: float) -> str:
+    more = f" and {count - 1} more" if count > 1 else ""
+    return f"{name}: expected finite numbers, got {value} in row {i}, column {j}{more}"
 
 
 def _linear_map(
@@ -535,6 +630,11 @@ def _orthonormal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray:
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _kept(array: Any) -> Any:
+    """A map as it is, anything else frozen."""
+    return array if mapped.is_mapped(array) else _frozen(array)
 
 
 def _frozen(array: NDArray) -> NDArray:

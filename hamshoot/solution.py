@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.data import load_npz
+from hamshoot.mapped import MissingMap
 from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 INTEGRATORS = ("euler", "rk4", "flow")
+#: What a layered solution may leave to be computed.
+STATES = ("representations", "momenta")
+#: Fields that the Hamiltonian does not depend on.
+NUMBERS = {"objective", "loss", "parameter_norm", "success", "status", "message", "nit",
+           "residuals", "history", "seconds", "method", "kinks"}
 
 
 class Status(Enum):
@@ -106,7 +112,11 @@ class Solution:
     representations : ndarray, shape (M, w, N)
         A at the nodes, one column a sample.
     momenta : ndarray, shape (M, w, N)
-        Costate B at the nodes, scaled as B = −(1/λ) ∂C/∂A.
+        Costate B at the nodes, scaled as B = −(1/λ) ∂C/∂A. Representations and momenta of a layered
+        network are not stored where they are more than `hamshoot.blockwise.MOST_STORED` numbers
+        each (None in the constructor): they are computed from the controls on first access, and
+        `save` leaves them out. Everything else here is known without them, `spectra`, `energies`,
+        `at` and `to_xarray` excepted.
     weights : ndarray, shape (L, w, w+1) over layers, (M, w, w+1) at the nodes of a continuous path
         Last column the bias; without bias (…, w, w).
     objective, loss, parameter_norm : float
@@ -131,8 +141,8 @@ class Solution:
 
     problem: TrainingProblem
     p: NDArray
-    representations: NDArray
-    momenta: NDArray
+    representations: NDArray | None
+    momenta: NDArray | None
     weights: NDArray
     objective: float
     loss: float
@@ -160,6 +170,28 @@ class Solution:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "history", tuple(self.history))
         _check_shapes(self)
+        for name in STATES:
+            if getattr(self, name) is None:
+                object.__delattr__(self, name)  # __getattr__ is asked for it from now on
+
+    def __getattr__(self, name: str) -> Any:
+        """States that are not stored."""
+        if name not in STATES or "weights" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        from hamshoot.blockwise import states
+
+        computed = vars(self).setdefault("_computed", {})
+        if name not in computed:
+            computed[name] = states(self, name)
+        return computed[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k != "_computed"}
+
+    @property
+    def stored(self) -> bool:
+        """Whether representations and momenta are stored, not computed when asked for."""
+        return all(name in vars(self) for name in STATES)
 
     # -- quantities --------------------------------------------------------------------------------
 
@@ -278,8 +310,13 @@ class Solution:
         return xarray.Dataset(variables, coordinates, attrs=self.summary())
 
     def replace(self, **changes: Any) -> Solution:
-        """Return a copy with some fields changed."""
-        return replace(self, **changes)
+        """Return a copy with some fields changed; states that were not stored are not stored."""
+        absent = {name: None for name in STATES if name not in vars(self)}
+        copy = replace(self, **{**absent, **changes})
+        known = vars(self).get("hamiltonian")
+        if known is not None and not set(changes) - NUMBERS:
+            vars(copy)["hamiltonian"] = known
+        return copy
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -324,6 +361,11 @@ class Solution:
     def save(self, path: str | PathLike) -> Path:
         """Write the solution, its problem and its history to an .npz file, whole or not at all.
 
+        States that are not stored are left out; `load` brings back a solution that computes them.
+        Memory-mapped data of more than `hamshoot.mapped.MEMORY_BYTES` in double precision are left
+        in their files as well: what is written is their absolute paths and sizes, and `load` maps
+        them again.
+
         Returns
         -------
         Path
@@ -334,8 +376,8 @@ class Solution:
         arrays, settings = self.problem.to_arrays()
         arrays = {f"problem.{k}": v for k, v in arrays.items()}
         for name in ("p", "representations", "momenta", "weights", "steps"):
-            if getattr(self, name) is not None:
-                arrays[name] = getattr(self, name)
+            if vars(self).get(name) is not None:
+                arrays[name] = vars(self)[name]
         names = ("objective", "loss", "parameter_norm", "success", "message", "nit", "residuals",
                  "seconds", "method", "integrator", "kinks", "extra")
         from hamshoot import __version__
@@ -360,7 +402,8 @@ class Solution:
         Raises
         ------
         ValueError
-            For a missing, truncated or foreign file, in one sentence.
+            For a missing, truncated or foreign file, and for data that are no longer where the
+            solution refers to, in one sentence.
         """
         path = Path(path)
         arrays = load_npz(path)
@@ -379,10 +422,13 @@ class Solution:
             prefix = "problem."
             data = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
             problem = TrainingProblem.from_arrays(data, metadata.pop("problem"))
-            own = {k: v for k, v in arrays.items() if not k.startswith(prefix)}
+            own = dict.fromkeys(STATES)
+            own |= {k: v for k, v in arrays.items() if not k.startswith(prefix)}
             history = tuple(Record(**record) for record in metadata.pop("history"))
             status = Status[metadata.pop("status")]
             return cls(problem=problem, status=status, history=history, **own, **metadata)
+        except MissingMap:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{foreign} ({error})") from None
 
@@ -430,7 +476,12 @@ def _check_shapes(solution: Solution) -> None:
     problem = solution.problem
     nodes = len(solution.p)
     state = (nodes, problem.width, problem.n_samples)
-    for name in ("representations", "momenta"):
+    for name in STATES:
+        if getattr(solution, name) is None:
+            if solution.steps is None or problem.hard_endpoint:
+                what = "a continuous path" if solution.steps is None else "a hard endpoint"
+                raise ValueError(f"{name}: {what} has to store them, got none")
+            continue
         if getattr(solution, name).shape != state:
             raise ValueError(
                 f"{name}: expected shape {state}, got {getattr(solution, name).shape}"

@@ -1,0 +1,162 @@
+"""The reference formulas over blocks of samples, for networks whose states are too many to store.
+
+Given the controls, the samples do not know of each other: every block is rolled out and swept back
+by `hamshoot.discrete` as if it were a problem of its own, with its costate scaled to the whole
+number of samples, and what the problem sums over samples is summed over blocks: the loss, the
+products Bσ̂(A)ᵀ that make the gradient, and, of
+
+    H_ℓ = L̃ (½ ‖B_ℓσ̂(A_{ℓ−1})ᵀ‖_F² − Tr(B_ℓA_{ℓ−1}ᵀ)),
+
+both the product and the trace, before anything is squared.
+
+Costs: 6Lw²N flops, as any gradient, and memory for two blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hamshoot import clarke, discrete
+from hamshoot import hamiltonian as ham
+from hamshoot.problem import TrainingProblem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hamshoot.solution import Solution
+
+#: Numbers, (L+1)wN, up to which representations and momenta are stored, each.
+MOST_STORED = 50_000_000
+#: Numbers of the representations of one block.
+BLOCK_NUMBERS = 2_000_000
+
+
+class Evaluation(NamedTuple):
+    """What the formulas say of controls, summed over all samples.
+
+    Attributes
+    ----------
+    objective, loss, parameter_norm : float
+    gradient : ndarray, shape (L, w, w+1)
+        (L̃/(λρ_ℓ)) ∂J/∂W_ℓ, with the activation's own slope on the kink of ReLU: σ′(0) is one choice
+        out of Clarke's subdifferential, so its norm bounds the Clarke residual from above.
+    hamiltonian : ndarray, shape (L,) for Euler layers, else (L+1,)
+        As `hamshoot.discrete.path_hamiltonian`.
+    kinks : int
+        Entries |A| ≤ `hamshoot.clarke.KINK_TOLERANCE`·max(1, max|A| of the block); without any the
+        gradient is the only one there is.
+    output : float
+        ‖QA_L‖_F.
+    targets : float
+        ‖Y‖_F.
+    """
+
+    objective: float
+    loss: float
+    parameter_norm: float
+    gradient: NDArray
+    hamiltonian: NDArray
+    kinks: int
+    output: float
+    targets: float
+
+
+def too_many(problem: TrainingProblem, layers: int) -> bool:
+    """Whether the states of so many layers are not stored; a hard endpoint has to store them."""
+    numbers = (layers + 1) * problem.width * problem.n_samples
+    return not problem.hard_endpoint and numbers > MOST_STORED
+
+
+def evaluate(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str = "euler"
+) -> Evaluation:
+    """Objective, gradient, Hamiltonian and kinks of a layered network with a loss.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (L, w, w+1)
+    steps : ndarray, shape (L,)
+    integrator : {"euler", "rk4"}
+    """
+    N, euler = problem.n_samples, integrator == "euler"
+    at_nodes, traces = 0.0, 0.0
+    squares, output, targets, kinks = 0.0, 0.0, 0.0, 0
+    pulled = np.zeros_like(weights)  # L̃ Bσ̂ᵀ, averaged over the stages of a layer
+    for a, b, A0, Y in _blocks(problem, len(weights)):
+        A = discrete.roll_out(problem, weights, steps, integrator, A0)
+        B, gradient = _swept_back(problem, A, Y, weights, steps, integrator, (b - a) / N)
+        pulled += weights - gradient
+        left, right = (A[:-1], B[1:]) if euler else (A, B)
+        if not euler:
+            at_nodes = at_nodes + np.array([_control(problem, *node)
+                                            for node in zip(A, B, strict=True)])
+        traces = traces + np.einsum("kij,kij->k", left, right)
+        ends = problem.readout @ A[-1]
+        squares += float(np.sum((ends - Y) ** 2))
+        output += float(np.sum(ends**2))
+        targets += float(np.sum(Y**2))
+        kinks += _kinks(A) if problem.activation == "relu" and euler else 0
+    loss = squares / N
+    norm = float(np.sum(steps * np.sum(weights**2, axis=(1, 2))))
+    products = pulled if euler else at_nodes
+    leak = problem.effective_depth
+    H = np.sum(products**2, axis=(1, 2)) / (2 * leak) - leak * traces
+    return Evaluation(loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss,
+                      norm, weights - pulled, H, kinks, float(np.sqrt(output)),
+                      float(np.sqrt(targets)))
+
+
+def gradient_norm(problem: TrainingProblem, steps: NDArray, gradient: NDArray) -> float:
+    """‖∂J/∂W‖_F from the scaled gradient."""
+    share = problem.weight_decay / problem.effective_depth * steps[:, None, None]
+    return float(np.linalg.norm(share * gradient))
+
+
+def states(solution: Solution, name: str) -> NDArray:
+    """`representations` or `momenta` of a layered solution that does not store them, (L+1, w, N).
+
+    Computed block by block into the one array. With entries on the kink of ReLU the momenta take
+    the slopes of the Clarke residual, as stored ones do; that is a search over all samples at once.
+    """
+    problem, W, steps = solution.problem, solution.weights, solution.steps
+    scheme, N = solution.integrator, problem.n_samples
+    out = np.empty((len(W) + 1, problem.width, N))
+    if name == "momenta" and solution.kinks:
+        A = solution.representations
+        slopes = discrete.clarke_residual(problem, A, W, steps).slopes
+        out[:] = discrete.costates(problem, A, W, steps, slopes=slopes)[0]
+    else:
+        for a, b, A0, Y in _blocks(problem, len(W)):
+            block = discrete.roll_out(problem, W, steps, scheme, A0)
+            if name == "momenta":
+                block, _ = _swept_back(problem, block, Y, W, steps, scheme, (b - a) / N)
+            out[:, :, a:b] = block
+    out.setflags(write=False)
+    return out
+
+
+def _blocks(problem: TrainingProblem, layers: int) -> Iterator[tuple[int, int, NDArray, NDArray]]:
+    """First and last sample, A_0 and Yᵀ of every block."""
+    size = max(1, BLOCK_NUMBERS // ((layers + 1) * problem.width))
+    for a in range(0, problem.n_samples, size):
+        b = min(a + size, problem.n_samples)
+        yield a, b, *problem.block(a, b)
+
+
+def _swept_back(problem, A, Y, weights, steps, integrator, share) -> tuple[NDArray, NDArray]:
+    """Costate and scaled gradient of a block, which has a share of all samples."""
+    terminal = share * ham.terminal_momentum(A[-1], problem.readout, Y, problem.weight_decay)
+    return discrete.costates(problem, A, weights, steps, integrator, terminal)
+
+
+def _control(problem: TrainingProblem, A: NDArray, B: NDArray) -> NDArray:
+    return ham.control(A, B, effective_depth=problem.effective_depth, activation=problem.sigma,
+                       bias=problem.bias)
+
+
+def _kinks(A: NDArray) -> int:
+    size = max(1.0, float(np.abs(A[:-1]).max()))
+    return int(np.sum(np.abs(A[1:-1]) <= clarke.KINK_TOLERANCE * size))
