@@ -45,9 +45,9 @@ class Evaluation(NamedTuple):
         out of Clarke's subdifferential, so its norm bounds the Clarke residual from above.
     hamiltonian : ndarray, shape (L,) for Euler layers, else (L+1,)
         As `hamshoot.discrete.path_hamiltonian`.
-    kinks : int
-        Entries |A| ≤ `hamshoot.clarke.KINK_TOLERANCE`·max(1, max|A| of the block); without any the
-        gradient is the only one there is.
+    kinks, choices : int
+        Entries |A| ≤ `hamshoot.clarke.KINK_TOLERANCE`·max(1, max|A| of the block), and those of
+        them whose neuron some weight reads: without any, the gradient is the only one there is.
     output : float
         ‖QA_L‖_F.
     targets : float
@@ -60,6 +60,7 @@ class Evaluation(NamedTuple):
     gradient: NDArray
     hamiltonian: NDArray
     kinks: int
+    choices: int
     output: float
     targets: float
 
@@ -83,7 +84,7 @@ def evaluate(
     """
     N, euler = problem.n_samples, integrator == "euler"
     at_nodes, traces = 0.0, 0.0
-    squares, output, targets, kinks = 0.0, 0.0, 0.0, 0
+    squares, output, targets, kinks = 0.0, 0.0, 0.0, np.zeros(2, dtype=int)
     pulled = np.zeros_like(weights)  # L̃ Bσ̂ᵀ, averaged over the stages of a layer
     for a, b, A0, Y in _blocks(problem, len(weights)):
         A = discrete.roll_out(problem, weights, steps, integrator, A0)
@@ -98,14 +99,15 @@ def evaluate(
         squares += float(np.sum((ends - Y) ** 2))
         output += float(np.sum(ends**2))
         targets += float(np.sum(Y**2))
-        kinks += _kinks(A) if problem.activation == "relu" and euler else 0
+        if problem.activation == "relu" and euler:
+            kinks += _kinks(A, weights)
     loss = squares / N
     norm = float(np.sum(steps * np.sum(weights**2, axis=(1, 2))))
     products = pulled if euler else at_nodes
     leak = problem.effective_depth
     H = np.sum(products**2, axis=(1, 2)) / (2 * leak) - leak * traces
     return Evaluation(loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss,
-                      norm, weights - pulled, H, kinks, float(np.sqrt(output)),
+                      norm, weights - pulled, H, *kinks.tolist(), float(np.sqrt(output)),
                       float(np.sqrt(targets)))
 
 
@@ -157,6 +159,10 @@ def _control(problem: TrainingProblem, A: NDArray, B: NDArray) -> NDArray:
                        bias=problem.bias)
 
 
-def _kinks(A: NDArray) -> int:
+def _kinks(A: NDArray, weights: NDArray) -> tuple[int, int]:
+    """Entries on the kink of ReLU, and those among them that are not idle."""
     size = max(1.0, float(np.abs(A[:-1]).max()))
-    return int(np.sum(np.abs(A[1:-1]) <= clarke.KINK_TOLERANCE * size))
+    counts = np.sum(np.abs(A[1:-1]) <= clarke.KINK_TOLERANCE * size, axis=2)
+    columns = np.linalg.norm(weights[:, :, : A.shape[1]], axis=1)
+    read = columns[1:] > clarke.IDLE_COLUMN * columns.max(initial=1.0)
+    return int(counts.sum()), int(counts[read].sum())

@@ -215,11 +215,11 @@ def solution_from_weights(
     # Momenta and representations come from one roll-out, so the layered defect is exactly zero and
     # only a hard endpoint leaves a boundary residual.
     own["defect"] = 0.0
-    if "clarke_residual_is_bound" in own:
-        message = f"{message or status} {BOUND_ONLY}"
     if found.collapsed:
         success, status = False, Status.COLLAPSED
         message = f"{Status.COLLAPSED} {message}".strip()
+    if "clarke_residual_is_bound" in own:
+        message = f"{message or status} {BOUND_ONLY}"
     p = np.concatenate([[0.0], np.cumsum(steps)])
     p[-1] = 1.0
     return Solution(
@@ -267,7 +267,7 @@ def _found_by_blocks(problem, weights, steps, integrator) -> _Found:
     own = {"boundary_residual": 0.0}  # every block begins at A_0 and ends with B_1 as prescribed
     if problem.activation == "relu" and integrator == "euler" and finite:
         own["clarke_residual"] = blockwise.gradient_norm(problem, steps, sums.gradient)
-        if sums.kinks:
+        if sums.choices:
             own["clarke_residual_is_bound"] = 1.0
     fallen = finite and _is_trivial(sums.output, sums.targets, sums.loss, sums.targets**2
                                     / problem.n_samples)

@@ -1,0 +1,403 @@
+"""Many samples: nothing that grows with layers times samples is held, and data stay in files."""
+
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pytest
+
+import hamshoot as hs
+from hamshoot import blockwise, discrete, mapped
+from hamshoot.block_sweeps import BlockSweeps
+from hamshoot.starts import starting_weights
+
+STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
+
+
+def _problem(activation="relu", samples=40, **kwargs):
+    rng = np.random.default_rng(3)
+    if activation == "smooth_relu":
+        kwargs["epsilon"] = 0.2
+    return hs.TrainingProblem(
+        5 * rng.standard_normal((samples, 4)) + 2, rng.standard_normal((samples, 3)) - 1, width=6,
+        effective_depth=2.5, weight_decay=0.03, activation=activation,
+        **{"standardize": True, "X_test": rng.standard_normal((7, 4)),
+           "Y_test": rng.standard_normal((7, 3)), **kwargs})
+
+
+def _solution(problem, weights=None, integrator="euler"):
+    if weights is None:
+        weights = starting_weights(problem, STEPS, "path")
+    return discrete.solution_from_weights(
+        problem, weights, STEPS, status=hs.Status.MAX_ITER, success=False, method="test",
+        integrator=integrator, seconds=0.5)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Limits at which 40 samples are too many to store, in blocks of 7."""
+    monkeypatch.setattr(blockwise, "MOST_STORED", 500)
+    monkeypatch.setattr(blockwise, "BLOCK_NUMBERS", 7 * 6 * 6)
+
+
+def _both(monkeypatch, problem, **kwargs):
+    stored = _solution(problem, **kwargs)
+    monkeypatch.setattr(blockwise, "MOST_STORED", 500)
+    monkeypatch.setattr(blockwise, "BLOCK_NUMBERS", 7 * 6 * 6)
+    return stored, _solution(problem, **kwargs)
+
+
+# -- states that are not stored --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("integrator", ["euler", "rk4"])
+@pytest.mark.parametrize("activation", ["relu", "smooth_relu", "linear"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_by_blocks_every_number_is_that_of_the_stored_solution(
+    monkeypatch, activation, integrator, bias
+):
+    stored, blocked = _both(
+        monkeypatch, _problem(activation, bias=bias, lift="orthonormal"), integrator=integrator)
+    assert stored.stored
+    assert not blocked.stored
+    for name in ("objective", "loss", "parameter_norm", "hamiltonian_drift", "bottleneck_rank",
+                 "stationarity"):
+        assert getattr(blocked, name) == pytest.approx(getattr(stored, name), rel=1e-12), name
+    assert blocked.residuals.keys() == stored.residuals.keys()
+    for name, value in stored.residuals.items():
+        assert blocked.residuals[name] == pytest.approx(value, rel=1e-12, abs=1e-12), name
+    scale = np.abs(stored.hamiltonian).max()
+    np.testing.assert_allclose(blocked.hamiltonian, stored.hamiltonian, rtol=0, atol=1e-12 * scale)
+    assert not {"representations", "momenta"} & set(vars(blocked))
+    for name in ("representations", "momenta"):
+        expected = getattr(stored, name)
+        np.testing.assert_allclose(getattr(blocked, name), expected, rtol=0,
+                                   atol=1e-12 * np.abs(expected).max())
+    assert blocked.representations is blocked.representations
+    assert not blocked.representations.flags.writeable
+    assert not blocked.stored
+
+
+def test_below_the_limit_nothing_changes():
+    solution = _solution(_problem())
+    A = discrete.roll_out(solution.problem, solution.weights, STEPS)
+    np.testing.assert_array_equal(solution.representations, A)
+    assert {"representations", "momenta"} <= set(vars(solution))
+
+
+def test_on_the_kink_the_residual_is_a_bound_and_says_so(monkeypatch):
+    problem = _problem()
+    W = np.array(starting_weights(problem, STEPS, "path"))
+    # Layer 1 puts neuron 0 on the kink for all samples: A_1 = (1 − ρL̃)A_0 + ρWσ̂(A_0) = 0 needs a
+    # cancellation in every sample, so the lift leaves neuron 5 at 0 and no weight feeds it.
+    W[0, 5] = 0
+    stored, blocked = _both(monkeypatch, problem, weights=W)
+    assert stored.kinks == blocked.kinks == 40
+    assert blocked.residuals["clarke_residual"] > (1 + 1e-6) * stored.residuals["clarke_residual"]
+    assert blocked.residuals["clarke_residual"] == blocked.residuals["gradient_norm"]
+    assert blocked.residuals["clarke_residual_is_bound"] == 1
+    assert "upper bounds" in blocked.message
+    assert "upper bounds" not in stored.message
+    np.testing.assert_allclose(blocked.momenta, stored.momenta, rtol=0, atol=1e-12)  # its slopes
+
+
+def test_a_collapsed_network_is_seen_by_blocks(monkeypatch):
+    problem = _problem()
+    W = np.zeros((5, *problem.control_shape))
+    for integrator, status in (("euler", hs.Status.COLLAPSED), ("rk4", hs.Status.MAX_ITER)):
+        stored, blocked = _both(monkeypatch, problem, weights=W, integrator=integrator)
+        assert stored.status is blocked.status is status  # e^{−L̃} is not yet small
+        assert stored.message == blocked.message
+        monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("few")
+def test_what_is_done_with_a_solution_works_without_stored_states(tmp_path):
+    problem = _problem("smooth_relu")
+    solution = _solution(problem)
+    assert solution.summary()["test_error"] == pytest.approx(solution.to_network().test_error(
+        problem))
+    assert "Hamiltonian" in repr(solution)
+    assert not vars(solution).get("_computed")  # none of this needed the states
+    path = solution.save(tmp_path / "s.npz")
+    assert not {"representations", "momenta"} & set(np.load(path))
+    loaded = hs.Solution.load(path)
+    assert not loaded.stored
+    assert loaded.summary() == solution.summary()
+    np.testing.assert_array_equal(loaded.momenta, solution.momenta)
+    copy = loaded.replace(message="other")
+    assert not copy.stored
+    np.testing.assert_array_equal(copy.hamiltonian, loaded.hamiltonian)
+    other = loaded.replace(weights=2 * np.asarray(loaded.weights))
+    assert np.abs(other.hamiltonian - loaded.hamiltonian).max() > 1e-3
+    again = pickle.loads(pickle.dumps(loaded))
+    assert not again.stored
+    np.testing.assert_array_equal(again.representations, loaded.representations)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = loaded.nothing
+    with pytest.raises(ValueError, match="representations: expected shape"):
+        loaded.replace(representations=np.zeros((2, 3, 4)))
+
+
+@pytest.mark.parametrize("activation", ["relu", "smooth_relu"])
+def test_the_certificate_is_the_same_by_blocks(monkeypatch, activation):
+    stored, blocked = _both(monkeypatch, _problem(activation))
+    one, other = hs.certify(stored), hs.certify(blocked)
+    assert other.holds
+    for name in ("objective", "loss", "parameter_norm", "stationarity", "clarke_residual",
+                 "hamiltonian", "hamiltonian_drift"):
+        assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-11), name
+    assert other.second_order == one.second_order
+    wrong = hs.certify(blocked.replace(objective=blocked.objective + 1e-6))
+    assert [bound.name for bound in wrong.failures] == ["recorded against recomputed objective"]
+
+
+@pytest.mark.usefixtures("few")
+def test_plots_draw_it():
+    pytest.importorskip("matplotlib").use("Agg")
+    from hamshoot import plot
+
+    solution = _solution(_problem())
+    assert len(plot.figure(solution).axes) >= 4
+    assert not solution.stored
+
+
+def test_states_of_a_hard_endpoint_have_to_be_stored():
+    problem = hs.TrainingProblem(np.eye(3), endpoint=np.ones((3, 3)), width=3, effective_depth=1.5,
+                                 weight_decay=0.1)
+    steps = np.full(4, 0.25)
+    solution = discrete.solution_from_weights(
+        problem, np.zeros((4, 3, 4)), steps, status=hs.Status.MAX_ITER, success=False,
+        method="test", terminal=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="momenta: a hard endpoint has to store them, got none"):
+        solution.replace(momenta=None)
+
+
+def test_the_whole_solve_goes_without_stored_states(monkeypatch):
+    problem = hs.teacher_problem((4, 2, 4), 60, effective_depth=2.0, width=6)
+    method = hs.DirectSingleShooting(layers=5, optimizer="kronecker", max_iter=300, stage_iter=50)
+    stored = hs.solve(problem, method)
+    monkeypatch.setattr(blockwise, "MOST_STORED", 500)
+    solution = hs.solve(problem, method)
+    assert not solution.stored
+    assert not vars(solution).get("_computed")
+    assert solution.status is stored.status
+    assert solution.objective == pytest.approx(stored.objective, rel=1e-12)
+    assert solution.objective < 0.5 * problem.trivial_objective
+    assert hs.certify(solution).holds
+
+
+# -- data in files ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(8)
+    X = (100 + 3 * rng.standard_normal((40, 4))).astype(np.float32)
+    Y = rng.standard_normal((40, 3))
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "Y.npy", Y)
+    return tmp_path, X, Y
+
+
+OPTIONS = dict(width=6, effective_depth=2.5, weight_decay=0.03)
+
+
+def _maps(folder):
+    return [np.load(folder / name, mmap_mode="r") for name in ("X.npy", "Y.npy")]
+
+
+@pytest.mark.parametrize("kind", [False, "columns", "common"])
+@pytest.mark.parametrize("lift", ["embedding", "orthonormal"])
+def test_a_mapped_problem_is_the_problem_in_memory(monkeypatch, files, kind, lift):
+    folder, X, Y = files
+    monkeypatch.setattr(mapped, "CHUNK_NUMBERS", 28)  # chunks of seven rows
+    options = dict(OPTIONS, standardize=kind, lift=lift)
+    plain, maps = hs.TrainingProblem(X, Y, **options), hs.TrainingProblem(*_maps(folder), **options)
+    assert isinstance(maps.X, np.memmap)
+    assert maps.X.dtype == np.float32
+    assert maps.mapped
+    assert not plain.mapped
+    assert not {"initial_state", "targets"} & set(vars(maps))
+    assert maps.trivial_objective == pytest.approx(plain.trivial_objective, rel=1e-13)
+    for a, b in ((0, 40), (9, 23), (39, 40)):
+        for one, other in zip(maps.block(a, b), plain.block(a, b), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
+    assert "initial_state" not in vars(maps)
+    np.testing.assert_allclose(maps.initial_state, plain.initial_state, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(maps.targets, plain.targets, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_sweeps_over_mapped_samples_are_those_over_samples_in_memory(monkeypatch, files, held):
+    folder, X, Y = files
+    options = dict(OPTIONS, standardize=True, lift="orthonormal")
+    plain, maps = hs.TrainingProblem(X, Y, **options), hs.TrainingProblem(*_maps(folder), **options)
+    W = starting_weights(plain, STEPS, "path")
+    J, G = BlockSweeps(plain, STEPS, block=7).gradient(W)
+    if not held:
+        monkeypatch.setattr(mapped, "MEMORY_BYTES", 100)
+    for problem in (maps, plain):
+        sweeps = BlockSweeps(problem, STEPS, block=7)
+        value, gradient = sweeps.gradient(W)
+        assert value == pytest.approx(J, rel=1e-12)
+        np.testing.assert_allclose(gradient, G, rtol=0, atol=1e-11 * np.abs(G).max())
+        held_now = [block is not None for shard in sweeps._shards for block in shard.blocks]
+        assert all(held_now) if held else not any(held_now)
+        assert "initial_state" in vars(problem) if problem is plain else \
+            "initial_state" not in vars(problem)
+    stored = np.float32(value)
+    single = BlockSweeps(maps, STEPS, dtype=np.float32, block=7).objective(W)
+    assert single == pytest.approx(stored, rel=1e-4)
+
+
+def test_a_mapped_shard_travels_as_a_path(files):
+    folder, _, _ = files
+    big = folder / "big.npy"
+    np.save(big, np.random.default_rng(0).standard_normal((4000, 4)))
+    X = np.load(big, mmap_mode="r")
+    Y = np.load(big, mmap_mode="r")[:, 1:]
+    problem = hs.TrainingProblem(X, Y, **OPTIONS)
+    W = starting_weights(_problem(), STEPS, "identity")
+    sweeps = BlockSweeps(problem, STEPS, block=500)
+    J, G = sweeps.gradient(W)
+    assert len(pickle.dumps(sweeps._shards)) < 20_000  # the data take 128 000 bytes
+    with ProcessPoolExecutor(2) as pool:
+        remote = BlockSweeps(problem, STEPS, block=500, executor=pool)
+        value, gradient = remote.gradient(W)
+    assert value == J
+    np.testing.assert_array_equal(gradient, G)
+
+
+@pytest.mark.parametrize("cut", [np.s_[5:30], np.s_[::3], np.s_[30:5:-2], np.s_[:, 1:3],
+                                 np.s_[4:, ::2]])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_view_of_a_map_is_found_again_in_the_file(tmp_path, cut, order):
+    np.save(tmp_path / "a.npy", np.asarray(np.arange(160.0).reshape(40, 4), order=order))
+    view = np.load(tmp_path / "a.npy", mmap_mode="r")[cut]
+    rows = pickle.loads(pickle.dumps(mapped.MappedRows.of(view)))
+    np.testing.assert_array_equal(rows[:], view)
+    np.testing.assert_array_equal(rows.part(2, 6)[1:], view[3:6])
+    chosen = rows.take(np.array([1, 4, 6]))
+    np.testing.assert_array_equal(chosen, view[[1, 4, 6]])
+    np.testing.assert_array_equal(chosen.part(1, 3)[:], view[[4, 6]])
+
+
+def test_bad_numbers_in_a_map_are_named(monkeypatch, files):
+    folder, X, _ = files
+    monkeypatch.setattr(mapped, "CHUNK_NUMBERS", 28)
+    X[[23, 31], 2] = np.nan
+    np.save(folder / "X.npy", X)
+    bad = r"X: expected finite numbers, got nan in row 23, column 2 and 1 more"
+    with pytest.raises(ValueError, match=bad):
+        hs.TrainingProblem(*_maps(folder), **OPTIONS)
+    X[[23, 31], 2] = 0
+    X[:, 1] = 0.1
+    np.save(folder / "X.npy", X)
+    with pytest.raises(ValueError, match="X: column '1' is constant"):
+        hs.TrainingProblem(*_maps(folder), **OPTIONS, standardize=True)
+    with pytest.raises(ValueError, match="Y: expected 40 rows"):
+        hs.TrainingProblem(_maps(folder)[0], _maps(folder)[1][:30], **OPTIONS)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_levels_of_a_mapped_problem_take_rows_from_the_file(monkeypatch, files, stays):
+    folder, X, Y = files
+    options = dict(OPTIONS, standardize=True)
+    plain, maps = hs.TrainingProblem(X, Y, **options), hs.TrainingProblem(*_maps(folder), **options)
+    rows = np.array([1, 4, 5, 20, 33])
+    expected = plain.subset(rows)
+    if stays:
+        monkeypatch.setattr(mapped, "MEMORY_BYTES", 100)
+    part = maps.subset(rows)
+    assert part.mapped is stays
+    for one, other in zip(part.block(0, 5), expected.block(0, 5), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
+    W = starting_weights(plain, STEPS, "identity")
+    assert BlockSweeps(part, STEPS, block=2).objective(W) == pytest.approx(
+        BlockSweeps(expected, STEPS).objective(W), rel=1e-11)
+    assert not {"initial_state", "targets"} & set(vars(maps))
+
+
+def test_a_mapped_problem_is_solved_and_saved(monkeypatch, files):
+    folder, _, _ = files
+    problem = hs.TrainingProblem(*_maps(folder), **OPTIONS, standardize=True,
+                                 activation="smooth_relu")
+    monkeypatch.setattr(blockwise, "MOST_STORED", 500)
+    solution = hs.solve(problem, hs.DirectSingleShooting(
+        layers=5, optimizer="kronecker", max_iter=60, stage_iter=20))
+    assert not {"initial_state", "targets"} & set(vars(problem))
+    whole = hs.Solution.load(solution.save(folder / "whole.npz"))
+    np.testing.assert_array_equal(whole.problem.X, problem.X)
+    assert not whole.problem.mapped
+    monkeypatch.setattr(mapped, "MEMORY_BYTES", 100)
+    path = solution.save(folder / "path.npz")
+    assert not {"problem.X", "problem.Y"} & set(np.load(path))
+    loaded = hs.Solution.load(path)
+    assert loaded.problem.mapped
+    np.testing.assert_array_equal(loaded.representations, solution.representations)
+    assert hs.certify(loaded).holds
+    with open(folder / "X.npy", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(ValueError, match=r"X: .*X.npy has \d+ bytes, the solution was saved when"):
+        hs.Solution.load(path)
+    os.remove(folder / "X.npy")
+    with pytest.raises(ValueError, match=r"X: the solution refers to .*there is no such file"):
+        hs.Solution.load(path)
+
+
+def test_arrays_of_an_npz_file_are_mapped(files):
+    folder, X, Y = files
+    np.savez(folder / "data.npz", X=X, Y=Y[:, 0], X_test=X[:3], Y_test=Y[:3, :1])
+    problem = hs.TrainingProblem.from_npz(folder / "data.npz", mmap=True, **OPTIONS)
+    plain = hs.TrainingProblem.from_npz(folder / "data.npz", **OPTIONS)
+    assert problem.mapped
+    np.testing.assert_array_equal(problem.X, X)
+    np.testing.assert_allclose(problem.initial_state, plain.initial_state, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(problem.targets, plain.targets, rtol=0, atol=1e-12)
+    labels = np.array(["b", "a"] * 20)
+    np.savez(folder / "classes.npz", X=X, Y=labels)
+    problem = hs.TrainingProblem.from_npz(folder / "classes.npz", mmap=True, **OPTIONS)
+    assert problem.classes == ("a", "b")
+    assert isinstance(problem.X, np.memmap)
+    np.savez_compressed(folder / "packed.npz", X=X, Y=Y)
+    with pytest.raises(ValueError, match=r"the array X is compressed and cannot be mapped"):
+        hs.TrainingProblem.from_npz(folder / "packed.npz", mmap=True, **OPTIONS)
+    with pytest.raises(ValueError, match=r"test_fraction: expected 0 with mmap, got 0\.2"):
+        hs.TrainingProblem.from_npz(folder / "data.npz", mmap=True, test_fraction=0.2, **OPTIONS)
+    (folder / "cut.npz").write_bytes((folder / "data.npz").read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"not a complete \.npz file"):
+        hs.TrainingProblem.from_npz(folder / "cut.npz", mmap=True, **OPTIONS)
+
+
+# -- at real size ----------------------------------------------------------------------------------
+
+REAL_SIZE = """
+import sys, numpy as np, resource, hamshoot as hs
+X, Y = (np.load(f"{sys.argv[1]}/{k}.npy", mmap_mode="r") for k in "XY")
+problem = hs.TrainingProblem(X, Y, width=100, effective_depth=7.0, weight_decay=0.007,
+                             standardize="common")
+method = hs.DirectSingleShooting(layers=20, optimizer="kronecker", max_iter=130, stage_iter=5)
+solution = hs.solve(problem, method)
+assert not solution.stored and hs.certify(solution).holds
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, solution.objective,
+      problem.trivial_objective)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_hundred_thousand_mapped_samples_take_less_than_four_gigabytes(tmp_path):
+    from hamshoot.data import teacher_data
+
+    X, Y, _, _ = teacher_data((30, 3, 30), 100_000, 0, 0)
+    np.save(tmp_path / "X.npy", X.astype(np.float32))
+    np.save(tmp_path / "Y.npy", Y)
+    done = subprocess.run([sys.executable, "-c", REAL_SIZE, str(tmp_path)], check=True,
+                          capture_output=True, text=True)
+    gigabytes, J, trivial = map(float, done.stdout.split())
+    assert 0.1 < gigabytes < 4
+    assert trivial > J
