@@ -47,8 +47,9 @@ GUESS_LADDER = 10.0
 #: The polish begins at this share of the last ε, where few entries are left to change sides; if it
 #: does not settle it is tried again at a quarter of the ε, so often.
 POLISH_SHARE, DEEPER = 0.1, 2
-#: Up to this w·N Newton's method over the layers carries a network to a smaller ε.
-NEWTON_NODE = 1000
+#: Stationarity at which L-BFGS hands over to exact Newton, where that is affordable, and the one
+#: asked of it: its convergence is quadratic, so the last digits cost one or two steps.
+HAND_OVER, EXACT = 1e-3, 1e-11
 #: Relative rise of J that counts as rounding when an answer is held against its guess.
 ROUNDING = 1e-12
 #: Records kept in the history of a solution.
@@ -198,9 +199,13 @@ class LadderSearch:
     def _to_tolerance(self, weights: NDArray, stage: str) -> NDArray:
         """L-BFGS and Newton in turns: each round goes on where the other's rounding stopped it."""
         method, reached = self.method, np.inf
+        exact = layered_newton.affordable(self.problem, self.sweeps.layers)
         while True:
             self.watch.stage = stage
-            weights = self.minimizer.minimize(weights, method.tol)
+            weights = self.minimizer.minimize(weights, max(method.tol, HAND_OVER if exact else 0.0))
+            if exact:
+                self.watch.stage = stage + ", exact Newton"
+                weights = self.minimizer.take(self._newton(weights, min(method.tol, EXACT)))
             if self.minimizer.stationarity > method.tol:
                 self.watch.stage = stage + ", Newton"
                 weights = self.minimizer.finish(weights, method.tol)
@@ -233,14 +238,20 @@ class LadderSearch:
         for value in epsilon_ladder(epsilon, target, 0.5)[1:]:
             self._set_activation(value)
             self.watch.stage = "to the kink, " + self._stage_name(value)
-            if self.problem.width * self.problem.n_samples <= NEWTON_NODE:
-                smooth = self.problem.replace(activation="smooth_relu", epsilon=value)
-                weights = layered_newton.minimise(
-                    smooth, weights, self.steps, tol=1e-2 * self.method.tol,
-                    callback=self.watch.record).weights
+            if layered_newton.affordable(self.problem, self.sweeps.layers):
+                weights = self._newton(weights, 1e-2 * self.method.tol)
             else:
                 weights = self.minimizer.minimize(weights, self.method.tol, self.method.stage_iter)
         return weights
+
+    def _newton(self, weights: NDArray, tol: float) -> NDArray:
+        """Exact Newton at the ε of the stage."""
+        sigma = self.sweeps.activation
+        problem = self.problem
+        if sigma != problem.sigma:
+            problem = problem.replace(activation=sigma.name, epsilon=sigma.epsilon)
+        return layered_newton.minimise(
+            problem, weights, self.steps, tol=tol, callback=self.watch.record).weights
 
     # -- parts -------------------------------------------------------------------------------------
 

@@ -90,6 +90,14 @@ class Minimizer:
         self._accept((self.latest * self.scale).ravel())
         return self.latest
 
+    def take(self, weights: NDArray) -> NDArray:
+        """Make given controls the latest iterate, if J does not rise beyond rounding."""
+        before, old = self.objective, self.latest
+        value, _ = self._accept((weights * self.scale).ravel())
+        if value > before + 1e-12 * abs(before):
+            self._accept((old * self.scale).ravel())
+        return self.latest
+
     def finish(self, weights: NDArray, tol: float) -> NDArray:
         """Newton steps by conjugate gradients, judged by the gradient alone.
 
