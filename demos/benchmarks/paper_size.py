@@ -11,9 +11,9 @@ Every method begins at the same controls, on the same threads; a trace is J of t
 seconds. Compilation and the first call are left out. Results are kept in paper_size.json, a method
 and seed at a time, so that a run can be interrupted and gone on with.
 
-Peers: PyTorch's Adam (full batch, float32, cosine schedule, 6000 epochs; on the first seed at rates
-0.01, 0.03 and 0.1, on the others at the best of them), the paper's recipe (Adam 5000 epochs, then
-SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.
+Peers: PyTorch's Adam (full batch, float32, cosine schedule, 6000 epochs; first seed at rates
+0.01, 0.03, 0.1 and 0.3, on the others at the best of them), the paper's recipe (Adam 5000 epochs,
+then SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hamshoot.block_sweeps import BlockSweeps, threads
 from hamshoot.starts import starting_weights
 
 RESULTS = Path(__file__).with_name("paper_size.json")
-LAYERS, DEPTH, EPOCHS, RATES, LIMIT = 20, 7.0, 6000, (0.01, 0.03, 0.1), 300.0
+LAYERS, DEPTH, EPOCHS, RATES, LIMIT = 20, 7.0, 6000, (0.01, 0.03, 0.1, 0.3), 300.0
 METHODS = ("hamshoot", "adam", "recipe", "lbfgsb", "torch_lbfgs")
 NOISE = {"path": None, "identity": 0.1}
 
@@ -191,8 +191,13 @@ def hamshoot(problem, seed, start, limit):
 
 
 def problem_of(seed: int, depth: float = DEPTH, samples: int = 1000):
+    """The paper's teacher; lift and readout random orthonormal.
+
+    With the embedding as lift 70 of the 100 neurons begin at zero, from which Adam recovers slowly
+    (J = 0.60 at its best rate of 0.01, 0.03 and 0.1 on seed 0, and L-BFGS-B at 0.38).
+    """
     return hs.teacher_problem(dims=(30, 3, 30), samples=samples, effective_depth=depth, width=100,
-                              seed=seed)
+                              seed=seed, lift="orthonormal", readout="orthonormal")
 
 
 def run(method: str, seed: int, start: str, rate: float | None, limit: float) -> dict:
@@ -401,7 +406,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--start", choices=list(NOISE), default="path")
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds of hamshoot")
+    parser.add_argument("--limit", type=float, default=90.0, help="seconds of hamshoot")
     parser.add_argument("--again", action="store_true", help="run what is there already")
     parser.add_argument("--sweeps", action="store_true")
     parser.add_argument("--grid", action="store_true")
