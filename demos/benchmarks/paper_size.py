@@ -13,7 +13,8 @@ and seed at a time, so that a run can be interrupted and gone on with.
 
 Peers: PyTorch's Adam (full batch, float32, cosine schedule, 6000 epochs; first seed at rates
 0.01, 0.03, 0.1 and 0.3, on the others at the best of them), the paper's recipe (Adam 5000 epochs,
-then SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.
+then SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and
+torch.optim.LBFGS.
 """
 
 from __future__ import annotations
