@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from hamshoot.solution import Solution
 
-#: Numbers, (L+1)wN, up to which representations and momenta are stored, each.
-MOST_STORED = 50_000_000
+#: Numbers, (L+1)wN, up to which representations and momenta are stored, each. With what the Clarke
+#: residual needs beside them that is up to 2 GB.
+MOST_STORED = 25_000_000
 #: Numbers of the representations of one block.
 BLOCK_NUMBERS = 2_000_000
 

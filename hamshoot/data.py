@@ -1,4 +1,4 @@
-"""Data for training problems: CSV and npz files, the synthetic teacher, the test split."""
+"""Data for training problems: CSV and npz files, their scaling, the teacher, the test split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.mapped import map_npz
+from hamshoot import mapped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,68 @@ class Table:
     def arguments(self) -> dict[str, Any]:
         """What `TrainingProblem` takes, by name."""
         return {k: v for k, v in vars(self).items() if v is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Affine scaling of columns, v ↦ (v − mean)/scale, kept so that it can be undone.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (d,)
+        In the user's units.
+    """
+
+    mean: NDArray
+    scale: NDArray
+
+    @classmethod
+    def identity(cls, d: int) -> Scaling:
+        """Leave columns as they are."""
+        return cls(np.zeros(d), np.ones(d))
+
+    @classmethod
+    def fit(cls, values: NDArray, kind: str, argument: str, names: Sequence[str]) -> Scaling:
+        """Scaling that demeans each column and divides by its deviation, or by a common one.
+
+        Parameters
+        ----------
+        values : ndarray, shape (N, d)
+        kind : {"columns", "common"}
+            "common" keeps the relative size of the columns (the paper's normalisation).
+        argument, names
+            For messages: the argument's name, and those of its columns.
+
+        Raises
+        ------
+        ValueError
+            If a column is constant (a deviation of 0 cannot be divided by).
+        """
+        if len(values) < 2:
+            raise ValueError(
+                f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
+            )
+        mean, spread, size, common = mapped.moments(values)
+        constant = np.flatnonzero(spread <= 1e-13 * size)
+        if kind == "common":
+            if constant.size == values.shape[1]:
+                raise ValueError(f"{argument}: every column is constant, expected varying data")
+            return cls(mean, np.full(values.shape[1], common))
+        if constant.size:
+            k = int(constant[0])
+            raise ValueError(
+                f"{argument}: column {names[k]!r} is constant ({values[0, k]:g} in all "
+                f"{len(values)} rows) and cannot be standardised; drop it or do not standardise"
+            )
+        return cls(mean, spread)
+
+    def apply(self, values: NDArray) -> NDArray:
+        """Scale rows (…, d) from the user's units."""
+        return (values - self.mean) / self.scale
+
+    def invert(self, values: NDArray) -> NDArray:
+        """Rows (…, d) back in the user's units."""
+        return values * self.scale + self.mean
 
 
 def read_csv(
@@ -103,7 +165,7 @@ def read_npz(path: str | PathLike, mmap: bool = False) -> Table:
         to be mapped.
     """
     path = Path(path)
-    arrays = map_npz(path) if mmap else load_npz(path)
+    arrays = mapped.map_npz(path) if mmap else load_npz(path)
     for name in ("X", "Y"):
         if name not in arrays:
             held = ", ".join(sorted(arrays)) or "nothing"
