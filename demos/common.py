@@ -30,6 +30,7 @@ def run(
     findings: Callable[[dict[str, Any]], list[str]],
     draw: Callable[[dict[str, Any]], Any],
     arguments: list[str] | None = None,
+    animate: Callable[[dict[str, Any], Path], Any] | None = None,
 ) -> None:
     """Parse options, run the study, print its findings, draw its figure, write its record.
 
@@ -43,6 +44,8 @@ def run(
         Receives the settings and `each`, see `mapper`; returns JSON-ready numbers.
     findings, draw : callable
         Sentences, and a figure, from those numbers alone: ``--draw`` makes them anew.
+    animate : callable, optional
+        Receives the numbers and the name of a GIF to write.
     """
     import hamshoot as hs
 
@@ -66,6 +69,9 @@ def run(
     record["findings"] = findings(record)
     print("\n".join(record["findings"]))
     figure = hs.plot.save_figure(draw(record), figures / f"{name}.png")
+    if animate is not None:
+        animate(record, figures / f"{name}.gif")
+        print(f"\n{figures / name}.gif", end="")
     partial = written.with_suffix(".tmp")
     partial.write_text(compact(record), encoding="utf-8")
     partial.replace(written)
@@ -181,3 +187,60 @@ def spread(values: Iterable[float], form: str = ".3g") -> str:
     if len(values) == 1:
         return middle
     return f"{middle} (median of {len(values)}; {min(values):{form}} to {max(values):{form}})"
+
+
+def continued(
+    problem_of: Callable[[float], Any], depths: Iterable[float], first: Any = None, **options: Any
+) -> tuple[list[Any], list[float]]:
+    """Geodesics over effective depths, each the guess of the next; and the depths that failed.
+
+    Parameters
+    ----------
+    problem_of : callable
+        The `hamshoot.TrainingProblem` of an effective depth.
+    first : Solution, optional
+        The geodesic of the first depth, where it is there already.
+    **options
+        Of `hamshoot.IndirectShooting`.
+    """
+    import hamshoot as hs
+
+    method, paths, failed = hs.IndirectShooting(**options), [], []
+    for k, depth in enumerate(depths):
+        path = first if k == 0 and first is not None else method.solve(
+            problem_of(depth), initial_guess=paths[-1] if paths else None)
+        if path.success:
+            paths.append(path)
+        else:
+            failed.append(float(depth))
+    if not paths:
+        raise RuntimeError(f"no geodesic at any effective depth: {path.message}")
+    return paths, failed
+
+
+def speeds(path: Any, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """‖∂_pA‖_F and ‖A‖_F of a geodesic at positions p, each of its shape."""
+    from hamshoot.hamiltonian import velocity
+
+    at, problem = path.at(p), path.problem
+    settings = dict(effective_depth=problem.effective_depth, activation=path.activation,
+                    bias=problem.bias)
+    moved = [np.linalg.norm(velocity(A, B, **settings))
+             for A, B in zip(at.representations, at.momenta, strict=True)]
+    return np.array(moved), np.linalg.norm(at.representations, axis=(1, 2))
+
+
+def dress(ax: Any, title: str, xlabel: str, ylabel: str) -> None:
+    """Title at the left, labels, a light grid, no upper and right spine."""
+    ax.set_title(title, loc="left", fontsize=10)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.grid(color="#dddddd", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def listed(values: Iterable[float], form: str = "g") -> str:
+    """Numbers in words: 1, 2 and 3."""
+    words = [f"{value:{form}}" for value in values]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
