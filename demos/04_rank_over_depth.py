@@ -1,0 +1,232 @@
+"""Does the bottleneck rank come out, from below and from above, as the effective depth grows?
+
+Figure 1 of the paper: a teacher 30 → 3 → 30 seen by a Leaky ResNet of width 100. Over L̃, −2H/L̃
+should approach the true rank 3 from below and the least cost of identity from above; at L̃ = 7 the
+singular values of A_p should show three directions that survive the middle, and the energies along
+p a Hamiltonian that is nearly constant. Redone for the network of optimal control and for the one
+that Adam and SGD train from the same start, over seeds, and for the exact geodesic of a smaller
+teacher 8 → 3 → 8.
+
+H is the sum of kinetic and potential energy with (K + γI)⁻¹ in place of K⁺, γ_p = γ₀‖σ̂(A_p)‖², and
+∂_pA that of the layers: this "stable" version needs no costate, so it also describes a network that
+is not stationary. The plain one is printed beside it.
+
+Run ``python demos/04_rank_over_depth.py`` (an hour and a half on two cores; it goes on where it was
+interrupted): figures/04_rank_over_depth.png and results/04_rank_over_depth.json. ``--small`` takes
+seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from common import run, spread
+
+import hamshoot as hs
+from hamshoot import energies
+
+NAME = "04_rank_over_depth"
+GAMMA0 = 1e-3
+SHOWN = 8
+CONTROL, DESCENT, GEODESIC = "optimal control", "Adam, then SGD", "exact geodesic"
+SETTINGS = {
+    "full": dict(depths=[1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0], seeds=[0, 1, 2, 3, 4],
+                 dims=[30, 3, 30], samples=1000, width=100, layers=20, seconds=60.0, epochs=5000,
+                 middle=7.0, geodesic=dict(dims=[8, 3, 8], samples=24, width=8, epsilon=0.05)),
+    "small": dict(depths=[2.0, 4.0], seeds=[0], dims=[4, 1, 4], samples=20, width=4, layers=8,
+                  seconds=2.0, epochs=200, middle=4.0,
+                  geodesic=dict(dims=[3, 1, 3], samples=6, width=3, epsilon=0.3)),
+}
+
+
+def problem_of(effective_depth: float, seed: int, dims, samples: int, width: int, **more):
+    """The teacher's data; lift and readout random orthonormal."""
+    return hs.teacher_problem(dims=dims, samples=samples, effective_depth=effective_depth,
+                              width=width, seed=seed, lift="orthonormal", readout="orthonormal",
+                              **more)
+
+
+def described(solution: hs.Solution, curves: bool) -> dict[str, Any]:
+    """Rank estimates along the layers, and the curves of one network if asked for."""
+    problem, A, B = solution.problem, solution.representations, solution.momenta
+    layered = solution.steps is not None
+    if layered:
+        velocities = np.diff(A, axis=0) / solution.steps[:, None, None]
+        nodes = (solution.p[:-1], A[:-1], B[1:])
+    else:
+        velocities, nodes = None, (solution.p, A, B)
+    e = energies.path_energies(*nodes, effective_depth=problem.effective_depth,
+                               activation=solution.activation, bias=problem.bias, gamma0=GAMMA0,
+                               velocities=velocities)
+    stable = e.stable_kinetic + e.stable_potential
+    plain = e.kinetic + e.potential
+    ranks = -2 * stable / problem.effective_depth
+    numbers = {
+        "objective": solution.objective, "test_error": solution.test_error(),
+        "stationarity": solution.stationarity, "seconds": solution.seconds,
+        "status": solution.status.name,
+        "rank": float(np.median(ranks)), "rank_low": float(ranks.min()),
+        "rank_high": float(ranks.max()),
+        "rank_plain": float(np.median(-2 * plain / problem.effective_depth)),
+        "rank_costate": solution.bottleneck_rank,
+        "least_coi": float(e.stable_cost_of_identity.min()),
+    }
+    if curves:
+        of_A, of_W = solution.spectra()
+        every = max(1, len(e.p) // 40)
+        numbers["curves"] = {
+            "p": e.p[::every].tolist(), "hamiltonian": stable[::every].tolist(),
+            "kinetic": e.stable_kinetic[::every].tolist(),
+            "potential": e.stable_potential[::every].tolist(),
+            "p_A": solution.p[::every].tolist(), "A": of_A[::every, :SHOWN].tolist(),
+            "W": of_W[::every, :SHOWN].tolist()}
+    return numbers
+
+
+def trained(effective_depth, seed, method, dims, samples, width, layers, seconds, epochs, curves):
+    """One network: by optimal control, or by Adam and SGD from the same start."""
+    problem = problem_of(effective_depth, seed, dims, samples, width)
+    if method == CONTROL:
+        solution = hs.solve(problem, hs.DirectSingleShooting(
+            layers=layers, seed=seed, time_limit=seconds))
+    else:
+        # 0.03 is the best of 0.01, 0.03, 0.1 and 0.3 at this size (benchmarks/paper_size.py).
+        solution = hs.train(problem, layers, seed=seed, optimizer=hs.Adam(
+            rate=0.03, epochs=epochs, sgd_epochs=epochs // 5))
+    return {"method": method, "effective_depth": effective_depth, "seed": seed,
+            **described(solution, curves)}
+
+
+def geodesics(depths, seed, dims, samples, width, epsilon):
+    """Exact paths of the smaller teacher, continued in L̃."""
+    rows, guess = [], None
+    for depth in depths:
+        problem = problem_of(depth, seed, dims, samples, width, activation="smooth_relu",
+                             epsilon=epsilon)
+        solution = hs.solve(problem, hs.IndirectShooting(time_limit=120), initial_guess=guess)
+        guess = solution if solution.success else guess
+        if solution.success:
+            rows.append({"method": GEODESIC, "effective_depth": depth, "seed": seed,
+                         **described(solution, False)})
+    return rows
+
+
+def study(settings: dict[str, Any], each) -> dict[str, Any]:
+    """All networks, and the geodesics."""
+    common = {k: settings[k] for k in ("dims", "samples", "width", "layers", "seconds", "epochs")}
+    jobs = [dict(effective_depth=depth, seed=seed, method=method, **common,
+                 curves=depth == settings["middle"] and seed == settings["seeds"][0])
+            for depth in settings["depths"] for seed in settings["seeds"]
+            for method in (CONTROL, DESCENT)]
+    paths = each(geodesics, [dict(depths=settings["depths"], seed=seed, **settings["geodesic"])
+                             for seed in settings["seeds"]])
+    return {"networks": each(trained, jobs), "geodesics": [row for rows in paths for row in rows]}
+
+
+def of(record, method: str, depth: float, key: str) -> list[float]:
+    """One number over seeds."""
+    rows = record["geodesics" if method == GEODESIC else "networks"]
+    return [r[key] for r in rows if (r["method"], r["effective_depth"]) == (method, depth)]
+
+
+def findings(record: dict[str, Any]) -> list[str]:
+    """Sentences from the numbers."""
+    settings, lines = record["settings"], []
+    depths, middle = settings["depths"], settings["middle"]
+    true = {CONTROL: settings["dims"][1], DESCENT: settings["dims"][1],
+            GEODESIC: settings["geodesic"]["dims"][1]}
+    for method in (CONTROL, DESCENT, GEODESIC):
+        reached = [d for d in depths if of(record, method, d, "rank")]
+        if not reached:
+            lines.append(f"{method}: no path was found.")
+            continue
+        last = reached[-1]
+        low, high = of(record, method, last, "rank"), of(record, method, last, "least_coi")
+        lines.append(
+            f"{method}, true rank {true[method]}: at L̃ = {last:g} the median −2H/L̃ is "
+            f"{spread(low, '.2f')} and the least cost of identity {spread(high, '.2f')}; at "
+            f"L̃ = {reached[0]:g} they were {spread(of(record, method, reached[0], 'rank'), '.2f')} "
+            f"and {spread(of(record, method, reached[0], 'least_coi'), '.2f')}.")
+    for method in (CONTROL, DESCENT):
+        width = [r["rank_high"] - r["rank_low"] for r in record["networks"]
+                 if (r["method"], r["effective_depth"]) == (method, middle)]
+        lines.append(f"At L̃ = {middle:g} −2H/L̃ varies along the layers by {spread(width, '.2f')} "
+                     f"({method}); the plain version has median "
+                     f"{spread(of(record, method, middle, 'rank_plain'), '.3g')}.")
+    pairs = [(c, d) for c, d in zip(
+        *([r for r in record["networks"] if r["method"] == m] for m in (CONTROL, DESCENT)),
+        strict=True)]
+    lower = sum(c["objective"] < d["objective"] for c, d in pairs)
+    better = sum(c["test_error"] < d["test_error"] for c, d in pairs)
+    lines.append(f"Optimal control has the lower objective in {lower} of {len(pairs)} pairs and "
+                 f"the lower test error in {better}.")
+    return lines
+
+
+def draw(record: dict[str, Any]) -> Any:
+    """Ranks over L̃; spectra and energies at the middle one."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(12, 7), layout="constrained")
+    panels = fig.subplots(2, 3)
+    palette = hs.plot.colours((CONTROL, DESCENT, GEODESIC))
+    true = record["settings"]["dims"][1]
+    for ax, methods in ((panels[0, 0], (CONTROL, DESCENT)), (panels[1, 0], (GEODESIC,))):
+        _ranks(ax, record, methods, palette,
+               true if GEODESIC not in methods else record["settings"]["geodesic"]["dims"][1])
+    shown = [r for r in record["networks"] if "curves" in r]
+    for k, row in enumerate(shown):
+        _spectra(panels[k, 1], row, record["settings"]["middle"])
+        _energies(panels[k, 2], row)
+    return fig
+
+
+def _ranks(ax, record, methods, palette, true) -> None:
+    depths = record["settings"]["depths"]
+    for method in methods:
+        have = [d for d in depths if of(record, method, d, "rank")]
+        for key, style, what in (("rank", "o-", "$-2H/\\tilde{L}$"),
+                                 ("least_coi", "s--", "least cost of identity")):
+            values = [of(record, method, d, key) for d in have]
+            middle = np.array([np.median(v) for v in values])
+            ax.plot(have, middle, style, color=palette[method], ms=5, label=f"{what}, {method}")
+            ax.fill_between(have, [min(v) for v in values], [max(v) for v in values],
+                            color=palette[method], alpha=0.15, lw=0)
+    ax.axhline(true, color="#666666", lw=1, ls=":", label=f"rank of the teacher, {true}")
+    ax.set_xlabel("effective depth $\\tilde{L}$")
+    ax.set_ylabel("dimension")
+    ax.set_ylim(0, 3.2 * true)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _spectra(ax, row, depth) -> None:
+    curves, shades = row["curves"], np.linspace(0.0, 0.75, SHOWN)
+    for values, shade in zip(np.array(curves["A"]).T, shades, strict=False):
+        ax.semilogy(curves["p_A"], values, color=str(shade), lw=1.6)
+    ax.set_xlabel("depth $p$")
+    ax.set_ylabel("singular values of $A_p$")
+    ax.set_title(f"{row['method']}, $\\tilde{{L}}$ = {depth:g}", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _energies(ax, row) -> None:
+    curves = row["curves"]
+    palette = hs.plot.colours(("hamiltonian", "kinetic", "potential"))
+    for key, label in (("hamiltonian", "$H$"), ("kinetic", "kinetic energy"),
+                       ("potential", "$-\\frac{\\tilde{L}}{2}$ cost of identity")):
+        ax.plot(curves["p"], curves[key], color=palette[key], label=label)
+    ax.set_xlabel("depth $p$")
+    ax.set_ylabel("energy (stable)")
+    ax.set_title(row["method"], fontsize=10)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run(NAME, __doc__, SETTINGS, study, findings, draw, arguments)
+
+
+if __name__ == "__main__":
+    main()
