@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -132,7 +133,9 @@ def _part(parts: Path | None, function: Callable, job: dict[str, Any]) -> Path |
     if parts is None:
         return None
     words = "_".join(f"{k}={v}" for k, v in job.items() if np.isscalar(v))
-    return parts / f"{function.__name__}_{words}.json".replace("/", "-").replace(" ", "")
+    # Also what does not fit in a name: other settings are another job.
+    whole = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:8]
+    return parts / f"{function.__name__}_{words}_{whole}.json".replace("/", "-").replace(" ", "")
 
 
 def where_and_when(name: str, arguments: list[str]) -> dict[str, str]:
@@ -238,6 +241,15 @@ def dress(ax: Any, title: str, xlabel: str, ylabel: str) -> None:
     ax.grid(color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def plain_ticks(ax: Any) -> None:
+    """1, 2, 5 of every decade of a logarithmic axis, as plain numbers."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def listed(values: Iterable[float], form: str = "g") -> str:
