@@ -52,9 +52,10 @@ class MappedRows:
 
     @classmethod
     def of(cls, array: np.memmap | MappedRows) -> MappedRows:
-        """Describe a map made by ``numpy.load(…, mmap_mode="r")`` or `numpy.memmap`."""
+        """Describe a map, (N, d) or (N,), that `numpy.load` or `numpy.memmap` made."""
         if isinstance(array, MappedRows):
             return array
+        array = array[:, None] if array.ndim == 1 else array
         page = np.frombuffer(array._mmap, dtype=np.uint8)
         # A slice of a map still has the offset of the whole: its place follows from the addresses.
         begins = array.__array_interface__["data"][0] - page.__array_interface__["data"][0]

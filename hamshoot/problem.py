@@ -287,8 +287,9 @@ class TrainingProblem:
         """
         names = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test")
         arrays = {k: getattr(self, k) for k in names if getattr(self, k) is not None}
-        maps = {k: mapped.MappedRows.of(v).to_dict() for k, v in arrays.items()
-                if mapped.is_mapped(v) and 8 * v.size > mapped.MEMORY_BYTES}
+        large = {k: mapped.MappedRows.of(v) for k, v in arrays.items()
+                 if mapped.is_mapped(v) and 8 * v.size > mapped.MEMORY_BYTES}
+        maps = {k: v.to_dict() for k, v in large.items() if v.rows is None}
         arrays = {k: v for k, v in arrays.items() if k not in maps}
         names = ("effective_depth", "weight_decay", "width", "activation", "bias", "standardize",
                  "seed", "input_names", "target_names", "classes")
@@ -319,6 +320,16 @@ class TrainingProblem:
             f"{sigma}{'' if self.bias else ', no bias'}, L̃={self.effective_depth:g}, "
             f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of maps the paths alone; the other side opens them again."""
+        def light(values: dict[str, Any]) -> dict[str, Any]:
+            return {k: mapped.MappedRows.of(v) if k in ("X", "Y") and mapped.is_mapped(v) else v
+                    for k, v in values.items()}
+
+        whole = ("initial_state", "targets") if self.mapped else ()
+        state = {k: v for k, v in vars(self).items() if k not in whole}
+        return {**light(state), "_given": light(self._given)}
 
     # -- validation --------------------------------------------------------------------------------
 

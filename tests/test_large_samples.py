@@ -322,6 +322,26 @@ def test_levels_of_a_mapped_problem_take_rows_from_the_file(monkeypatch, files, 
     assert not {"initial_state", "targets"} & set(vars(maps))
 
 
+def test_a_mapped_problem_travels_as_a_path_too(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "X.npy", rng.standard_normal((4000, 4)))
+    np.save(tmp_path / "Y.npy", rng.standard_normal(4000))
+    problem = hs.TrainingProblem(*_maps(tmp_path), **OPTIONS, standardize=True)
+    start = problem.initial_state
+    data = pickle.dumps(problem)
+    assert len(data) < 10_000  # X and Y take 160 000 bytes
+    arrived = pickle.loads(data)
+    assert "initial_state" not in vars(arrived)
+    np.testing.assert_array_equal(arrived.initial_state, start)
+    network = hs.LeakyResNet.from_weights(problem, starting_weights(problem, STEPS, "identity"),
+                                          STEPS)
+    assert network.error(arrived.X, arrived.Y) == network.error(problem.X, problem.Y)
+    assert network.objective(arrived) == network.objective(problem)
+    other = arrived.replace(weight_decay=0.1)
+    np.testing.assert_array_equal(other.targets, problem.targets)
+    assert other.mapped
+
+
 def test_a_mapped_problem_is_solved_and_saved(monkeypatch, files):
     folder, _, _ = files
     problem = hs.TrainingProblem(*_maps(folder), **OPTIONS, standardize=True,
