@@ -373,7 +373,7 @@ def sweeps_against_dgemm() -> dict:
         for kind in (np.float64, np.float32):
             sweeps = BlockSweeps(problem, steps, Activation("smooth_relu", 0.01), dtype=kind,
                                  executor=executor)
-            T = sweeps._shards[0].starts[0].shape[1]
+            T = sweeps._shards[0].block(0)[0].shape[1]
             shape = [(W[0].astype(kind), np.ones((c, T), kind), np.ones((w, T), kind))
                      for _ in range(N // T)]
 
