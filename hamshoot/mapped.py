@@ -8,6 +8,7 @@ file and the place in it.
 from __future__ import annotations
 
 import os
+import weakref
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,11 +130,24 @@ class MappedRows:
     def _open(self) -> NDArray:
         if self._array is None:
             try:
-                whole = np.memmap(self.path, dtype=np.uint8, mode="r")
+                whole = _map_of(self.path)
             except OSError as error:
                 raise MissingMap(f"{self.path}: cannot be mapped ({error.strerror})") from None
             self._array = np.ndarray(self.full, self.dtype, whole, self.offset, self.strides)
         return self._array
+
+
+#: One map of a file for all its rows in this process: the system counts its pages once for each.
+_open_maps: weakref.WeakValueDictionary[tuple, np.memmap] = weakref.WeakValueDictionary()
+
+
+def _map_of(path: str) -> np.memmap:
+    about = os.stat(path)
+    key = (path, about.st_ino, about.st_size, about.st_mtime_ns)
+    whole = _open_maps.get(key)
+    if whole is None:
+        whole = _open_maps[key] = np.memmap(path, dtype=np.uint8, mode="r")
+    return whole
 
 
 class Samples(NamedTuple):
