@@ -16,9 +16,9 @@ dimension 2), L̃ from 1 to 10, and
   not quite homogeneous, ‖W_p‖² changes by one more term, 2L̃³⟨σ − σ′⊙A, σBᵀB⟩, of the order of ε;
   a ladder of ε shows it vanish.
 
-Run ``python demos/06_theorem_4.py`` (a few minutes): it draws figures/06_theorem_4.png and writes
-results/06_theorem_4.json. ``--small`` takes seconds, and writes to ``--out DIRECTORY``, or to a
-temporary one.
+Run ``python demos/06_theorem_4.py`` (two to six minutes): it draws figures/06_theorem_4.png and
+writes results/06_theorem_4.json. ``--small`` takes seconds, and writes to ``--out DIRECTORY``, or
+to a temporary one.
 """
 
 from __future__ import annotations

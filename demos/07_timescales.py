@@ -14,9 +14,9 @@ the two ends, and never one in the middle. Here are exact geodesics of a smooth 
   some p within. A jump in the middle is a local maximum of the relative speed at p in [1/4, 3/4]
   that exceeds 3 times the median over p.
 
-Run ``python demos/07_timescales.py`` (two to eight minutes): it draws figures/07_timescales.png and writes
-results/07_timescales.json. ``--small`` takes a small teacher and seconds, and writes to ``--out
-DIRECTORY``, or to a temporary one.
+Run ``python demos/07_timescales.py`` (two to eight minutes): it draws figures/07_timescales.png and
+writes results/07_timescales.json. ``--small`` takes a small teacher and seconds, and writes to
+``--out DIRECTORY``, or to a temporary one.
 """
 
 from __future__ import annotations
@@ -209,7 +209,8 @@ def ends(first: dict[str, Any], last: dict[str, Any]) -> str:
 def stay(first: dict[str, Any], last: dict[str, Any]) -> str:
     agree = last["near"] > 0.5
     return (f"Most of the depth at the least cost of identity: "
-            f"{'agree' if agree else 'does not agree'} up to L̃ = {last['effective_depth']:g}. The share within {NEAR - 1:.0%} of it is "
+            f"{'agree' if agree else 'does not agree'} up to L̃ = {last['effective_depth']:g}. The "
+            f"share within {NEAR - 1:.0%} of it is "
             f"{first['near']:.0%} at L̃ = {first['effective_depth']:g} and {last['near']:.0%} at "
             f"L̃ = {last['effective_depth']:g}.")
 

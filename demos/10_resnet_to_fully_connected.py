@@ -14,7 +14,7 @@ and drawn over the numerical ones:
 The third is what the paper is about, several samples and a smooth ReLU with bias; no formula is
 known for it. An animation shows its path as L̃ grows.
 
-Run ``python demos/10_resnet_to_fully_connected.py`` (a minute or two): it draws
+Run ``python demos/10_resnet_to_fully_connected.py`` (one to four minutes): it draws
 figures/10_resnet_to_fully_connected.png and .gif and writes
 results/10_resnet_to_fully_connected.json. ``--small`` takes fewer depths and seconds, and writes to
 ``--out DIRECTORY``, or to a temporary one.

@@ -10,8 +10,17 @@ import pytest
 
 DEMOS = Path(__file__).parent.parent / "demos"
 PNG = b"\x89PNG\r\n\x1a\n"
-NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum")
+NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum", "06_theorem_4",
+         "07_timescales", "10_resnet_to_fully_connected")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def beside_the_demos():
+    """What the demos share is found beside them, as when they run as scripts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DEMOS))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +119,72 @@ def test_the_exact_relu_optimum_is_certified_and_the_others_are_not(ran):
     assert exact["objective"] < smooth["objective"]
     sentence = one(record["findings"], "The certificate of the exact optimum")
     assert exact["second_order"] in sentence
+
+
+def test_theorem_4_holds_and_the_bias_needs_its_factor_2(ran):
+    record, _ = ran("06_theorem_4")
+    cases = [case for row in record["geodesics"] for case in row["theorem"]]
+    assert len(cases) == len(record["settings"]["depths"]) * len(record["settings"]["gammas"])
+    for case in cases:
+        assert case["holds"]
+        assert case["lower"] <= case["gap"] <= case["upper"]
+        assert case["speed_lower"] <= case["speed_least"] < case["speed_most"]
+        assert case["speed_most"] <= case["speed_upper"]
+        assert case["identity_residual"] < 1e-9 * case["identity_size"]
+    assert f"{len(cases)} of {len(cases)}" in one(record["findings"], "Theorem 4: agree")
+    coarse, fine = record["balancedness"]
+    for row in (coarse, fine):
+        assert row["change"] == pytest.approx(row["exact"], rel=1e-3)
+        assert row["twice"] == pytest.approx(2 * row["once"], rel=1e-6)
+    departures = [1 - row["change"] / row["twice"] for row in (coarse, fine)]
+    assert 0 < departures[1] < 0.7 * departures[0]  # the smooth ReLU's own, of the order of ε
+    assert abs(fine["change"] / fine["once"] - 1) > 0.5
+    assert "does not agree" in one(record["findings"], "Balancedness")
+
+
+def test_timescales_are_those_of_the_speeds_recorded(ran):
+    record, _ = ran("07_timescales")
+    rows = [*record["teacher"], *record["folds"]["identity"]]
+    points = record["settings"]["points"]
+    jumps = 0
+    for row in rows:
+        speed, coi = row["speed"], row["coi"]
+        assert len(speed) == len(coi) == points
+        near = sum(value <= 1.05 * min(coi) for value in coi) / points
+        assert row["near"] == pytest.approx(near, abs=0.02)
+        inner = range(math.ceil(0.25 * (points - 1)), int(0.75 * (points - 1)) + 1)
+        maxima = [k for k in inner if speed[k - 1] < speed[k] >= speed[k + 1]]
+        assert [peak[0] for peak in row["peaks"]] == pytest.approx(
+            [k / (points - 1) for k in maxima])
+        jumps += any(speed[k] > 3 * row["median_speed"] for k in maxima)
+    found = "none was found" if jumps == 0 else f"{jumps} found"
+    assert f"{found} in {len(rows)} geodesics" in one(record["findings"], "Jumps in the middle")
+    last = record["teacher"][-1]
+    contrast = (last["speed"][0] + last["speed"][-1]) / 2 / last["median_speed"]
+    assert f"{contrast:.2f} at L̃ = {last['effective_depth']:g}" in one(
+        record["findings"], "Jumps at both ends")
+
+
+def test_analytic_and_numerical_paths_are_one_and_the_film_shows_every_depth(ran, tmp_path):
+    record, _ = ran("10_resnet_to_fully_connected")
+    for name in ("one_sample", "linear"):
+        assert len(record[name]) == record["settings"]["analytic"]
+        assert all(row["of_representations"] < 1e-8 for row in record[name])
+        assert all(row["of_weights"] < 1e-8 for row in record[name])
+    assert all(row["cost"] == pytest.approx(row["known_cost"], rel=1e-6)
+               for row in record["one_sample"])
+    costs = [row["known_cost"] for row in record["one_sample"]]
+    assert abs(costs[0] / costs[-1] - 1) > 0.1  # other L̃, another cost; the same path
+    assert all(row["from_first"] < 1e-8 for row in record["one_sample"])
+    first, *_, last = record["nonlinear"]
+    contrasts = [sum(row["speed_at_ends"]) / 2 / row["speed_at_half"] for row in (first, last)]
+    agree = contrasts[1] > 3 * max(1, contrasts[0])
+    sentence = one(record["findings"], "The paper's jumps at both ends")
+    assert ("does not agree" in sentence) != agree
+    film = runpy.run_path(str(DEMOS / "10_resnet_to_fully_connected.py"))["animate"]
+    film(record, tmp_path / "film.gif")
+    from PIL import Image
+
+    with Image.open(tmp_path / "film.gif") as picture:
+        assert picture.format == "GIF"
+        assert picture.n_frames >= len(record["nonlinear"])
