@@ -38,8 +38,8 @@ JUMP = 3.0  # times the median speed
 FULL = dict(seed=0, dims=(8, 4, 2, 8), width=8, samples=40, depths=(1, 2, 3, 5, 7, 10),
             fold_depths=(10, 12, 14), lead=(3, 5, 7), fold_samples=9,
             starts=("identity", "0.5", "0.7"), points=401)
-SMALL = dict(seed=0, dims=(3, 2, 1, 3), width=3, samples=6, depths=(1, 3), fold_depths=(3,),
-             lead=(), fold_samples=5, starts=("identity",), points=101)
+SMALL = dict(seed=0, dims=(3, 2, 1, 3), width=3, samples=5, depths=(1, 2), fold_depths=(3,),
+             lead=(), fold_samples=3, starts=("identity",), points=101)
 
 
 # -- problems --------------------------------------------------------------------------------------

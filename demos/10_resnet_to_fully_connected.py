@@ -34,7 +34,7 @@ from hamshoot import closed_forms
 NAME = "10_resnet_to_fully_connected"
 DECAY = 1e-3  # λ/L̃, as in the paper
 FULL = dict(seed=0, first=0.05, last=20.0, frames=40, analytic=10, samples=6, points=81)
-SMALL = dict(seed=0, first=0.05, last=3.0, frames=3, analytic=2, samples=3, points=41)
+SMALL = dict(seed=0, first=0.5, last=2.0, frames=3, analytic=2, samples=3, points=41)
 SHOWN = 4  # depths drawn in the plane
 START, END = (1.5, 0.3), (0.4, 1.1)  # of the one sample
 TURN, SHRINK = 1.2, 0.3  # of the targets of the linear network
@@ -369,8 +369,8 @@ def animate(record: dict[str, Any], name: Path) -> None:
                      r"$\|\partial_p A_p\|\,/\,\|A_p\|$")
         return []
 
-    order = [*range(len(rows)), *[len(rows) - 1] * 6]  # the last one stays a while
-    film = FuncAnimation(fig, frame, frames=order, init_func=lambda: [])
+    hold = [len(rows) - 1] * min(6, len(rows) // 4)  # the last one stays a while
+    film = FuncAnimation(fig, frame, frames=[*range(len(rows)), *hold], init_func=lambda: [])
     film.save(str(name), writer=PillowWriter(fps=6), dpi=90)
 
 

@@ -150,8 +150,10 @@ def test_timescales_are_those_of_the_speeds_recorded(ran):
     for row in rows:
         speed, coi = row["speed"], row["coi"]
         assert len(speed) == len(coi) == points
-        near = sum(value <= 1.05 * min(coi) for value in coi) / points
-        assert row["near"] == pytest.approx(near, abs=0.02)
+        # The record has four digits of the costs: just inside and just outside of 5 %.
+        least, most = (sum(value <= factor * min(coi) for value in coi) / points
+                       for factor in (1.049, 1.051))
+        assert least - 1e-6 <= row["near"] <= most + 1e-6
         inner = range(math.ceil(0.25 * (points - 1)), int(0.75 * (points - 1)) + 1)
         maxima = [k for k in inner if speed[k - 1] < speed[k] >= speed[k + 1]]
         assert [peak[0] for peak in row["peaks"]] == pytest.approx(
@@ -174,7 +176,7 @@ def test_analytic_and_numerical_paths_are_one_and_the_film_shows_every_depth(ran
     assert all(row["cost"] == pytest.approx(row["known_cost"], rel=1e-6)
                for row in record["one_sample"])
     costs = [row["known_cost"] for row in record["one_sample"]]
-    assert abs(costs[0] / costs[-1] - 1) > 0.1  # other L̃, another cost; the same path
+    assert abs(costs[0] / costs[-1] - 1) > 0.05  # other L̃, another cost; the same path
     assert all(row["from_first"] < 1e-8 for row in record["one_sample"])
     first, *_, last = record["nonlinear"]
     contrasts = [sum(row["speed_at_ends"]) / 2 / row["speed_at_half"] for row in (first, last)]
