@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Numbers of one layer of a block, w·T: a block's layer, next to the weights, fits a core's cache.
 BLOCK_NUMBERS = 25_600
+#: Samples of a block at least: products of fewer columns are slow whatever the width.
+LEAST_BLOCK = 128
 #: Items the map is given: enough for any machine's threads, few enough that the sum costs nothing.
 SHARDS = 16
 #: Bytes of features that products may keep, over all blocks.
@@ -373,7 +375,7 @@ class _Run:
 def block_size(problem: TrainingProblem) -> int:
     """Samples in a block; a function of the problem alone, so that the sums always are the same."""
     N = problem.n_samples
-    count = -(-N * problem.width // BLOCK_NUMBERS)
+    count = min(-(-N * problem.width // BLOCK_NUMBERS), -(-N // LEAST_BLOCK))
     if count > 1:
         count = 4 * -(-count // 4)
     return -(-N // count)

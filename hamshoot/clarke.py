@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Entries with |A| below this times max(1, max|A|) count as lying on the kink of ReLU.
 KINK_TOLERANCE = 1e-9
+#: Kinks beyond which the matrix-free search takes over, whatever the number of controls.
+MOST_DENSE = 3000
 #: More unknowns than this go to the interior method of lsq_linear.
 BVLS_LARGEST = 200
 #: Columns of W below this times the largest count as 0.
@@ -88,7 +90,7 @@ def clarke_residual(
     n_kinks = int(evaluate.on_kink.sum())
     if n_kinks == 0:
         d = np.empty(0)
-    elif n_kinks * weights.size <= CLARKE_DENSE:
+    elif n_kinks <= MOST_DENSE and n_kinks * weights.size <= CLARKE_DENSE:
         d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5), max_iter)
     else:
         d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5), max_iter)

@@ -13,8 +13,10 @@ work grow only linearly in the number of samples. Two searches stand behind it:
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +24,11 @@ import numpy as np
 from hamshoot import discrete
 from hamshoot.activations import epsilon_ladder
 from hamshoot.block_sweeps import Executor, threads
+from hamshoot.kronecker import Ended
 from hamshoot.ladder_search import HISTORY, LadderSearch
 from hamshoot.layer_steps import steps_of
 from hamshoot.multilevel import Multilevel, schedule
-from hamshoot.polish import MAX_CONTROLS
+from hamshoot.polish import MAX_CONTROLS, affordable
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import (
     Stop,
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
 #: Flops of a gradient up to which a network is carried to `tol`, whatever its gradient.
 CHEAP = 2e8
+#: Hidden activations up to which "auto" takes the ladder for a network that is not to be polished.
+LADDER_ACTIVATIONS = 2_000_000
 OPTIMIZERS = ("auto", "lbfgs", "kronecker", "gauss_newton")
 
 
@@ -86,7 +91,8 @@ class DirectSingleShooting:
     reheats : int
         How often, 0 to 2, the best of the starts goes back to a large ε and down again.
     stage_iter : int
-        Most iterations of a stage, the convergence at the end of the ladder excepted.
+        Most iterations of a stage, the convergence at the end of the ladder excepted, and of a
+        level of the whole problem.
     memory : int, optional
         Pairs the quasi-Newton method keeps; by default 30, and 20 for large networks.
     optimizer : {"auto", "lbfgs", "kronecker", "gauss_newton"}
@@ -100,8 +106,9 @@ class DirectSingleShooting:
         Runs blocks of samples, for large networks: anything with ``map(function, items)``, such as
         a `concurrent.futures` executor. By default threads.
     checkpoint : path, optional
-        For large networks: a file that holds the best network so far, rewritten every
-        `checkpoint_every` seconds; ``initial_guess=Solution.load(path)`` goes on from it.
+        For large networks: an .npz file that holds the best network so far, rewritten every
+        `checkpoint_every` seconds once the coarse levels are over;
+        ``initial_guess=Solution.load(path)`` goes on from it.
     checkpoint_every : float
 
     Raises
@@ -155,6 +162,11 @@ class DirectSingleShooting:
         epsilon_ladder(*self.epsilon)
         if not isinstance(self.polish, bool):
             raise ValueError(f"polish: expected True or False, got {self.polish!r}")
+        if self.checkpoint is not None:
+            if not isinstance(self.checkpoint, (str, os.PathLike)):
+                raise ValueError(f"checkpoint: expected a path, got {self.checkpoint!r}")
+            if not _checkpoint(self.checkpoint).parent.is_dir():
+                raise ValueError(f"checkpoint: no directory {_checkpoint(self.checkpoint).parent}")
         if self.executor is not None and not callable(getattr(self.executor, "map", None)):
             raise ValueError(f"executor: expected an object with a map, got {self.executor!r}")
 
@@ -207,8 +219,19 @@ class DirectSingleShooting:
         """The optimiser that "auto" stands for: the ladder up to the size of the exact methods."""
         if self.optimizer != "auto":
             return self.optimizer
-        controls = self.layers * int(np.prod(problem.control_shape))
-        return "lbfgs" if controls <= MAX_CONTROLS else "kronecker"
+        if problem.activation == "relu" and self.polish:
+            exact = affordable(problem, self.layers)
+        else:
+            controls = self.layers * int(np.prod(problem.control_shape))
+            activations = self.layers * problem.width * problem.n_samples
+            exact = controls <= MAX_CONTROLS and activations <= LADDER_ACTIVATIONS
+        return "lbfgs" if exact else "kronecker"
+
+
+def _checkpoint(path: Any) -> Path:
+    """The file's full name: `Solution.save` adds the suffix where there is none."""
+    path = Path(path)
+    return path if path.suffix else path.with_suffix(".npz")
 
 
 class _LevelSearch:
@@ -222,6 +245,8 @@ class _LevelSearch:
             problem, steps, self.watch, executor, method.tol, self._gradient_tol(),
             optimizer=method.optimizer_for(problem), memory=method.memory or 20, seed=method.seed)
         self.start_objectives: list[float] = []
+        self.notes: list[str] = []
+        self.failed = ""
 
     def _gradient_tol(self) -> float:
         """The method's, or 0 where gradients are cheap enough to go on to the stationarity."""
@@ -231,42 +256,63 @@ class _LevelSearch:
     def run(self, guess: NDArray | None) -> Solution:
         """Search from the starts, or from given controls."""
         try:
-            self._search(guess)
-            status = self._verdict()
+            end = self._search(guess)
+            return self._solution(*self._verdict(end, guess))
         except (Stop, KeyboardInterrupt) as stop:
-            self.levels.rescue()
-            if self.levels.best.weights is None:
-                raise
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
-        return self._solution(status)
+        self.levels.rescue()
+        weights = self.levels.best.weights
+        if weights is not None:
+            return self._solution(status, weights)
+        # Nothing finite was met: the trivial network stands in, and is not called collapsed.
+        zero = np.zeros((len(self.steps), *self.problem.control_shape))
+        return self._solution(status, zero).replace(status=status, message=str(status))
 
-    def _search(self, guess: NDArray | None) -> None:
+    def _search(self, guess: NDArray | None) -> NDArray:
+        """The last iterate of the last level."""
         method, problem = self.method, self.problem
         last = {"linear": 0.0, "smooth_relu": problem.sigma.epsilon}.get(
             problem.activation, method.epsilon[1])
         levels = schedule(problem, method.layers, last, method.stage_iter, coarse=guess is None)
         if guess is not None:
             self.levels.offer(guess)
-            self.levels.walk(guess, levels, ())
-            return
+            return self.levels.walk(guess, levels, ())
         cut = next(k for k, level in enumerate(levels) if level.samples == problem.n_samples
                    and level.layers == method.layers)
         ends = []
         seeds = start_seeds(method.seed, method.starts or 1)
+        cut = max(cut, 1)
         for seed in seeds:
-            weights = self.levels.walk(None, levels[:cut] or levels[:1],
-                                       (method.start, seed, method.noise))
+            try:
+                weights = self.levels.walk(None, levels[:cut], (method.start, seed, method.noise))
+            except Stop as stop:
+                if stop.status is not Status.DIVERGED:
+                    raise
+                continue
             ends.append((self.levels.offer_coarse(weights), weights))
             self.start_objectives.append(ends[-1][0])
+        ends = [end for end in ends if np.isfinite(end[0])]
+        if not ends:
+            raise Stop(Status.DIVERGED)
         weights = min(ends, key=lambda end: end[0])[1]
-        self.levels.walk(weights, levels[cut:], ())
+        return self.levels.walk(weights, levels[cut:], ()) if levels[cut:] else weights
 
-    def _verdict(self) -> Status:
+    def _verdict(self, end: NDArray, guess: NDArray | None) -> tuple[Status, NDArray]:
+        """Status, and the weights it is true of: the last iterate, unless that ends too high."""
         levels, relu = self.levels, self.problem.activation == "relu"
-        if levels.stationarity <= self.method.tol:
-            return Status.SMOOTHED if relu else Status.CONVERGED
-        return Status.FLAT if levels.relative_gradient <= self.method.gradient_tol \
-            else Status.STALLED
+        objective = levels.offer(end)
+        if guess is not None and objective > levels.offer(guess) * (1 + 1e-12):
+            self.notes.append(f"the smoothed optimum's objective {objective:.10g} lies above the "
+                              "guess's; a smaller last epsilon may get below it")
+            return Status.STALLED, levels.best.weights
+        if levels.ended is Ended.TOLERANCE:
+            return Status.SMOOTHED if relu else Status.CONVERGED, end
+        if levels.ended is Ended.FLAT:
+            return Status.FLAT, end
+        limited = levels.ended is Ended.LIMIT
+        if limited:
+            self.notes.append(f"the last level took its {self.method.stage_iter} iterations")
+        return Status.MAX_ITER if limited else Status.STALLED, levels.best.weights
 
     def _each(self, record) -> bool | None:
         """The user's callback, the iteration limit, and the checkpoint when its time has come."""
@@ -277,27 +323,35 @@ class _LevelSearch:
         now = time.perf_counter()
         due = method.checkpoint is not None and now - self.saved >= method.checkpoint_every
         if due and self.levels.best.weights is not None:
-            self._solution(Status.INTERRUPTED).save(method.checkpoint)
+            try:
+                self._solution(Status.INTERRUPTED, self.levels.best.weights).save(
+                    _checkpoint(method.checkpoint))
+            except OSError as error:
+                self.failed = f"the last checkpoint could not be written: {error}"
             self.saved = time.perf_counter()
         return stop
 
-    def _solution(self, status: Status) -> Solution:
+    def _solution(self, status: Status, weights: NDArray) -> Solution:
         levels, watch, problem = self.levels, self.watch, self.problem
         residuals = {"smooth_stationarity": levels.stationarity,
                      "smooth_objective": levels.objective, "epsilon": levels.epsilon,
                      "relative_gradient": levels.relative_gradient}
         solution = discrete.solution_from_weights(
-            problem, levels.best.weights, self.steps, status=status,
+            problem, weights, self.steps, status=status,
             success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
             method=f"single shooting ({levels.optimizer})", nit=watch.iterations,
             history=thinned(watch.history, HISTORY), seconds=watch.seconds, residuals=residuals,
             extra={"start_objectives": self.start_objectives, "trace": levels.trace,
                    "evaluations": levels.gradients, "products": levels.products})
-        notes = [f"relative gradient {levels.relative_gradient:.1e} "
-                 f"(tol {self.method.gradient_tol:g})"]
+        notes = list(self.notes)
+        if np.isfinite(levels.relative_gradient):
+            asked = f" (tol {levels.gradient_tol:g})" if levels.gradient_tol else ""
+            notes.append(f"relative gradient {levels.relative_gradient:.1e}{asked}")
         if problem.activation == "relu" and levels.epsilon:
             notes.insert(0, f"ε = {levels.epsilon:g}")
         notes.append(f"stationarity of this network {solution.stationarity:.1e}")
         if len(self.start_objectives) > 1:
             notes.append(f"best of {len(self.start_objectives)} starts after the coarse levels")
+        if self.failed:
+            notes.append(self.failed)
         return solution.replace(message=f"{solution.message} ({'; '.join(notes)})")

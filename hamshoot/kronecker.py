@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ FIRST_SCALE = 0.02
 #: Share of the decrease its slope promises that a step has to reach; rounding of J, by dtype.
 SUFFICIENT = 1e-4
 ROUNDING = {"f": 1e-7, "d": 1e-14}
+#: Cosine between step and change of gradient below which a pair is rounding, by dtype.
+CURVATURE = {"f": 1e-6, "d": 1e-8}
 #: Steps shorter than this end the search.
 SHORTEST = 1e-6
 #: Iterations over which the stopping rule looks back.
@@ -55,18 +58,28 @@ class KroneckerPreconditioner:
     sweeps : BlockSweeps
     damping : float
         Extra weight decay, as a multiple of it.
+    seed : int
+        Of the probes.
     """
 
-    def __init__(self, sweeps: BlockSweeps, damping: float = DAMPING):
-        self.sweeps, self.damping = sweeps, damping
+    def __init__(self, sweeps: BlockSweeps, damping: float = DAMPING, seed: int = 0):
+        self.sweeps, self.damping, self.seed = sweeps, damping, seed
         self._grams = self._metrics = None
         self._slices: list[slice] = []
 
-    def refresh(self, weights: NDArray, seed: int) -> None:
-        """Estimate the factors at these controls; they are averaged with the ones before."""
+    def refresh(self, weights: NDArray, iteration: int) -> None:
+        """Estimate the factors at these controls; they are averaged with the ones before.
+
+        Raises
+        ------
+        FloatingPointError
+            Where the network overflows.
+        """
         sweeps = self.sweeps
         sweeps.linearise(weights)
-        grams, metrics = sweeps.factors(seed)
+        grams, metrics = sweeps.factors(1_000_003 * self.seed + iteration)
+        if not (np.all(np.isfinite(grams)) and np.all(np.isfinite(metrics))):
+            raise FloatingPointError("the network overflows")
         if self._grams is not None:
             grams, metrics = (grams + self._grams) / 2, (metrics + self._metrics) / 2
         self._grams, self._metrics = grams, metrics
@@ -103,6 +116,16 @@ class KroneckerPreconditioner:
         return (pool.map if isinstance(pool, ThreadPoolExecutor) else map)(function, items)
 
 
+class Ended(Enum):
+    """Why an optimiser ended."""
+
+    TOLERANCE = "the stationarity is within the tolerance"
+    FLAT = "J hardly falls any more and the gradient is small"
+    LIMIT = "the iteration limit came first"
+    STUCK = "no step lowers J as far as rounding lets see"
+    OVERFLOW = "numbers became non-finite"
+
+
 class KroneckerLBFGS:
     """L-BFGS on one problem, mesh and activation, around a `KroneckerPreconditioner`.
 
@@ -123,19 +146,24 @@ class KroneckerLBFGS:
         There.
     first_gradient : float
         ‖∂J/∂W‖ where `minimise` began.
+    ended : Ended
+        Why it ended.
     """
 
-    def __init__(self, sweeps: BlockSweeps, memory: int = MEMORY, refresh: int = REFRESH):
+    def __init__(
+        self, sweeps: BlockSweeps, memory: int = MEMORY, refresh: int = REFRESH, seed: int = 0
+    ):
         self.sweeps, self.memory, self.refresh = sweeps, memory, refresh
-        self.preconditioner = KroneckerPreconditioner(sweeps)
+        self.preconditioner = KroneckerPreconditioner(sweeps, seed=seed)
+        self.ended = Ended.LIMIT
         self.objective = self.gradient_norm = self.stationarity = float("inf")
         self.first_gradient = float("nan")
         self._x = self._g = np.empty(0)
 
     @property
     def latest(self) -> NDArray:
-        """Controls of the last iterate accepted."""
-        return self._x.reshape(self.sweeps.shape).astype(float)
+        """Controls of the last iterate accepted; empty before there is one."""
+        return self._x.reshape(self.sweeps.shape if self._x.size else 0).astype(float)
 
     def minimise(
         self,
@@ -166,24 +194,35 @@ class KroneckerLBFGS:
         self._pairs = _Pairs(weights.size, self.memory, kind)
         self._accept(np.array(weights, dtype=kind).ravel(), *self._value(weights))
         self.first_gradient = self.gradient_norm
+        try:
+            self.ended = self._iterate(limit, tol, decrease, gradient, callback)
+        except FloatingPointError:
+            self.ended = Ended.OVERFLOW
+        if self.ended is Ended.OVERFLOW:
+            self._x = np.array(weights, dtype=float).ravel()
+        return self.latest
+
+    def _iterate(self, limit, tol, decrease, gradient, callback) -> Ended:
+        if not np.isfinite(self.objective + self.gradient_norm):
+            return Ended.OVERFLOW
         values = [self.objective]
         for iteration in range(limit):
             if self.stationarity <= tol:
-                break
+                return Ended.TOLERANCE
             if iteration % self.refresh == 0:
                 self.preconditioner.refresh(self._x.reshape(self.sweeps.shape), iteration)
                 self._pairs.rescale(self.preconditioner)
             if not self._step():
                 if not len(self._pairs):
-                    break
+                    return Ended.STUCK
                 self._pairs.forget()  # once more, along the preconditioned gradient
                 continue
             values.append(self.objective)
             if callback is not None:
                 callback(self.objective, self.stationarity)
             if self.gradient_norm <= gradient and fell_little(values, decrease):
-                break
-        return self.latest
+                return Ended.FLAT
+        return Ended.TOLERANCE if self.stationarity <= tol else Ended.LIMIT
 
     def _step(self) -> bool:
         """One step along the quasi-Newton direction; False where J cannot be seen to fall."""
@@ -246,7 +285,8 @@ class _Pairs:
     def add(self, s: NDArray, y: NDArray) -> None:
         """Keep a pair, in place of the oldest; one without curvature is left out."""
         product = float(s @ y)
-        if not product > 1e-8 * float(np.linalg.norm(s)) * float(np.linalg.norm(y)):
+        least = CURVATURE[s.dtype.char] * float(np.linalg.norm(s)) * float(np.linalg.norm(y))
+        if not (product > least and np.isfinite(1 / s.dtype.type(product))):
             return
         full = len(self.order) == len(self.S)
         slot = self.order.pop(0) if full else len(self.order)
@@ -258,7 +298,8 @@ class _Pairs:
         if self.order:
             newest = self.order[-1]
             y = self.Y[newest]
-            self.scale = 1 / float(self.inverse[newest] * (y @ preconditioner(y)))
+            size = float(self.inverse[newest]) * float(y @ preconditioner(y))
+            self.scale = 1 / size if size > 0 else FIRST_SCALE
 
     def direction(self, g: NDArray, preconditioner: KroneckerPreconditioner) -> NDArray:
         from hamshoot import _block_kernels as kernels

@@ -223,7 +223,7 @@ class LadderSearch:
             epsilon, target = target, target / 4
             self.watch.stage = "polish"
             polished = polish(self.problem, smooth, self.steps, epsilon,
-                              tol=min(self.method.tol, 1e-10), callback=self.watch.record)
+                              tol=min(self.method.tol, 1e-10), callback=self._record)
             settled = polished.settled or (
                 polished.stationarity <= self.method.tol
                 and polished.objective <= self._evaluate(smooth) * (1 + 1e-9))
@@ -244,6 +244,11 @@ class LadderSearch:
                 weights = self.minimizer.minimize(weights, self.method.tol, self.method.stage_iter)
         return weights
 
+    def _record(self, objective: float, stationarity: float) -> None:
+        self.watch.record(objective, stationarity)
+        if self.watch.iterations >= self.method.max_iter:
+            raise Stop(Status.MAX_ITER)
+
     def _newton(self, weights: NDArray, tol: float) -> NDArray:
         """Exact Newton at the ε of the stage."""
         sigma = self.sweeps.activation
@@ -251,7 +256,7 @@ class LadderSearch:
         if sigma != problem.sigma:
             problem = problem.replace(activation=sigma.name, epsilon=sigma.epsilon)
         return layered_newton.minimise(
-            problem, weights, self.steps, tol=tol, callback=self.watch.record).weights
+            problem, weights, self.steps, tol=tol, callback=self._record).weights
 
     # -- parts -------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ out with that feedback (differential dynamic programming). A Levenberg–Marquar
 keeps every stage positive definite; it tends to 0 near a strict local minimum, where convergence is
 quadratic. It takes over where L-BFGS crawls: at small λ the Hessian's condition number is 1/λ.
 
-An iteration costs L (2m + 4w)(wN)² flops with m = w(w+1), and L m wN numbers of memory. With many
-samples the dense Hessian in the controls is cheaper, 2L²w³(w+1)N + (Lm)³/3 flops and (Lm)² numbers
-(`hamshoot.reduced_newton`); `minimise` takes the form with fewer flops.
+An iteration costs L ((2m + 4w)n² + 2m²n + m³/3) flops with m = w(w+1) and n = wN, and L m n numbers
+of memory. With many samples the dense Hessian in the controls is cheaper, 2L²w³(w+1)N + (Lm)³/3
+flops and (Lm)² numbers (`hamshoot.reduced_newton`); `minimise` takes the form with fewer flops.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ MAX_FLOPS, MAX_NUMBERS = 1.5e11, 1e8
 
 def flops(width: int, columns: int, samples: int, layers: int) -> float:
     """Of one iteration of the Riccati form."""
-    return float(layers * (2 * width * columns + 4 * width) * (width * samples) ** 2)
+    m, n = width * columns, width * samples
+    return float(layers * ((2 * m + 4 * width) * n**2 + 2 * m**2 * n + m**3 / 3))
 
 
 def cheaper_form(problem: TrainingProblem, layers: int) -> str:
@@ -46,7 +47,7 @@ def affordable(problem: TrainingProblem, layers: int) -> bool:
     w, c, N, L = *problem.control_shape, problem.n_samples, layers
     if cheaper_form(problem, layers) == "dense":
         return reduced_newton.flops(w, c, N, L) <= MAX_FLOPS and (L * w * c) ** 2 <= MAX_NUMBERS
-    return flops(w, c, N, L) <= MAX_FLOPS and L * w * c * w * N <= MAX_NUMBERS
+    return flops(w, c, N, L) <= MAX_FLOPS and L * w * c * (w * N + w * c) <= MAX_NUMBERS
 
 
 def minimise(

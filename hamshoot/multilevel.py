@@ -2,18 +2,21 @@
 
 A coarse problem, an eighth of the samples on half of the layers, costs a sixteenth of the whole and
 leads to the same valley, so the way there is walked where it is cheap. Each level begins at the end
-of the one before: controls are carried over in depth by interpolation, and hold for any number of
-samples. On the whole problem ε begins small, goes back up once and down again, which lowers J by
-one or two per cent (a large ε sees further), and then the last ε is converged.
+of the one before: on a finer mesh the network follows the path of the coarse one, or interpolates
+its controls, whichever is lower; controls hold for any number of samples. On the whole problem ε
+begins small, goes back up once and down again, which lowers J by one or two per cent (a large ε
+sees further), and then the last ε is converged.
 
 Each level is `KroneckerLBFGS` in single precision; it goes on in double precision where J falls by
 less than single precision resolves. Optionally `newton_krylov` takes its place.
 
-Cost: the coarse levels together about that of 60 gradients of the whole problem.
+Cost: up to 8000 samples the coarse levels together take about that of 100 gradients of the whole
+problem; with more, those of fewer samples add up to a third of that of the next.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,10 +25,11 @@ import numpy as np
 from hamshoot.activations import Activation
 from hamshoot.block_sweeps import BlockSweeps, Executor
 from hamshoot.discretise import equidistant_steps
-from hamshoot.kronecker import KroneckerLBFGS
+from hamshoot.kronecker import Ended, KroneckerLBFGS
 from hamshoot.newton_krylov import NewtonKrylov
-from hamshoot.progress import Best, Watch
-from hamshoot.starts import starting_weights
+from hamshoot.progress import Best, Stop, Watch
+from hamshoot.solution import Status
+from hamshoot.starts import starting_weights, weights_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +44,12 @@ LEAST_LAYERS = 1.1
 COARSE_EPSILON, FIRST_EPSILON = 0.03, 0.01
 #: Iterations of a coarse level, of the last of them, and of a stage of the whole problem.
 COARSE_ITER, LAST_COARSE_ITER = 200, 100
+#: Most samples of a level with few layers: more of them go with all layers.
+MOST_COARSE = 8000
+#: Samples on which a path is followed from mesh to mesh.
+FOLLOWED = 2000
+#: ε below which single precision loses σ″.
+LEAST_SINGLE = 1e-6
 #: Shares of J by which an iteration has to lower it: on coarse levels, on the way, at the end.
 HURRIED, PATIENT, FINAL = 3e-4, 5e-5, 1e-6
 #: Iterations between two looks at J of the problem's own activation.
@@ -87,9 +97,10 @@ def schedule(
         few = layers if few > 0.75 * layers else few
         samples = int(max(np.ceil(FEWEST * problem.width), N / 8 if N <= 8000 else 0, 8))
         while samples < 0.6 * N:
-            levels.append(Level(samples, few, epsilon(COARSE_EPSILON), COARSE_ITER, HURRIED))
+            on = few if samples <= MOST_COARSE else layers
+            levels.append(Level(samples, on, epsilon(COARSE_EPSILON), COARSE_ITER, HURRIED))
             samples *= GROWTH
-        if few < layers:
+        if few < layers and N <= MOST_COARSE:
             levels.append(Level(N, few, epsilon(FIRST_EPSILON), LAST_COARSE_ITER, HURRIED))
     ladder = [FIRST_EPSILON]
     if coarse and smooth and problem.activation == "relu":
@@ -132,7 +143,10 @@ class Multilevel:
     best : Best
         By J of the problem's own activation.
     stationarity, objective, relative_gradient : float
-        Of the last iterate, with the ε of its level; ‖∇J‖ relative to where the walk began.
+        Of the last iterate, with the ε of its level; ‖∇J‖ relative to where the whole problem was
+        begun with.
+    ended : Ended
+        Why the last level did.
     epsilon : float
         Of that level.
     gradients, products : int
@@ -158,12 +172,14 @@ class Multilevel:
     gradients: int = 0
     products: int = 0
     trace: list[tuple[float, float]] = field(default_factory=list)
+    ended: Ended = Ended.LIMIT
 
     def __post_init__(self) -> None:
         self._own = BlockSweeps(self.problem, self.steps, executor=self.executor)
         self._first_gradient = float("nan")
         order = np.random.default_rng([self.seed, 17]).permutation(self.problem.n_samples)
         self._order = order
+        self._latest: NDArray | None = None
         self._running: KroneckerLBFGS | NewtonKrylov | None = None
 
     def walk(self, weights: NDArray | None, levels: list[Level], start: tuple) -> NDArray:
@@ -182,19 +198,21 @@ class Multilevel:
             if weights is None:
                 name, seed, noise = start
                 weights = starting_weights(problem, steps, name, seed, noise)
-            weights = prolong(weights, steps)
+            elif len(weights) != len(steps):
+                weights = self._hand_over(weights, problem, steps)
             self.watch.stage = str(level)
-            weights = self._run(level, problem, steps, weights)
+            self._latest = weights
+            weights = self._latest = self._run(level, problem, steps, weights)
         return weights
 
     def rescue(self) -> None:
         """Offer the last iterate of a walk that was stopped, whatever its level."""
-        if self._running is not None:
-            optimizer = self._running
-            weights = optimizer.latest
-            if weights.size and np.all(np.isfinite(weights)):
-                self.offer_coarse(weights)
-                self._note(optimizer)
+        weights = self._latest
+        if self._running is not None and self._running.latest.size:
+            weights = self._running.latest
+            self._note(self._running)
+        if weights is not None and np.all(np.isfinite(weights)):
+            self.offer_coarse(weights)
 
     def offer(self, weights: NDArray) -> float:
         """J of the problem's own network; kept if it is the best so far."""
@@ -205,7 +223,26 @@ class Multilevel:
 
     def offer_coarse(self, weights: NDArray) -> float:
         """The same for controls on a coarse mesh."""
-        return self.offer(prolong(weights, self.steps))
+        if len(weights) != len(self.steps):
+            weights = self._hand_over(weights, self.problem, self.steps)
+        return self.offer(weights)
+
+    def _hand_over(self, weights: NDArray, problem: TrainingProblem, steps: NDArray) -> NDArray:
+        """Controls on another mesh: the lower of interpolated ones and those that follow the path.
+
+        Interpolation keeps smooth controls; following keeps the representations, which counts
+        where λ is small and a small change of the controls is a large one of the network.
+        """
+        count = problem.n_samples
+        rows = np.linspace(0, count - 1, min(count, FOLLOWED)).astype(int)
+        problem = problem.subset(rows)  # so that the whole state is never built
+        with np.errstate(all="ignore"):
+            candidates = [prolong(weights, steps)]
+            with suppress(np.linalg.LinAlgError):  # where the path overflows
+                candidates.append(weights_of(weights, problem, steps))
+            sweeps = BlockSweeps(problem, steps, executor=self.executor)
+            values = [sweeps.objective(W) for W in candidates]
+        return candidates[int(np.nanargmin([*values, np.inf]) % len(candidates))]
 
     # -- one level ---------------------------------------------------------------------------------
 
@@ -214,12 +251,15 @@ class Multilevel:
         optimizer: KroneckerLBFGS | NewtonKrylov
         whole = len(steps) == len(self.steps) and problem is self.problem
         last = level.decrease <= FINAL
-        for dtype in (np.float32, np.float64) if last else (np.float32,):
+        single = not 0 < level.epsilon < LEAST_SINGLE
+        for dtype in (np.float32, np.float64):
+            if dtype is np.float32 and not single:
+                continue
             sweeps = BlockSweeps(problem, steps, activation, dtype=dtype, executor=self.executor)
             if self.optimizer == "kronecker":
-                optimizer = KroneckerLBFGS(sweeps, self.memory)
+                optimizer = KroneckerLBFGS(sweeps, self.memory, seed=self.seed)
             else:  # Gauss–Newton crawls at the end, where the network's own curvature counts
-                optimizer = NewtonKrylov(sweeps, hessian=last)
+                optimizer = NewtonKrylov(sweeps, hessian=last, seed=self.seed)
             self._running, self.epsilon = optimizer, level.epsilon
             count = 0
 
@@ -231,20 +271,27 @@ class Multilevel:
                     self.offer(optimizer.latest)
 
             low = self.gradient_tol * self._first_gradient if dtype is np.float64 else np.inf
-            weights = optimizer.minimise(weights, level.limit, tol=self.tol, gradient=low,
-                                         decrease=level.decrease, callback=report)
-            if np.isnan(self._first_gradient):
+            with np.errstate(over="ignore", invalid="ignore"):
+                weights = optimizer.minimise(weights, level.limit, tol=self.tol, gradient=low,
+                                             decrease=level.decrease, callback=report)
+            if whole and np.isnan(self._first_gradient):
                 self._first_gradient = optimizer.first_gradient
+            self.ended = optimizer.ended
             self.gradients += sweeps.gradients
             self.products += sweeps.products
             self._note(optimizer)
             if whole:
                 self.offer(weights)
+            if dtype is np.float32 and self.ended is not Ended.OVERFLOW and not last:
+                break
+        if self.ended is Ended.OVERFLOW:
+            raise Stop(Status.DIVERGED)
         return weights
 
     def _note(self, optimizer: KroneckerLBFGS | NewtonKrylov) -> None:
         self.objective, self.stationarity = optimizer.objective, optimizer.stationarity
-        self.relative_gradient = optimizer.gradient_norm / self._first_gradient
+        first = self._first_gradient
+        self.relative_gradient = optimizer.gradient_norm / first if first > 0 else float("nan")
 
     def _part(self, level: Level) -> tuple[TrainingProblem, NDArray]:
         """The level's samples, in an order drawn once, and its steps."""

@@ -7,8 +7,9 @@ is followed to the boundary. The linear systems are solved as far as the outer i
 the relative residual allowed is min(1/2, √(‖g‖/‖g_0‖)), which keeps convergence superlinear. The
 products may run in single precision under a gradient in double precision.
 
-Cost of an iteration: a gradient (6Lw²N flops), a forward sweep for the point of the products, and a
-product per conjugate gradient step, 8Lw²N for Gauss–Newton, 14Lw²N for the full Hessian.
+Cost of an iteration: a gradient (6Lw²N flops), a forward sweep for the point of the products (a
+second gradient for the full Hessian), and a product per conjugate gradient step, 8Lw²N for
+Gauss–Newton, 14Lw²N for the full Hessian.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hamshoot.block_sweeps import BlockSweeps
-from hamshoot.kronecker import REFRESH, KroneckerPreconditioner, fell_little
+from hamshoot.kronecker import (
+    REFRESH,
+    ROUNDING,
+    Ended,
+    KroneckerPreconditioner,
+    fell_little,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +37,8 @@ MOST_STEPS = 250
 POOR, GOOD = 0.25, 0.75
 #: Loosest relative residual of a linear system.
 LOOSEST = 0.5
+#: Least factor by which systems are solved further where J is blind.
+SHARPEST = 1e-7
 #: Radii below this fraction of the controls' norm end the search.
 SMALLEST = 1e-10
 
@@ -55,6 +64,8 @@ class NewtonKrylov:
         There.
     first_gradient : float
         ‖∂J/∂W‖ where `minimise` began.
+    ended : Ended
+        Why it ended.
     """
 
     def __init__(
@@ -62,10 +73,12 @@ class NewtonKrylov:
         sweeps: BlockSweeps,
         products: BlockSweeps | None = None,
         hessian: bool = False,
+        seed: int = 0,
     ):
         self.sweeps, self.full = sweeps, hessian
         self.products = sweeps if products is None else products
-        self.preconditioner = KroneckerPreconditioner(self.products, damping=1.0)
+        self.preconditioner = KroneckerPreconditioner(self.products, damping=1.0, seed=seed)
+        self.ended, self._sharper = Ended.LIMIT, 1.0
         self.latest = np.empty(0)
         self.objective = self.gradient_norm = self.stationarity = float("inf")
         self.first_gradient = float("nan")
@@ -84,10 +97,20 @@ class NewtonKrylov:
         W = np.array(weights, dtype=float)
         g = self._accept(W, *self.sweeps.gradient(W))
         self.first_gradient = self.gradient_norm
-        radius, values = None, [self.objective]
+        try:
+            self.ended = self._iterate(g, limit, tol, decrease, gradient, callback)
+        except FloatingPointError:
+            self.ended = Ended.OVERFLOW
+        return self.latest
+
+    def _iterate(self, g, limit, tol, decrease, gradient, callback) -> Ended:
+        if not np.isfinite(self.objective + self.gradient_norm):
+            return Ended.OVERFLOW
+        W, radius, values = self.latest, None, [self.objective]
+        noise = ROUNDING[self.sweeps.dtype.char] * 10
         for iteration in range(limit):
             if self.stationarity <= tol:
-                break
+                return Ended.TOLERANCE
             if iteration % max(REFRESH // 5, 1) == 0:
                 self.preconditioner.refresh(W, iteration)
             (self.products.expand if self.full else self.products.linearise)(W)
@@ -97,11 +120,17 @@ class NewtonKrylov:
             J, new = self.sweeps.gradient(W + step)
             gain = (self.objective - J) / -model if model < 0 and np.isfinite(J) else -1.0
             # Where the decrease is rounding, the gradient decides.
-            blind = -model < 1e-13 * abs(self.objective) and np.isfinite(J)
+            blind = -model < noise * abs(self.objective) and np.isfinite(J)
             shorter = float(np.linalg.norm(new)) < self.gradient_norm
             if blind:
-                gain = 1.0 if shorter else -1.0
-            if gain < POOR:
+                gain = 1.0 if shorter else 0.0
+                if length > 0.9 * radius:  # a region judged by J has no meaning here
+                    radius *= 2.5
+                elif not shorter:  # the system was not solved sharply enough
+                    self._sharper *= 0.1
+                    if self._sharper < SHARPEST:
+                        return Ended.STUCK
+            elif gain < POOR:
                 radius = 0.25 * min(length, radius)
             elif gain > GOOD and length > 0.9 * radius:
                 radius *= 2.5
@@ -112,10 +141,10 @@ class NewtonKrylov:
                 if callback is not None:
                     callback(J, self.stationarity)
             elif radius < SMALLEST * float(np.linalg.norm(W)):
-                break
+                return Ended.STUCK
             if self.gradient_norm <= gradient and fell_little(values, decrease):
-                break
-        return W
+                return Ended.FLAT
+        return Ended.TOLERANCE if self.stationarity <= tol else Ended.LIMIT
 
     def _accept(self, W: NDArray, J: float, gradient: NDArray) -> NDArray:
         self.latest, self.objective = W, J
@@ -143,7 +172,7 @@ class NewtonKrylov:
         y = self._precondition(r)
         d, ry = -y, float(np.sum(r * y))
         zz, zd, dd, model = 0.0, 0.0, ry, 0.0
-        forcing = min(LOOSEST, np.sqrt(self.gradient_norm / self.first_gradient))
+        forcing = min(LOOSEST, np.sqrt(self.gradient_norm / self.first_gradient)) * self._sharper
         goal = forcing**2 * ry
         for _ in range(MOST_STEPS):
             Hd = self._product(d)

@@ -72,7 +72,8 @@ class Watch:
         record = Record(len(self.history) + 1, float(objective), float(stationarity),
                         self.seconds, self.stage)
         self.history.append(record)
-        if self.callback is not None and self.callback(record) is True:
+        answer = self.callback(record) if self.callback is not None else None
+        if isinstance(answer, (bool, np.bool_)) and answer:
             raise Stop(Status.INTERRUPTED)
         if self.remaining <= 0:
             raise Stop(Status.TIME_LIMIT)
