@@ -70,7 +70,7 @@ class DirectSingleShooting:
         what `Solution.stationarity` reports. Unlike ‖∇J‖/‖∇J at the start‖, it does not grow
         looser with a worse start (measured: 1e-5 of that ratio can leave a stationarity of 0.8).
     gradient_tol : float
-        Bound on ‖∇J‖/‖∇J at the start‖ for large networks (a gradient above 2e8 flops), whose
+        Bound on ‖∇J‖/‖∇J of the path fit‖ for large networks (a gradient above 2e8 flops), whose
         valley is too long and shallow to be walked to `tol`: reached, with J falling by less than
         a millionth an iteration, the search ends with the status FLAT.
     max_iter : int
@@ -289,6 +289,8 @@ class _LevelSearch:
                 if stop.status is not Status.DIVERGED:
                     raise
                 continue
+            if len(seeds) == 1:
+                return self.levels.walk(weights, levels[cut:], ()) if levels[cut:] else weights
             ends.append((self.levels.offer_coarse(weights), weights))
             self.start_objectives.append(ends[-1][0])
         ends = [end for end in ends if np.isfinite(end[0])]

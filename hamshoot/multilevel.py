@@ -2,8 +2,8 @@
 
 A coarse problem, an eighth of the samples on half of the layers, costs a sixteenth of the whole and
 leads to the same valley, so the way there is walked where it is cheap. Each level begins at the end
-of the one before: on a finer mesh the network follows the path of the coarse one, or interpolates
-its controls, whichever is lower; controls hold for any number of samples. On the whole problem ε
+of the one before: on a finer mesh the controls are interpolated or, where that is bad, follow the
+path of the coarse network; they hold for any number of samples. On the whole problem ε
 begins small, goes back up once and down again, which lowers J by one or two per cent (a large ε
 sees further), and then the last ε is converged.
 
@@ -46,8 +46,10 @@ COARSE_EPSILON, FIRST_EPSILON = 0.03, 0.01
 COARSE_ITER, LAST_COARSE_ITER = 200, 100
 #: Most samples of a level with few layers: more of them go with all layers.
 MOST_COARSE = 8000
-#: Samples on which a path is followed from mesh to mesh.
-FOLLOWED = 2000
+#: Samples on which a path is followed from mesh to mesh: so many, and so many a neuron.
+FOLLOWED, FOLLOWED_EACH = 500, 4
+#: How much higher the J of interpolated controls may be than that of followed ones.
+PREFERENCE = 10.0
 #: ε below which single precision loses σ″.
 LEAST_SINGLE = 1e-6
 #: Shares of J by which an iteration has to lower it: on coarse levels, on the way, at the end.
@@ -130,8 +132,8 @@ class Multilevel:
     tol : float
         For the stationarity at the last level.
     gradient_tol : float
-        Share of the first ‖∇J‖ at which the last level may end as soon as J hardly falls; 0 has it
-        go on to `tol`.
+        Share of the ‖∇J‖ of the path fit at which the last level may end as soon as J hardly falls;
+        0 has it go on to `tol`.
     optimizer : {"kronecker", "gauss_newton"}
     memory : int
         Pairs of the quasi-Newton method.
@@ -143,8 +145,7 @@ class Multilevel:
     best : Best
         By J of the problem's own activation.
     stationarity, objective, relative_gradient : float
-        Of the last iterate, with the ε of its level; ‖∇J‖ relative to where the whole problem was
-        begun with.
+        Of the last iterate, with the ε of its level; ‖∇J‖ relative to that of the path fit.
     ended : Ended
         Why the last level did.
     epsilon : float
@@ -176,11 +177,25 @@ class Multilevel:
 
     def __post_init__(self) -> None:
         self._own = BlockSweeps(self.problem, self.steps, executor=self.executor)
-        self._first_gradient = float("nan")
+        self._first_gradient = self._gradient_at_the_start()
         order = np.random.default_rng([self.seed, 17]).permutation(self.problem.n_samples)
         self._order = order
         self._latest: NDArray | None = None
         self._running: KroneckerLBFGS | NewtonKrylov | None = None
+
+    def _gradient_at_the_start(self) -> float:
+        """‖∇J‖ of the path fit of seed 0, on some samples: what gradients are measured against.
+
+        Not that of the start in use, which may explode, nor that where the whole problem is begun
+        with, which is small after a good walk on the coarse levels.
+        """
+        problem = _sample(self.problem)
+        smooth = problem.activation == "relu"
+        sigma = Activation("smooth_relu", COARSE_EPSILON) if smooth else problem.sigma
+        with np.errstate(all="ignore"):
+            start = starting_weights(problem, self.steps, "path", 0)
+            gradient = BlockSweeps(problem, self.steps, sigma).gradient(start)[1]
+        return float(np.linalg.norm(gradient))
 
     def walk(self, weights: NDArray | None, levels: list[Level], start: tuple) -> NDArray:
         """Go through the levels from given controls, or from a named start.
@@ -199,7 +214,7 @@ class Multilevel:
                 name, seed, noise = start
                 weights = starting_weights(problem, steps, name, seed, noise)
             elif len(weights) != len(steps):
-                weights = self._hand_over(weights, problem, steps)
+                weights = self._hand_over(weights, problem, steps, PREFERENCE)
             self.watch.stage = str(level)
             self._latest = weights
             weights = self._latest = self._run(level, problem, steps, weights)
@@ -227,22 +242,24 @@ class Multilevel:
             weights = self._hand_over(weights, self.problem, self.steps)
         return self.offer(weights)
 
-    def _hand_over(self, weights: NDArray, problem: TrainingProblem, steps: NDArray) -> NDArray:
-        """Controls on another mesh: the lower of interpolated ones and those that follow the path.
+    def _hand_over(
+        self, weights: NDArray, problem: TrainingProblem, steps: NDArray, preference: float = 1.0
+    ) -> NDArray:
+        """Controls on another mesh: interpolated ones, or those that follow the path.
 
-        Interpolation keeps smooth controls; following keeps the representations, which counts
-        where λ is small and a small change of the controls is a large one of the network.
+        Following keeps the representations, which counts where λ is small and a small change of
+        the controls is a large one of the network. Interpolation keeps smooth controls, from which
+        descent goes further: it is taken unless its J is more than `preference` times the other.
         """
-        count = problem.n_samples
-        rows = np.linspace(0, count - 1, min(count, FOLLOWED)).astype(int)
-        problem = problem.subset(rows)  # so that the whole state is never built
+        problem = _sample(problem)
         with np.errstate(all="ignore"):
             candidates = [prolong(weights, steps)]
             with suppress(np.linalg.LinAlgError):  # where the path overflows
                 candidates.append(weights_of(weights, problem, steps))
             sweeps = BlockSweeps(problem, steps, executor=self.executor)
             values = [sweeps.objective(W) for W in candidates]
-        return candidates[int(np.nanargmin([*values, np.inf]) % len(candidates))]
+        interpolated, followed = values[0], values[-1]
+        return candidates[0 if interpolated <= preference * followed else -1]
 
     # -- one level ---------------------------------------------------------------------------------
 
@@ -274,8 +291,6 @@ class Multilevel:
             with np.errstate(over="ignore", invalid="ignore"):
                 weights = optimizer.minimise(weights, level.limit, tol=self.tol, gradient=low,
                                              decrease=level.decrease, callback=report)
-            if whole and np.isnan(self._first_gradient):
-                self._first_gradient = optimizer.first_gradient
             self.ended = optimizer.ended
             self.gradients += sweeps.gradients
             self.products += sweeps.products
@@ -301,6 +316,13 @@ class Multilevel:
         if level.layers != len(steps):
             steps = equidistant_steps(level.layers)
         return problem, steps
+
+
+def _sample(problem: TrainingProblem) -> TrainingProblem:
+    """A few samples, evenly: enough to tell one network from another; the rest is never built."""
+    count = problem.n_samples
+    most = min(count, max(FOLLOWED, FOLLOWED_EACH * problem.width))
+    return problem.subset(np.linspace(0, count - 1, most).astype(int))
 
 
 def prolong(weights: NDArray, steps: NDArray) -> NDArray:
