@@ -337,7 +337,12 @@ def report(results: dict, start: str) -> None:
     for seed, methods in sorted(by.items()):
         best = {m: min(rs, key=lambda r: r["objective"]) for m, rs in methods.items()}
         ours = best.get("hamshoot")
+        if ours:
+            print(f"  seed {seed} hamshoot     J {ours['objective']:.5f} in {ours['seconds']:6.1f} "
+                  f"s, relative gradient {ours['relative_gradient']:.1e}, {ours['status']}")
         for m, r in best.items():
+            if m == "hamshoot":
+                continue
             t = reached(ours, r["objective"]) if ours else np.nan
             rows.setdefault(m, []).append((r["objective"], r["seconds"], t, r["seconds"] / t,
                                            ours["objective"] / r["objective"] if ours else np.nan))
