@@ -10,8 +10,8 @@ import pytest
 
 DEMOS = Path(__file__).parent.parent / "demos"
 PNG = b"\x89PNG\r\n\x1a\n"
-NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum", "04_rank_over_depth", "06_theorem_4",
-         "07_timescales", "10_resnet_to_fully_connected")
+NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
+         "04_rank_over_depth", "06_theorem_4", "07_timescales", "10_resnet_to_fully_connected")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
