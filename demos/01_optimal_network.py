@@ -13,24 +13,19 @@ tiny problem and seconds, and writes to ``--out DIRECTORY``, or to a temporary o
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import places, where_and_when
 
 import hamshoot as hs
 from hamshoot.compare import CONTINUED, CONTROL, DESCENT, EQUAL, LONGER
 
 NAME = "01_optimal_network"
-HERE = Path(__file__).parent
 FULL = dict(seeds=(0, 1, 2, 3, 4), layers=20, dims=(6, 2, 6), samples=30, width=6,
             effective_depth=7.0, weight_decay=7e-3)
 SMALL = dict(seeds=(0,), layers=6, dims=(3, 1, 3), samples=8, width=3,
@@ -180,31 +175,6 @@ def _dots(ax: Any, results: list[dict[str, Any]], key: str) -> None:
                     label=None if k else name)
 
 
-def where_and_when(arguments: list[str]) -> dict[str, str]:
-    """Date, command, machine and versions."""
-    names = ("hamshoot", "numpy", "scipy", "casadi", "numba", "matplotlib")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", f"demos/{NAME}.py", *arguments]),
-        "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
-                   f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
-        "versions": f"python {platform.python_version()}, "
-                    + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
-    }
-
-
-def places(out: Path | None, small: bool) -> tuple[Path, Path]:
-    """Directories of the figure and of the results."""
-    if out is None and not small:
-        out_figure, out_results = HERE / "figures", HERE / "results"
-    else:
-        out = Path(tempfile.mkdtemp(prefix="hamshoot-")) if out is None else out
-        out_figure = out_results = out
-    for directory in (out_figure, out_results):
-        directory.mkdir(parents=True, exist_ok=True)
-    return out_figure, out_results
-
-
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -223,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     sentences = findings(results)
     print("\n".join(sentences))
     figure = hs.plot.save_figure(draw(results), out_figure / f"{NAME}.png")
-    record = {**where_and_when(arguments), "settings": settings, "optimizer": repr(optimizer),
+    record = {**where_and_when(NAME, arguments), "settings": settings, "optimizer": repr(optimizer),
               "findings": sentences, "gaps": gaps(results), "seeds": results}
     written = out_results / f"{NAME}.json"
     written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

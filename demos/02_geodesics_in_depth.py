@@ -19,23 +19,18 @@ smaller problem and seconds, and writes to ``--out DIRECTORY``, or to a temporar
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import places, where_and_when
 
 import hamshoot as hs
 from hamshoot.compare import CONTROL, DESCENT
 
 NAME = "02_geodesics_in_depth"
-HERE = Path(__file__).parent
 FULL = dict(depths=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10), shown=(1, 3, 10), layers=20,
             dims=(6, 2, 6), samples=12, width=6)
 SMALL = dict(depths=(1, 2, 3), shown=(1, 2, 3), layers=8, dims=(3, 1, 3), samples=6, width=3)
@@ -312,31 +307,6 @@ def _dress(ax: Any, title: str, xlabel: str, ylabel: str) -> None:
               columnspacing=0.9, handlelength=1.5, handletextpad=0.4)
 
 
-def where_and_when(arguments: list[str]) -> dict[str, str]:
-    """Date, command, machine and versions."""
-    names = ("hamshoot", "numpy", "scipy", "casadi", "numba", "matplotlib")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", f"demos/{NAME}.py", *arguments]),
-        "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
-                   f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
-        "versions": f"python {platform.python_version()}, "
-                    + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
-    }
-
-
-def places(out: Path | None, small: bool) -> tuple[Path, Path]:
-    """Directories of the figure and of the results."""
-    if out is None and not small:
-        out_figure, out_results = HERE / "figures", HERE / "results"
-    else:
-        out = Path(tempfile.mkdtemp(prefix="hamshoot-")) if out is None else out
-        out_figure = out_results = out
-    for directory in (out_figure, out_results):
-        directory.mkdir(parents=True, exist_ok=True)
-    return out_figure, out_results
-
-
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -361,7 +331,7 @@ def main(arguments: list[str] | None = None) -> None:
     figure = hs.plot.save_figure(draw(paths, shown, beside, min(settings["dims"])),
                                  out_figure / f"{NAME}.png")
     record = {
-        **where_and_when(arguments),
+        **where_and_when(NAME, arguments),
         "settings": {**settings, "seed": SEED, "epsilon": EPSILON, "weight_decay_over_L": DECAY,
                      "gamma0": GAMMA0},
         "findings": sentences, "costate_check": check,

@@ -16,23 +16,18 @@ tiny network and seconds, and writes to ``--out DIRECTORY``, or to a temporary o
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import places, where_and_when
 
 import hamshoot as hs
 from hamshoot import discrete
 
 NAME = "03_exact_relu_optimum"
-HERE = Path(__file__).parent
 FULL = dict(seed=0, layers=20, dims=(8, 2, 8), samples=50, width=8, effective_depth=3.0,
             weight_decay=3e-3)
 SMALL = dict(seed=1, layers=8, dims=(4, 2, 4), samples=12, width=4, effective_depth=3.0,
@@ -197,31 +192,6 @@ def _multipliers(ax: Any, row: dict[str, Any], colour: str) -> None:
 # -- as a command ----------------------------------------------------------------------------------
 
 
-def where_and_when(arguments: list[str]) -> dict[str, str]:
-    """Date, command, machine and versions."""
-    names = ("hamshoot", "numpy", "scipy", "numba", "matplotlib")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", f"demos/{NAME}.py", *arguments]),
-        "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
-                   f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
-        "versions": f"python {platform.python_version()}, "
-                    + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names),
-    }
-
-
-def places(out: Path | None, small: bool) -> tuple[Path, Path]:
-    """Directories of the figure and of the results."""
-    if out is None and not small:
-        out_figure, out_results = HERE / "figures", HERE / "results"
-    else:
-        out = Path(tempfile.mkdtemp(prefix="hamshoot-")) if out is None else out
-        out_figure = out_results = out
-    for directory in (out_figure, out_results):
-        directory.mkdir(parents=True, exist_ok=True)
-    return out_figure, out_results
-
-
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -236,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     figure = hs.plot.save_figure(draw(rows), out_figure / f"{NAME}.png")
     for row in rows.values():  # what the figure alone needs
         del row["activations"], row["history"]
-    record = {**where_and_when(arguments), "settings": settings, "adam": adam,
+    record = {**where_and_when(NAME, arguments), "settings": settings, "adam": adam,
               "findings": sentences, "networks": rows}
     written = out_results / f"{NAME}.json"
     written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
