@@ -55,9 +55,8 @@ def _times_slope(code, q, s, x, out):
             square = s[i] * s[i]
             out[i] = square / (square + q) * x[i]
     elif code == _RELU:
-        zero = x.dtype.type(0)
         for i in range(x.size):
-            out[i] = x[i] if s[i] > 0 else zero
+            out[i] = x[i] if s[i] > 0 else s[i] - s[i]  # 0, or NaN where s is
     else:
         out[:] = x
 
