@@ -1,5 +1,6 @@
 """The demos run small: a figure, results, and claims that their own numbers bear out."""
 
+import itertools
 import json
 import math
 import re
@@ -11,7 +12,8 @@ import pytest
 DEMOS = Path(__file__).parent.parent / "demos"
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
-         "04_rank_over_depth", "06_theorem_4", "07_timescales", "10_resnet_to_fully_connected")
+         "04_rank_over_depth", "06_theorem_4", "07_timescales", "09_local_minima",
+         "10_resnet_to_fully_connected")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -165,6 +167,31 @@ def test_timescales_are_those_of_the_speeds_recorded(ran):
     contrast = (last["speed"][0] + last["speed"][-1]) / 2 / last["median_speed"]
     assert f"{contrast:.2f} at L̃ = {last['effective_depth']:g}" in one(
         record["findings"], "Jumps at both ends")
+
+
+def test_minima_are_counted_and_ranked_by_their_objectives(ran):
+    record, _ = ran("09_local_minima")
+    settings, rows = record["settings"], record["networks"]
+    count = len(settings["teachers"]) * len(settings["seeds"]) * len(settings["starts"])
+    assert [sum(r["method"] == m for r in rows) for m in
+            ("optimal control", "Adam", "Adam, then solved")] == [count] * 3
+    minima = [r for r in rows if "minimum" in r]
+    assert len(minima) >= count  # most of the solves converge
+    assert all(r["method"] != "Adam" and r["clarke_residual"] < 1e-9 for r in minima)
+    ordered = sorted(minima, key=lambda r: r["objective"])
+    for a, b in itertools.pairwise(ordered):
+        same = b["objective"] < a["objective"] * (1 + 1e-8)  # the record has seven digits
+        assert b["minimum"] == a["minimum"] + (not same)
+    found = ordered[-1]["minimum"] + 1
+    assert f"ended in {found} distinct minima" in record["findings"][0]
+    by_start = {(r["seed"], r["start"], r["method"]): r for r in rows}
+    for row in minima:
+        if row["method"] == "Adam, then solved":  # the answer is never worse than the guess
+            assert row["objective"] <= by_start[row["seed"], row["start"], "Adam"]["objective"]
+    strict = sum(r["second_order"].startswith("strict local minimum") and r["min_eigenvalue"] > 0
+                 for r in minima)
+    sentence = one(record["findings"], "Certificates")
+    assert f"{strict} of {len(minima)} converged solves are strict local minima" in sentence
 
 
 def test_analytic_and_numerical_paths_are_one_and_the_film_shows_every_depth(ran, tmp_path):
