@@ -216,12 +216,13 @@ def basins(record: dict[str, Any]) -> list[str]:
     beaten = sum(b["objective"] < a["objective"] for a, b in direct)
     shares = {m: excess(record, m) for m in METHODS}
     polished = paired(record, DESCENT, AFTER)
+    words = [f"{np.median(shares[m]):.1%} ({m}, {min(shares[m]):.1%} to {max(shares[m]):.1%})"
+             for m in METHODS if shares[m]]
     falls = [1 - b["objective"] / a["objective"] for a, b in polished]
     lines = [
         f"The lowest minimum of a teacher was reached {own} times in {len(control)} by optimal "
         f"control and {hit} times in {len(after)} from Adam's end. Above the lowest J of its "
-        "teacher, in median: " + ", ".join(f"{np.median(shares[m]):.1%} ({m}, {min(shares[m]):.1%} to "
-                               f"{max(shares[m]):.1%})" for m in METHODS if shares[m]) + ".",
+        f"teacher, in median: {'; '.join(words)}.",
         f"From the same start, Adam's minimum is that of optimal control in {same} of "
         f"{len(pairs)} pairs, a lower one in {lower}, a higher one in "
         f"{len(pairs) - same - lower}. Adam itself ends below optimal control in {beaten} of "
