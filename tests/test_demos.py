@@ -12,7 +12,7 @@ import pytest
 DEMOS = Path(__file__).parent.parent / "demos"
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
-         "04_rank_over_depth", "06_theorem_4", "07_timescales", "09_local_minima",
+         "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales", "09_local_minima",
          "10_resnet_to_fully_connected")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -217,3 +217,42 @@ def test_analytic_and_numerical_paths_are_one_and_the_film_shows_every_depth(ran
     with Image.open(tmp_path / "film.gif") as picture:
         assert picture.format == "GIF"
         assert picture.n_frames >= len(record["nonlinear"])
+
+
+def test_networks_close_in_on_the_geodesic_and_the_winners_are_those_of_the_record(ran):
+    record, _ = ran("05_layer_steps")
+    rows, schemes = record["rows"], ("equidistant", "irregular", "adaptive", "integrator")
+    assert {row["scheme"] for row in rows} == set(schemes)
+    assert all(row["longest"] * row["effective_depth"] < 1 for row in rows)
+    assert all(row["longest"] * row["layers"] > 1.01 for row in rows
+               if row["scheme"] != "equidistant" and not row["capped"])
+    for depth in record["settings"]["depths"]:
+        cases = {}
+        for row in rows:
+            if row["effective_depth"] == depth:
+                cases.setdefault(row["layers"], {})[row["scheme"]] = row
+        fewest, *_, most = sorted(cases)
+        for kind in ("open", "built"):
+            for scheme in schemes[:3]:
+                coarse, fine = (cases[n][scheme][kind]["output"] for n in (fewest, most))
+                assert fine < 1.6 * coarse * fewest / most  # first order in 1/L
+            best = [min(case, key=lambda s, c=case, k=kind: c[s][k]["output"])
+                    for case in cases.values()]
+            opening = {"open": "Open loop", "built": "Built networks"}[kind]
+            sentence = one(record["findings"], f"{opening} at L̃ = {depth:g}")
+            for scheme in schemes:
+                assert f"{scheme} {best.count(scheme)}" in sentence.split(":")[-1]
+        for case in cases.values():  # the correction towards the path is worth its name
+            assert all(row["built"]["output"] < 0.6 * row["open"]["output"]
+                       for row in case.values())
+    large = record["settings"]["depths"][-1]
+    pairs = {}
+    for row in rows:
+        if row["effective_depth"] == large and row["scheme"] in ("adaptive", "equidistant"):
+            pairs.setdefault(row["layers"], {})[row["scheme"]] = row["built"]
+    lower = [sum(pair["adaptive"][key] < pair["equidistant"][key] for pair in pairs.values())
+             for key in ("test", "objective")]
+    sentence = one(record["findings"], "Adaptive steps help at large L̃, built networks")
+    assert f"lower in {lower[0]} and {lower[1]} of {len(pairs)}" in sentence
+    for cost in record["costs"]:
+        assert cost["share"] == pytest.approx(0.08 * cost["update"] / cost["epoch"], rel=1e-5)
