@@ -3,9 +3,9 @@
 A coarse problem, an eighth of the samples on half of the layers, costs a sixteenth of the whole and
 leads to the same valley, so the way there is walked where it is cheap. Each level begins at the end
 of the one before: on a finer mesh the controls are interpolated or, where that is bad, follow the
-path of the coarse network; they hold for any number of samples. On the whole problem ε
-begins small, goes back up once and down again, which lowers J by one or two per cent (a large ε
-sees further), and then the last ε is converged.
+path of the coarse network; they hold for any number of samples. On the whole problem ε begins
+small, goes back up once and down again, because a large ε sees further, and then the last ε is
+converged.
 
 Each level is `KroneckerLBFGS` in single precision; it goes on in double precision where J falls by
 less than single precision resolves. Optionally `newton_krylov` takes its place.

@@ -44,7 +44,8 @@ class Status(Enum):
         "the ReLU network itself is stationary only as far as the stationarity reported."
     )
     FLAT = (
-        "The gradient fell to the share of its first value asked for and J hardly falls any more; "
+        "The gradient is small against that of the path fit (gradient_tol) and J hardly falls any "
+        "more; "
         "the network is close to a stationary point, not at one. Continue from this solution, or "
         "use a smaller gradient_tol, to go further."
     )
