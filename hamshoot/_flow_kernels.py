@@ -401,3 +401,71 @@ def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, 
                     Z[0, 1, d, i, j] -= record[r, 2] * Z[0, 0, d, i, j]
         for x in range(zf.size):
             V[q, x] = Zf[0, x]
+
+
+@njit(**_OPTIONS)
+def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E, at, atf, G, S, M,
+         T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
+    """Carry the directions V back, from the ends to the starts: the transpose of `carry`.
+
+    The stages of a step, κ_i = h(b_i μ + Σ_{j>i} a_ji l_j), l_i = f′(Y_i)ᵀκ_i, μ + Σ l_i, run
+    backwards. As the field is Hamiltonian, f′ = −J f′ᵀ J⁻¹ with J(a, b) = (b, −a): in the
+    coordinates Jμ the transposed product is `tangent` with its sign changed, so nothing is derived
+    twice. V comes and goes in these coordinates (`hamshoot.flow` turns them).
+
+    Parameters
+    ----------
+    path : ndarray, shape (most steps of a segment, n)
+        Workspace: where each step of a segment started. Stages are computed anew from there.
+    """
+    w, N = G.shape[1], G.shape[2]
+    for q in range(len(starts)):
+        for x in range(atf.size):
+            Kf[0, x] = starts[q, x]
+        for i in range(w):
+            for j in range(N):
+                G[0, i, j] = patterns[q, i, j]
+        for r in range(rows[q], rows[q + 1]):
+            for x in range(atf.size):
+                path[r - rows[q], x] = Kf[0, x]
+            for i in range(13):
+                _combine(record[r, 0], i, Kf, atf)
+                if i < 12:
+                    field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+            for x in range(atf.size):
+                Kf[0, x] = atf[x]
+            entry = int(record[r, 1])
+            if entry >= 0:
+                K[0, 0, entry // N, entry % N] = 0.0
+                G[0, entry // N, entry % N] = 1.0 - G[0, entry // N, entry % N]
+        for x in range(zf.size):
+            Zf[0, x] = V[q, x]
+        for r in range(rows[q + 1] - 1, rows[q] - 1, -1):
+            entry = int(record[r, 1])
+            if entry >= 0:
+                i, j = entry // N, entry % N
+                G[0, i, j] = 1.0 - G[0, i, j]
+                for d in range(s.shape[0]):
+                    Z[0, 1, d, i, j] += record[r, 2] * Z[0, 0, d, i, j]
+            h = record[r, 0]
+            for x in range(atf.size):
+                Kf[0, x] = path[r - rows[q], x]
+            for i in range(12):
+                _combine(h, i, Kf, atf)
+                field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+            for i in range(11, -1, -1):
+                for x in range(zf.size):
+                    zf[x] = -h * _B[i] * Zf[0, x]
+                for j in range(i + 1, 12):
+                    if _A[j, i] != 0:
+                        for x in range(zf.size):
+                            zf[x] -= h * _A[j, i] * Zf[1 + j, x]
+                _combine(h, i, Kf, atf)
+                field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                tangent(leak, at[1], G, S, M, T, z, zr, Z[1 + i], Zr[1 + i], s, sf, dM, dMf,
+                        X, Xf, R, P)
+            for j in range(12):
+                for x in range(zf.size):
+                    Zf[0, x] += Zf[1 + j, x]
+        for x in range(zf.size):
+            V[q, x] = Zf[0, x]

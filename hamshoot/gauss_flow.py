@@ -105,6 +105,14 @@ class GaussFlow:
         """Φ_k v_k of each segment, (S, n)."""
         return self._run(t0, t1, y, np.asarray(v)[:, None])[1][:, 0]
 
+    def vjp(self, t0: NDArray, t1: NDArray, y: NDArray, u: NDArray) -> NDArray:
+        """Φ_kᵀ u_k of each segment, (S, n): Φᵀ = J⁻¹Φ⁻¹J, and Φ⁻¹ is the map of the way back."""
+        half = self.size // 2
+        u = np.asarray(u, dtype=float).reshape(len(y), self.size)
+        ends = self._run(t0, t1, y, None)[0]
+        turned = self.jvp(t1, t0, ends, np.hstack([u[:, half:], -u[:, :half]]))
+        return np.hstack([-turned[:, half:], turned[:, :half]])
+
     def _run(
         self, t0: NDArray, t1: NDArray, y: NDArray, v: NDArray | None
     ) -> tuple[NDArray, NDArray | None]:

@@ -126,6 +126,49 @@ def test_jacobian_is_the_derivative_of_the_flow(name, epsilon, bias):
         np.testing.assert_allclose(flow.jvp(t0, t1, y, v), [phi[0] @ v[0]], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("name", "epsilon"), SIGMAS)
+def test_the_adjoint_is_the_transpose_of_the_jacobian(name, epsilon, bias):
+    """To rounding, also across crossings, backwards in depth and over several segments."""
+    flow = flow_of(name, epsilon, 3, 5, bias)
+    y = np.concatenate([flat(*pair(3, 5, seed)) for seed in (0, 3, 4)])
+    t0, t1 = np.array([0.0, 0.3, 0.7]), np.array([0.2, 0.5, 0.6])
+    u = np.random.default_rng(1).standard_normal(y.shape)
+    _, phi = flow(t0, t1, y, True)
+    pulled = flow.vjp(t0, t1, y, u)
+    if name == "relu":
+        assert flow.crossings.min() >= 1
+    assert flow.steps.min() >= 2
+    for k in range(3):
+        np.testing.assert_allclose(pulled[k], phi[k].T @ u[k], rtol=0,
+                                   atol=1e-12 * np.abs(phi[k]).max() * 10)
+
+
+def test_the_adjoint_is_a_gradient():
+    """Of ‖A_1‖²/2 in (A_0, B_0), against central differences."""
+    flow = flow_of("smooth_relu", 0.3, 3, 5)
+    t0, t1, y = np.zeros(1), np.full(1, 0.5), flat(*pair(3, 5))
+    u = flow(t0, t1, y)[0]
+    u[:, 15:] = 0.0
+    gradient = flow.vjp(t0, t1, y, u)[0]
+
+    def half_square(y):
+        return 0.5 * np.sum(flow(t0, t1, y)[0][0, :15] ** 2)
+
+    h = 1e-5
+    differences = [(half_square(y + h * e) - half_square(y - h * e)) / (2 * h) for e in np.eye(30)]
+    np.testing.assert_allclose(gradient, differences, rtol=1e-7, atol=1e-8)
+
+
+def test_the_adjoint_of_a_segment_that_fails_is_nan():
+    flow = flow_of("smooth_relu", 0.1, 2, 3, max_steps=30)
+    A, B = pair(2, 3)
+    y = np.concatenate([flat(A, 1e3 * B), flat(A, B)])
+    pulled = flow.vjp(np.zeros(2), np.full(2, 0.2), y, np.ones_like(y))
+    assert np.isnan(pulled[0]).all()
+    assert np.isfinite(pulled[1]).all()
+
+
 def test_jacobian_equals_the_complex_step():
     A, B = pair(3, 5)
     v = np.random.default_rng(2).standard_normal((2, 3, 5))

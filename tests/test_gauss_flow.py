@@ -94,6 +94,16 @@ def test_the_jacobian_is_the_derivative_of_the_steps_and_symplectic(order, name,
     assert np.abs(Phi.T @ J @ Phi - J).max() > 1e-8
 
 
+def test_the_adjoint_is_the_transpose_of_the_jacobian():
+    """Although the steps are so coarse that the flow itself is far off."""
+    flow, y = gauss(steps_per_segment=2), np.concatenate([start(0), start(1)])
+    u = np.random.default_rng(3).standard_normal(y.shape)
+    _, phi = run(flow, y, jacobian=True)
+    expected = np.einsum("kij,ki->kj", phi, u)
+    pulled = flow.vjp(np.zeros(2), np.full(2, 0.4), y, u)
+    np.testing.assert_allclose(pulled, expected, rtol=0, atol=1e-11 * np.abs(phi).max())
+
+
 def test_a_quadratic_invariant_is_exact():
     """Linear and without bias H is invariant under rotations of the neurons: Aᵀ and B give
     BAᵀ − ABᵀ, and under those of the samples AᵀB − BᵀA; both quadratic."""
