@@ -49,10 +49,8 @@ class Evaluation(NamedTuple):
     kinks, choices : int
         Entries |A| ≤ `hamshoot.clarke.KINK_TOLERANCE`·max(1, max|A| of the block), and those of
         them whose neuron some weight reads: without any, the gradient is the only one there is.
-    output : float
-        ‖QA_L‖_F.
-    targets : float
-        ‖Y‖_F.
+    collapsed : bool
+        As `hamshoot.discrete.collapsed`.
     """
 
     objective: float
@@ -62,8 +60,7 @@ class Evaluation(NamedTuple):
     hamiltonian: NDArray
     kinks: int
     choices: int
-    output: float
-    targets: float
+    collapsed: bool
 
 
 def too_many(problem: TrainingProblem, layers: int) -> bool:
@@ -85,7 +82,8 @@ def evaluate(
     """
     N, euler = problem.n_samples, integrator == "euler"
     at_nodes, traces = 0.0, 0.0
-    squares, output, targets, kinks = 0.0, 0.0, 0.0, np.zeros(2, dtype=int)
+    squares, kinks = 0.0, np.zeros(2, dtype=int)
+    output, targets = discrete.Spread(), discrete.Spread()
     pulled = np.zeros_like(weights)  # L̃ Bσ̂ᵀ, averaged over the stages of a layer
     for a, b, A0, Y in _blocks(problem, len(weights)):
         A = discrete.roll_out(problem, weights, steps, integrator, A0)
@@ -98,8 +96,8 @@ def evaluate(
         traces = traces + np.einsum("kij,kij->k", left, right)
         ends = problem.readout @ A[-1]
         squares += float(np.sum((ends - Y) ** 2))
-        output += float(np.sum(ends**2))
-        targets += float(np.sum(Y**2))
+        output.add(ends)
+        targets.add(Y)
         if problem.activation == "relu" and euler:
             kinks += _kinks(A, weights)
     loss = squares / N
@@ -108,8 +106,8 @@ def evaluate(
     leak = problem.effective_depth
     H = np.sum(products**2, axis=(1, 2)) / (2 * leak) - leak * traces
     return Evaluation(loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss,
-                      norm, weights - pulled, H, *kinks.tolist(), float(np.sqrt(output)),
-                      float(np.sqrt(targets)))
+                      norm, weights - pulled, H, *kinks.tolist(),
+                      discrete.is_trivial(output, targets, squares))
 
 
 def gradient_norm(problem: TrainingProblem, steps: NDArray, gradient: NDArray) -> float:

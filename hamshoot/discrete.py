@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from hamshoot.clarke import ClarkeResult
 
-#: A network whose endpoint is smaller than this times the targets' norm, and whose loss is no
-#: better than that of Q A_1 = 0 to the same fraction, has collapsed.
+#: A network whose outputs differ by less than this times what the targets do, and whose loss is no
+#: better than that of their mean to about the same fraction, has collapsed.
 COLLAPSE_FRACTION = 0.05
 #: What is said of a ReLU network with kinks that is too large for the Clarke residual.
 BOUND_ONLY = (
@@ -269,10 +269,8 @@ def _found_by_blocks(problem, weights, steps, integrator) -> _Found:
         own["clarke_residual"] = blockwise.gradient_norm(problem, steps, sums.gradient)
         if sums.choices:
             own["clarke_residual_is_bound"] = 1.0
-    fallen = finite and _is_trivial(sums.output, sums.targets, sums.loss, sums.targets**2
-                                    / problem.n_samples)
     return _Found(None, None, sums.objective, sums.loss, sums.parameter_norm, sums.gradient,
-                  sums.kinks, fallen, own)
+                  sums.kinks, finite and sums.collapsed, own)
 
 
 def boundary_residual(problem: TrainingProblem, A: NDArray, B: NDArray) -> float:
@@ -292,16 +290,52 @@ def boundary_residual(problem: TrainingProblem, A: NDArray, B: NDArray) -> float
 
 
 def collapsed(problem: TrainingProblem, endpoint: NDArray, loss: float) -> bool:
-    """Whether a network ends at the trivial solution A_1 ≈ 0, whose loss is ‖Y‖²/N."""
+    """Whether a network ends at a trivial solution: the same output for all samples.
+
+    That is A_1 ≈ 0, with loss ‖Y‖²/N, or with a bias the mean of the targets, with loss
+    ‖Y − Ȳ‖²/N: both stationary, neither has seen its input.
+    """
     if problem.hard_endpoint:
         return False
-    return _is_trivial(np.linalg.norm(problem.readout @ endpoint), np.linalg.norm(problem.targets),
-                       loss, problem.trivial_objective)
+    output, targets = Spread(), Spread()
+    output.add(problem.readout @ endpoint)
+    targets.add(problem.targets)
+    return is_trivial(output, targets, loss * problem.n_samples)
 
 
-def _is_trivial(output: float, targets: float, loss: float, trivial: float) -> bool:
-    small = output <= COLLAPSE_FRACTION * targets
-    return bool(small and loss >= (1 - 2 * COLLAPSE_FRACTION) * trivial)
+class Spread:
+    """Σ‖y_i‖² and Σ‖y_i − ȳ‖² of columns that come in blocks."""
+
+    def __init__(self) -> None:
+        self._count, self.squares, self._centred = 0, 0.0, 0.0
+        self._mean: NDArray | float = 0.0
+
+    def add(self, Y: NDArray) -> None:
+        """Columns Y (d, n) more."""
+        n, mean = Y.shape[1], Y.mean(axis=1)
+        whole = self._count + n
+        # The parallel update of Chan, Golub and LeVeque: no difference of large sums.
+        shift = float(np.sum((mean - self._mean) ** 2))
+        self._centred += float(np.sum((Y - mean[:, None]) ** 2)) + shift * self._count * n / whole
+        self.squares += float(np.sum(Y**2))
+        self._mean = self._mean + (mean - self._mean) * n / whole
+        self._count = whole
+
+    @property
+    def centred(self) -> float:
+        """Σ‖y_i − ȳ‖², rounding counted as 0."""
+        return self._centred if self._centred > 1e-24 * self.squares else 0.0
+
+
+def is_trivial(output: Spread, targets: Spread, squared_error: float) -> bool:
+    """Whether outputs hardly differ while targets do, and fit no better than their mean.
+
+    Targets that are all the same, as of one sample, are compared with 0 in place of their mean.
+    """
+    out, asked = (output.centred, targets.centred) if targets.centred > 0 else \
+        (output.squares, targets.squares)
+    small = out <= COLLAPSE_FRACTION**2 * asked
+    return bool(small and squared_error >= (1 - 2 * COLLAPSE_FRACTION) * asked)
 
 
 # -- quantities along a path -----------------------------------------------------------------------

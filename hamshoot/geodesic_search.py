@@ -70,7 +70,7 @@ class GeodesicSearch:
         self.result: CondensedResult | None = None
         self.extra: dict[str, Any] = {}
         self.converged = False  # whether `path` solves its stage
-        self.collapsed: Path | None = None  # where a direct stage collapsed to A_1 ≈ 0
+        self.collapsed: Path | None = None  # where a direct stage collapsed, see `discrete`
         self.guess: Guess | None = None  # where no geodesic was found from it
 
     # -- strategy ------------------------------------------------------------------------------

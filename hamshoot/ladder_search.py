@@ -290,7 +290,7 @@ class LadderSearch:
         return objective
 
     def _collapsed(self) -> bool:
-        """Whether the network evaluated last ends at A_1 ≈ 0."""
+        """Whether the network evaluated last ends at a trivial solution."""
         problem, end = self.problem, self.sweeps.representations[-1]
         residual = problem.readout @ end - problem.targets
         return discrete.collapsed(problem, end, float(np.sum(residual**2)) / problem.n_samples)

@@ -59,7 +59,8 @@ class Status(Enum):
         "Try a smaller last epsilon or another seed."
     )
     COLLAPSED = (
-        "The network collapsed to the trivial solution A_1 ≈ 0; try start='path' or "
+        "The network collapsed to a trivial solution, the same output for all samples (A_1 ≈ 0, "
+        "or the mean of the targets); try start='path' or "
         "start='identity', more starts, or a smaller weight_decay."
     )
     INFEASIBLE = (

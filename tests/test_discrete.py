@@ -220,6 +220,36 @@ def test_collapse_is_said():
     assert "start=" in s.message
 
 
+def test_a_network_that_answers_the_mean_has_collapsed_too():
+    """Through the bias: A_1 is far from 0, and the same for every sample."""
+    rng = np.random.default_rng(0)
+    problem = hs.TrainingProblem(rng.standard_normal((9, 3)), rng.standard_normal((9, 3)) + 2.0,
+                                 width=4, effective_depth=7.0, weight_decay=0.1)
+    steps = np.full(8, 1 / 8)
+    W = np.zeros((8, *problem.control_shape))
+    W[-1, :3, -1] = 8 * problem.targets.mean(axis=1)
+    settings = dict(status=hs.Status.CONVERGED, success=True, method="test")
+    mean = discrete.solution_from_weights(problem, W, steps, **settings)
+    assert np.linalg.norm(problem.readout @ mean.representations[-1]) > 4.0
+    assert mean.status is hs.Status.COLLAPSED
+    assert not mean.success
+    # An output that differs with its sample, however badly it fits, is no collapse.
+    W[:, :, :-1] = 7 * np.eye(4)
+    other = discrete.solution_from_weights(problem, W, steps, **settings)
+    assert other.loss > mean.loss
+    assert other.status is hs.Status.CONVERGED
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6])
+def test_spread_of_blocks_is_that_of_the_whole(shift):
+    Y = np.random.default_rng(0).standard_normal((3, 50)) + shift
+    spread = discrete.Spread()
+    for a, b in ((0, 7), (7, 8), (8, 50)):
+        spread.add(Y[:, a:b])
+    assert spread.centred == pytest.approx(np.sum((Y - Y.mean(1, keepdims=True)) ** 2), rel=1e-9)
+    assert spread.squares == pytest.approx(np.sum(Y**2), rel=1e-12)
+
+
 def test_between_the_nodes_of_rk4_layers_the_path_obeys_its_control():
     """Stationary or not: the state inside a layer is the flow under that layer's own W."""
     problem = small_problem()
