@@ -272,7 +272,7 @@ def verdict(count: int, total: int) -> str:
 def findings(record: dict[str, Any]) -> list[str]:
     """Sentences with numbers, whichever way it went."""
     return [objectives(record), tests(record), longer(record), seconds(record),
-            *measures(record), *generalisation(record), *regularised(record), answer(record)]
+            *measures(record), generalisation(record), *regularised(record), answer(record)]
 
 
 def where_descent_wins(first: list[dict], second: list[dict], key: str) -> str:
@@ -351,12 +351,12 @@ def measures(record: dict[str, Any]) -> list[str]:
              f"({m})" for m in (CONTROL, DESCENT)]
     gap = [[abs(r["rank"] - true) for r in rows] for rows in (control, descent)]
     nearer = sum(a < b for a, b in zip(*gap, strict=True))
-    return [*lines, f"Rank, the teacher's is {true}: medians of −2H/L̃ and of the least cost of "
+    return [" ".join(lines), f"Rank, the teacher's is {true}: medians of −2H/L̃ and of the least cost of "
             f"identity are {'; '.join(words)}; −2H/L̃ of optimal control is the nearer one in "
             f"{nearer} of {total}."]
 
 
-def generalisation(record: dict[str, Any]) -> list[str]:
+def generalisation(record: dict[str, Any]) -> str:
     """Every two networks of one problem."""
     from scipy.stats import spearmanr
 
@@ -373,16 +373,15 @@ def generalisation(record: dict[str, Any]) -> list[str]:
         if len({r["objective"] for r in group}) > 1 < len({r["test_error"] for r in group})]
     found = ordered(whole)
     rho = spearmanr(*np.array(found).T) if len(found) > 2 else None
-    return [
+    return (
         "Of two networks of one problem, trained for an eighth of the seconds, for all of them or "
         f"for {LONG} times as many, the one of lower J has the lower test error in "
-        "{} of {} pairs: ".format(*tally(whole)) + ", ".join(words) + ".",
+        "{} of {} pairs: ".format(*tally(whole)) + ", ".join(words) + ". "
         f"Spearman's correlation of J and test error within a problem, five networks each, is "
         f"{common.spread(of_groups, '.2f')}"
         + (f"; over all pairs that of the two ratios, of J and of test error, is "
            f"{rho.statistic:+.2f}."
-           if rho is not None else "."),
-    ]
+           if rho is not None else "."))
 
 
 def chosen(record: dict[str, Any], method: str) -> list[dict[str, Any]]:
@@ -433,8 +432,8 @@ def answer(record: dict[str, Any]) -> str:
     return (
         f"Does a lower objective generalise better? {capital('; '.join(words))}. Does optimal "
         f"control learn better than Adam, each at its own best λ? {capital(learner)} (lower test "
-        f"error {own[0]} to {own[1]}). Yes and no stand for more than two standard errors from even, "
-        "as if the pairs were independent.")
+        f"error {own[0]} to {own[1]}). Yes and no stand for more than two standard errors from "
+        "even, as if the pairs were independent.")
 
 
 def capital(words: str) -> str:
@@ -522,6 +521,7 @@ def _matched(ax, record, palette) -> None:
     ax.set_yscale("log")
     common.plain_ticks(ax)
     ax.set_xticks(depths)
+    ax.set_xlim(depths[0] - 0.45, depths[-1] + 0.67)
     common.dress(ax, "(f) time for the same objective", r"effective depth $\tilde{L}$",
                  "seconds of Adam / of optimal control")
 
