@@ -351,8 +351,9 @@ def measures(record: dict[str, Any]) -> list[str]:
              f"({m})" for m in (CONTROL, DESCENT)]
     gap = [[abs(r["rank"] - true) for r in rows] for rows in (control, descent)]
     nearer = sum(a < b for a, b in zip(*gap, strict=True))
-    return [" ".join(lines), f"Rank, the teacher's is {true}: medians of −2H/L̃ and of the least cost of "
-            f"identity are {'; '.join(words)}; −2H/L̃ of optimal control is the nearer one in "
+    return [" ".join(lines),
+            f"Rank, the teacher's is {true}: medians of −2H/L̃ and of the least cost of identity "
+            f"are {'; '.join(words)}; −2H/L̃ of optimal control is the nearer one in "
             f"{nearer} of {total}."]
 
 
