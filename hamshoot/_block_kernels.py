@@ -10,12 +10,19 @@ cancellation and of square roots.
 
 Arrays, C-contiguous, all of one precision (c = w + 1 with a bias, else w):
 
-    W, V, G  (L, w, c)    controls, a direction, and the gradient or product, added to
+    W, V     (L, w, c)    controls, a direction
+    G        (L, w, c)    gradient or product of layer ℓ divided by ρ_ℓ (`add_decay` puts it back);
+                          written by the first block, where `fresh`, added to by the others
     A0, Y    (w, T), (d_out, T)
     S        (L, c, T)    σ̂(A); ones in the last row of a biased network, set by the caller
-    D        (L, w, T)    ∂(scaled loss)/∂A at the nodes 1…L
-    P        (L, c, T)    σ′ ⊙ δA; zeros in the last row of a biased network, set by the caller
-    work     (4, c, T)    scratch; so are R (d_out, T) and grad (w, c)
+    D        (L, c, T)    ∂(scaled loss)/∂A at the nodes 1…L in the first w rows; or (2, c, T),
+                          where it is not kept
+    P        (L, c, T)    σ′ ⊙ δA; zeros in the last row of a biased network, set by the caller; or
+                          (1, c, T), where it is not kept
+    work     (3, c, T)    scratch; so are R (d_out, T) and grad (w, c)
+
+Products are updated in place and what is not kept has two layers of memory, not L: a sweep then
+runs in the cache, and only S streams through the memory.
 
 What is computed is written down, readably, in `hamshoot.discrete`.
 """
@@ -62,18 +69,18 @@ def _times_slope(code, q, s, x, out):
 
 
 @njit(**_OPTIONS)
-def _pull_back(code, q, rho, keep, s, d, pulled, out):
-    """Write (1 − ρL̃) D + ρ σ′ ⊙ WᵀD to out, flat."""
+def _pull_back(code, q, rho, keep, s, d, out):
+    """Write (1 − ρL̃) D + ρ σ′ ⊙ out to out, flat; out holds WᵀD."""
     if code == _SMOOTH_RELU:
         for i in range(d.size):
             square = s[i] * s[i]
-            out[i] = keep * d[i] + rho * (square / (square + q) * pulled[i])
+            out[i] = keep * d[i] + rho * (square / (square + q) * out[i])
     elif code == _RELU:
         for i in range(d.size):
-            out[i] = keep * d[i] + (rho * pulled[i] if s[i] > 0 else d[i] - d[i])
+            out[i] = keep * d[i] + (rho * out[i] if s[i] > 0 else d[i] - d[i])
     else:
         for i in range(d.size):
-            out[i] = keep * d[i] + rho * pulled[i]
+            out[i] = keep * d[i] + rho * out[i]
 
 
 @njit(**_OPTIONS)
@@ -86,11 +93,21 @@ def _add_curvature(q, rho, s, p, pulled, out):
 
 
 @njit(**_OPTIONS)
-def _add(rho, grad, G):
-    """Add ρ·grad to G."""
+def _add(grad, G):
+    """Add grad to G."""
     g, x = G.reshape(G.size), grad.reshape(grad.size)
     for i in range(g.size):
-        g[i] += rho * x[i]
+        g[i] += x[i]
+
+
+@njit(**_OPTIONS)
+def _add_product(D, S, fresh, grad, G):
+    """G = D Sᵀ, or G += D Sᵀ by way of grad."""
+    if fresh:
+        np.dot(D, S.T, G)
+    else:
+        np.dot(D, S.T, grad)
+        _add(grad, G)
 
 
 @njit(**_OPTIONS)
@@ -98,17 +115,16 @@ def forward(W, steps, leak, code, q, A0, S, work):
     """Features of every layer in S; returns the scratch that holds A_L."""
     layers, w, _ = W.shape
     size, one = A0.size, A0.dtype.type(1)
-    here, there, product = work[0, :w], work[1, :w], work[2, :w]
+    here, there = work[0, :w], work[1, :w]
     here[:] = A0
-    u = product.reshape(size)
     for k in range(layers):
         rho = steps[k]
         keep = one - rho * leak
         a, b = here.reshape(size), there.reshape(size)
         _activate(code, q, a, S[k].reshape(S[k].size)[:size])
-        np.dot(W[k], S[k], product)
+        np.dot(W[k], S[k], there)
         for i in range(size):
-            b[i] = keep * a[i] + rho * u[i]
+            b[i] = keep * a[i] + rho * b[i]
         here, there = there, here
     return here
 
@@ -126,24 +142,23 @@ def _misfit(Q, A, Y, R):
 
 
 @njit(**_OPTIONS)
-def _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, work, grad, G):
-    """Adjoint sweep from D_L = two_scale·QᵀR: fills D, adds to G."""
+def _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G):
+    """Adjoint sweep from D_L = two_scale·QᵀR: fills D (of the last two layers), adds to G."""
     layers, w, _ = W.shape
-    size, one = w * R.shape[1], R.dtype.type(1)
-    pulled = work[3]
-    u = pulled.reshape(pulled.size)[:size]
-    np.dot(Q.T, R, D[layers - 1])
-    d = D[layers - 1].reshape(size)
+    size, one, room = w * R.shape[1], R.dtype.type(1), len(D)
+    here = D[(layers - 1) % room, :w]
+    np.dot(Q.T, R, here)
+    d = here.reshape(size)
     for i in range(size):
         d[i] *= two_scale
     for k in range(layers - 1, -1, -1):
-        rho = steps[k]
-        np.dot(D[k], S[k].T, grad)
-        _add(rho, grad, G[k])
+        rho, here = steps[k], D[k % room, :w]
+        _add_product(here, S[k], fresh, grad, G[k])
         if k > 0:
-            np.dot(W[k].T, D[k], pulled)
+            below = D[(k - 1) % room]
+            np.dot(W[k].T, here, below)
             _pull_back(code, q, rho, one - rho * leak, S[k].reshape(S[k].size)[:size],
-                       D[k].reshape(size), u, D[k - 1].reshape(size))
+                       here.reshape(size), below.reshape(below.size)[:size])
 
 
 @njit(**_OPTIONS)
@@ -153,11 +168,11 @@ def loss(W, steps, leak, code, q, Q, A0, Y, S, work, R):
 
 
 @njit(**_OPTIONS)
-def gradient(W, steps, leak, code, q, Q, A0, Y, two_scale, S, D, work, R, grad, G):
-    """Add ∂(two_scale/2·‖QA_L − Yᵀ‖²)/∂W to G; fills S and D; returns ‖QA_L − Yᵀ‖²."""
+def gradient(W, steps, leak, code, q, Q, A0, Y, two_scale, S, D, work, R, fresh, grad, G):
+    """∂(two_scale/2·‖QA_L − Yᵀ‖²)/∂W to G; fills S and D; returns ‖QA_L − Yᵀ‖²."""
     end = forward(W, steps, leak, code, q, A0, S, work)
     total = _misfit(Q, end, Y, R)
-    _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, work, grad, G)
+    _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G)
     return total
 
 
@@ -165,69 +180,69 @@ def gradient(W, steps, leak, code, q, Q, A0, Y, two_scale, S, D, work, R, grad, 
 def _tangent(W, V, steps, leak, code, q, S, P, work):
     """δA_L for δW = V; fills P."""
     layers, w, _ = W.shape
-    size, one = w * S.shape[2], S.dtype.type(1)
-    here, there, own, through = work[0, :w], work[1, :w], work[2, :w], work[3, :w]
-    u, x = own.reshape(size), through.reshape(size)
+    size, one, room = w * S.shape[2], S.dtype.type(1), len(P)
+    here, there, through = work[0, :w], work[1, :w], work[2, :w]
+    x = through.reshape(size)
     here[:] = 0
     for k in range(layers):
         rho = steps[k]
         keep = one - rho * leak
         t, o = here.reshape(size), there.reshape(size)
-        np.dot(V[k], S[k], own)
-        _times_slope(code, q, S[k].reshape(S[k].size)[:size], t, P[k].reshape(P[k].size)[:size])
+        np.dot(V[k], S[k], there)
+        p = P[k % room]
+        _times_slope(code, q, S[k].reshape(S[k].size)[:size], t, p.reshape(p.size)[:size])
         if k == 0:
             for i in range(size):
-                o[i] = rho * u[i]
+                o[i] = rho * o[i]
         else:
-            np.dot(W[k], P[k], through)
+            np.dot(W[k], p, through)
             for i in range(size):
-                o[i] = keep * t[i] + rho * (u[i] + x[i])
+                o[i] = keep * t[i] + rho * (o[i] + x[i])
         here, there = there, here
     return here
 
 
 @njit(**_OPTIONS)
-def gauss_newton(W, V, steps, leak, code, q, Q, two_scale, S, D, P, work, R, grad, G):
-    """Add the Gauss–Newton product two_scale·JᵀQᵀQJ V to G, J = ∂A_L/∂W; D is scratch.
+def gauss_newton(W, V, steps, leak, code, q, Q, two_scale, S, D, P, work, R, fresh, grad, G):
+    """The Gauss–Newton product two_scale·JᵀQᵀQJ V to G, J = ∂A_L/∂W; D is scratch.
 
-    S as `forward` left it. Four matrix products a layer, where a gradient takes three.
+    S as `forward` left it; P is scratch too. Four matrix products a layer, where a gradient takes
+    three.
     """
     np.dot(Q, _tangent(W, V, steps, leak, code, q, S, P, work), R)
-    _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, work, grad, G)
+    _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G)
 
 
 @njit(**_OPTIONS)
-def hessian(W, V, steps, leak, code, q, Q, two_scale, S, D, P, work, R, grad, G):
-    """Add the Hessian product with V to G; S and D as `gradient` left them.
+def hessian(W, V, steps, leak, code, q, Q, two_scale, S, D, P, work, R, fresh, grad, G):
+    """The Hessian product with V to G; S and D as `gradient` left them.
 
     Seven matrix products a layer, where a gradient takes three.
     """
     layers, w, _ = W.shape
     size, one = w * S.shape[2], S.dtype.type(1)
     np.dot(Q, _tangent(W, V, steps, leak, code, q, S, P, work), R)
-    here, there, pulled, second = work[0, :w], work[1, :w], work[2], work[3]
-    u, x = pulled.reshape(pulled.size)[:size], second.reshape(second.size)[:size]
-    np.dot(Q.T, R, here)
-    h = here.reshape(size)
+    here, there, second = work[0], work[1], work[2]
+    x = second.reshape(second.size)[:size]
+    np.dot(Q.T, R, here[:w])
+    h = here.reshape(here.size)[:size]
     for i in range(size):
         h[i] *= two_scale
     for k in range(layers - 1, -1, -1):
         rho = steps[k]
-        np.dot(here, S[k].T, grad)
-        _add(rho, grad, G[k])
+        _add_product(here[:w], S[k], fresh, grad, G[k])
         if k == 0:
             break
-        np.dot(D[k], P[k].T, grad)
-        _add(rho, grad, G[k])
+        _add_product(D[k, :w], P[k], False, grad, G[k])
         s, p = S[k].reshape(S[k].size)[:size], P[k].reshape(P[k].size)[:size]
-        o = there.reshape(size)
-        np.dot(W[k].T, here, pulled)
-        np.dot(V[k].T, D[k], second)
+        o = there.reshape(there.size)[:size]
+        np.dot(W[k].T, here[:w], there)
+        np.dot(V[k].T, D[k, :w], second)
         for i in range(size):
-            u[i] += x[i]
-        _pull_back(code, q, rho, one - rho * leak, s, here.reshape(size), u, o)
+            o[i] += x[i]
+        _pull_back(code, q, rho, one - rho * leak, s, here.reshape(here.size)[:size], o)
         if code == _SMOOTH_RELU:
-            np.dot(W[k].T, D[k], second)
+            np.dot(W[k].T, D[k, :w], second)
             _add_curvature(q, rho, s, p, x, o)
         here, there = there, here
 
@@ -241,20 +256,35 @@ def factors(W, steps, leak, code, q, Q, signs, S, work, square, grams, metrics):
     """
     layers, w, c = W.shape
     size, one = w * S.shape[2], S.dtype.type(1)
-    here, there, pulled = work[0, :w], work[1, :w], work[3]
+    here, there = work[0], work[1]
     gram, metric = square[:c], square[c:].reshape(w * c)[: w * w].reshape((w, w))
-    np.dot(Q.T, signs, here)
+    np.dot(Q.T, signs, here[:w])
     for k in range(layers - 1, -1, -1):
         np.dot(S[k], S[k].T, gram)
-        _add(one, gram, grams[k])
-        np.dot(here, here.T, metric)
-        _add(one, metric, metrics[k])
+        _add(gram, grams[k])
+        np.dot(here[:w], here[:w].T, metric)
+        _add(metric, metrics[k])
         if k > 0:
-            np.dot(W[k].T, here, pulled)
+            np.dot(W[k].T, here[:w], there)
             _pull_back(code, q, steps[k], one - steps[k] * leak,
-                       S[k].reshape(S[k].size)[:size], here.reshape(size),
-                       pulled.reshape(pulled.size)[:size], there.reshape(size))
+                       S[k].reshape(S[k].size)[:size], here.reshape(here.size)[:size],
+                       there.reshape(there.size)[:size])
             here, there = there, here
+
+
+@njit(**{**_OPTIONS, "fastmath": {"contract", "reassoc"}})
+def add_decay(total, W, steps, share, out):
+    """Write ρ·total + ρ·share·W to out; returns Σ ρ_ℓ share‖W_ℓ‖²/2. One pass."""
+    decay = 0.0
+    for k in range(len(W)):
+        w, t, o = W[k].reshape(W[k].size), total[k].reshape(W[k].size), out[k].reshape(W[k].size)
+        rho, s = steps[k], steps[k] * share
+        square = 0.0
+        for i in range(w.size):
+            square += np.float64(w[i]) * np.float64(w[i])
+            o[i] = rho * t[i] + s * w[i]
+        decay += 0.5 * s * square
+    return decay
 
 
 @njit(**{**_OPTIONS, "fastmath": {"contract", "reassoc"}})

@@ -92,12 +92,13 @@ class Shard:
         self.cuts, self.index, self.dtype, self.keep, self.hold = cuts, index, dtype, keep, hold
         self.blocks: list[Any] = [None] * len(cuts) if blocks is None else blocks
         self.kept: list[Any] = [None] * len(cuts)
+        self.sums: dict[str, tuple[NDArray, ...]] = {}
         self.stamp: tuple[int, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         nothing = [None] * len(self.cuts)
         blocks = self.blocks if self.samples is None else nothing
-        return {**vars(self), "blocks": blocks, "kept": nothing, "stamp": None}
+        return {**vars(self), "blocks": blocks, "kept": nothing, "sums": {}, "stamp": None}
 
     def block(self, b: int) -> tuple[NDArray, NDArray]:
         """A_0 (w, T) and Yᵀ (d_out, T) of a block."""
@@ -123,7 +124,7 @@ class Shard:
                 total += kernels.loss(W, *numbers, A0, Y, S, scratch.work, scratch.R)
             elif task.kind in ("gradient", "expansion"):
                 total += kernels.gradient(W, *numbers, A0, Y, task.two_scale, S, D, scratch.work,
-                                          scratch.R, scratch.grad, out[0])
+                                          scratch.R, b == 0, scratch.grad, out[0])
             else:
                 self._again(b, task, scratch, S, D, A0, Y)
                 self._product(kernels, b, task, scratch, S, D, out)
@@ -132,27 +133,35 @@ class Shard:
         return total, *out
 
     def _outputs(self, task: _Task) -> tuple[NDArray, ...]:
+        """Where sums go; the shard's own until its next call."""
         L, w, c = task.W.shape
         if task.kind in ("loss", "features"):
             return ()
-        if task.kind == "factors":
-            return np.zeros((L, c, c), task.W.dtype), np.zeros((L, w, w), task.W.dtype)
-        return (np.zeros_like(task.W),)
+        kind = "factors" if task.kind == "factors" else "controls"
+        if kind not in self.sums:
+            shapes = ((L, c, c), (L, w, w)) if kind == "factors" else ((L, w, c),)
+            self.sums[kind] = tuple(np.empty(shape, task.W.dtype) for shape in shapes)
+        if kind == "factors":
+            for out in self.sums[kind]:
+                out[:] = 0
+        return self.sums[kind]
 
     def _features(self, b: int, task: _Task, scratch: _Scratch) -> tuple[NDArray, NDArray]:
         """Where S and D of a block go: kept for the products to come, or scratch."""
         asked = task.kind in ("features", "expansion")
         if not self.keep or not (asked or self.kept[b] is not None):
-            return scratch.S, scratch.D
+            return scratch.S, scratch.D if task.kind == "hessian" else scratch.pair
         if task.kind in ("loss", "gradient"):
-            return scratch.S, scratch.D
+            return scratch.S, scratch.pair
         S, D = self.kept[b] or (None, None)
         if S is None:
             S = np.ones_like(scratch.S)
         if D is None and task.kind == "expansion":
             D = np.empty_like(scratch.D)
         self.kept[b] = (S, D)
-        return S, scratch.D if task.kind not in ("expansion", "hessian") or D is None else D
+        if task.kind in ("expansion", "hessian"):
+            return S, scratch.D if D is None else D
+        return S, scratch.pair
 
     def _again(self, b, task, scratch, S, D, A0, Y) -> None:
         """Repeat the forward (and adjoint) sweep where it was not kept."""
@@ -164,9 +173,8 @@ class Shard:
         if needed == "features":
             kernels.forward(task.W, *task.numbers[:-1], A0, S, scratch.work)
         else:
-            scratch.spare[:] = 0
             kernels.gradient(task.W, *task.numbers, A0, Y, task.two_scale, S, D, scratch.work,
-                             scratch.R, scratch.grad, scratch.spare)
+                             scratch.R, True, scratch.grad, scratch.spare)
 
     def _product(self, kernels, b, task, scratch, S, D, out) -> None:
         if task.kind == "factors":
@@ -175,14 +183,17 @@ class Shard:
             signs = (2 * signs - 1).astype(task.W.dtype)
             kernels.factors(task.W, *task.numbers, signs, S, scratch.work, scratch.square, *out)
             return
-        function = kernels.gauss_newton if task.kind == "gauss_newton" else kernels.hessian
-        function(task.W, task.V, *task.numbers, task.two_scale, S, D, scratch.P, scratch.work,
-                 scratch.R, scratch.grad, out[0])
+        gauss_newton = task.kind == "gauss_newton"
+        function = kernels.gauss_newton if gauss_newton else kernels.hessian
+        P = scratch.P[:1] if gauss_newton else scratch.P
+        function(task.W, task.V, *task.numbers, task.two_scale, S, D, P, scratch.work, scratch.R,
+                 b == 0, scratch.grad, out[0])
 
 
 class _Scratch(NamedTuple):
     S: NDArray
     D: NDArray
+    pair: NDArray
     P: NDArray
     work: NDArray
     R: NDArray
@@ -204,7 +215,8 @@ def _scratch(W: NDArray, Y: NDArray) -> _Scratch:
         (L, w, c), (d_out, T), kind = W.shape, Y.shape, W.dtype
         P = np.zeros((L, c, T), kind)
         pool[key] = _Scratch(
-            np.ones((L, c, T), kind), np.empty((L, w, T), kind), P, np.empty((4, c, T), kind),
+            np.ones((L, c, T), kind), np.empty((L, c, T), kind), np.empty((2, c, T), kind), P,
+            np.empty((3, c, T), kind),
             np.empty((d_out, T), kind), np.empty((w, c), kind), np.empty((c + w, c), kind),
             np.empty((L, w, c), kind))
     return pool[key]
@@ -342,24 +354,29 @@ class BlockSweeps:
     def _product(self, kind: str, V: NDArray) -> NDArray:
         if self._W is None:
             raise ValueError("V: products need a point first; call linearise or expand")
-        product = self._map(kind, self._W, V)[1].astype(float)
-        product += self._share() * V
-        return product
+        return self._decayed(self._map(kind, self._W, V)[1], V)[0]
 
-    def _share(self) -> NDArray:
-        problem = self.problem
-        return (problem.weight_decay / problem.effective_depth * self.steps)[:, None, None]
+    def _share(self) -> float:
+        return self.problem.weight_decay / self.problem.effective_depth
 
     def _loss(self, parts: list[Any]) -> float:
         return float(parts[0]) / self.problem.n_samples
 
     def _decay(self, W: NDArray) -> float:
-        return 0.5 * float(np.sum(self._share() * np.square(W)))
+        squares = np.sum(np.square(W, dtype=float), axis=(1, 2))
+        return 0.5 * self._share() * float(self.steps @ squares)
 
     def _with_decay(self, parts: list[Any], W: NDArray) -> tuple[float, NDArray]:
-        gradient = parts[1].astype(float)
-        gradient += self._share() * W
-        return self._loss(parts) + self._decay(W), gradient
+        gradient, decay = self._decayed(parts[1], W)
+        return self._loss(parts) + decay, gradient
+
+    def _decayed(self, total: NDArray, W: NDArray) -> tuple[NDArray, float]:
+        """The sum over the blocks with the weight decay's part, in double precision; its value."""
+        from hamshoot import _block_kernels as kernels
+
+        out = np.empty(self.shape)
+        W = np.ascontiguousarray(W, dtype=None if np.asarray(W).dtype == self.dtype else float)
+        return out, kernels.add_decay(total, W, self.steps, self._share(), out)
 
 
 class _Run:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import runpy
+import statistics
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 DEMOS = Path(__file__).parent.parent / "demos"
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
-         "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales", "09_local_minima",
-         "10_resnet_to_fully_connected")
+         "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales",
+         "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
+         "11_real_data")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -256,3 +258,126 @@ def test_networks_close_in_on_the_geodesic_and_the_winners_are_those_of_the_reco
     assert f"lower in {lower[0]} and {lower[1]} of {len(pairs)}" in sentence
     for cost in record["costs"]:
         assert cost["share"] == pytest.approx(0.08 * cost["update"] / cost["epoch"], rel=1e-5)
+
+
+def test_control_and_descent_are_compared_by_the_numbers_recorded(ran):
+    record, _ = ran("08_control_against_descent")
+    settings, rows = record["settings"], record["networks"]
+    control, adam, longer = (
+        {(r["effective_depth"], r["seed"]): r for r in rows
+         if (r["method"], r["share"]) == contestant}
+        for contestant in (("optimal control", 1), ("Adam", 1), ("Adam", 4)))
+    assert set(control) == set(adam) == set(longer) == set(
+        itertools.product(settings["depths"], settings["seeds"]))
+    for problem, row in control.items():
+        assert row["seconds"] < adam[problem]["seconds"] + 1
+        assert longer[problem]["nit"] == 4 * adam[problem]["nit"]
+        assert longer[problem]["rate"] == adam[problem]["rate"]
+        depth = problem[0]  # J is the loss and the norm of the same network
+        for r in (row, adam[problem]):
+            assert r["objective"] == pytest.approx(r["loss"] + 0.001 * r["norm"] / 2, rel=1e-5)
+    for key, opening in (("objective", "Objective after the same seconds"),
+                         ("test_error", "Test error after the same seconds")):
+        lower = sum(control[k][key] < 0.999 * adam[k][key] for k in control)
+        lost = sum(adam[k][key] < 0.999 * control[k][key] for k in control)
+        sentence = one(record["findings"], opening)
+        assert f"lower in {lower} of {len(control)}" in sentence
+        assert ("Adam wins nowhere" if lost == 0 else f"Adam wins {lost}:") in sentence
+    agree = count = 0
+    for problem in control:
+        five = [r for r in rows if (r["effective_depth"], r["seed"]) == problem]
+        assert len(five) == 5
+        for a, b in itertools.combinations(five, 2):
+            low, high = sorted((a, b), key=lambda r: r["objective"])
+            if low["objective"] < 0.999 * high["objective"]:
+                count += 1
+                agree += low["test_error"] < high["test_error"]
+    assert f"in {agree} of {count} pairs" in one(record["findings"], "Of two networks")
+
+
+def test_the_weight_decay_of_each_contestant_is_its_best_by_validation(ran):
+    record, _ = ran("08_control_against_descent")
+    settings, rows = record["settings"], record["decays"]
+    factors, seeds = settings["decay"]["factors"], settings["seeds"]
+    assert len(rows) == 2 * len(factors) * len(seeds)
+    best = {(method, seed): min((r for r in rows if (r["method"], r["seed"]) == (method, seed)),
+                                key=lambda r: r["validation_error"])
+            for method in ("optimal control", "Adam") for seed in seeds}
+    wins = [sum(best[a, s]["test_error"] < 0.999 * best[b, s]["test_error"] for s in seeds)
+            for a, b in (("optimal control", "Adam"), ("Adam", "optimal control"))]
+    assert (f"lower for optimal control in {wins[0]}, for Adam in {wins[1]} of {len(seeds)}"
+            in one(record["findings"], "With noise, each at its own best λ"))
+    verdict = "Undecided" if abs(wins[0] - wins[1]) <= 2 * sum(wins) ** 0.5 else (
+        "Yes" if wins[0] > wins[1] else "No")
+    sentence = one(record["findings"], "Does a lower objective generalise better?")
+    assert f"each at its own best λ? {verdict} (lower test error {wins[0]} to {wins[1]})" in sentence
+    at = [{r["method"]: r for r in rows if (r["factor"], r["seed"]) == (factors[0], s)}
+          for s in seeds]
+    lower = sum(r["optimal control"]["objective"] < 0.999 * r["Adam"]["objective"] for r in at)
+    assert f"{factors[0]:g}: J {lower} to" in one(record["findings"], "With noise on the targets")
+
+
+SHORT = {"ridge regression": "ridge", "Leaky ResNet, optimal control": "optimal control",
+         "Leaky ResNet, Adam": "Adam", "scikit-learn's MLP": "the MLP"}
+
+
+def real_data_fits(record, **wanted):
+    return [row for row in record["fits"] if all(row[k] == v for k, v in wanted.items())]
+
+
+def test_real_data_strengths_are_chosen_on_validation_rows_and_the_best_is_named(ran):
+    record, _ = ran("11_real_data")
+    settings = record["settings"]
+    for data, opening in (("diabetes", "Diabetes, root mean"), ("digits", "Digits, percent")):
+        medians = {}
+        for method, short in SHORT.items():
+            errors = []
+            for seed in settings["seeds"]:
+                rows = real_data_fits(record, data=data, seed=seed, method=method)
+                (chosen,) = (row for row in rows if row["chosen"])
+                assert len(rows) >= 2
+                assert (chosen["validation_error"], chosen["validation_squared"]) == min(
+                    (row["validation_error"], row["validation_squared"]) for row in rows)
+                errors.append(chosen["test_error"])
+            medians[short] = statistics.median(errors)
+        sentence = one(record["findings"], opening)
+        best = min(medians, key=medians.get)
+        assert f"The lowest median is that of {best}, " in sentence
+        assert all(f"{short} {median:.3g} " in sentence for short, median in medians.items())
+    pictures = 1797 - settings["digits"]["training"]
+    for row in real_data_fits(record, data="digits"):
+        wrong = row["test_error"] * pictures / 100
+        assert wrong == pytest.approx(round(wrong), abs=1e-3)
+        assert 0 < wrong < 0.9 * pictures  # better than chance
+
+
+def test_real_data_objectives_are_those_of_the_errors_and_norms(ran):
+    record, _ = ran("11_real_data")
+    depth = record["settings"]["effective_depth"]
+    leaky = [row for row in record["fits"] if "objective" in row]
+    for row in leaky:
+        assert row["loss"] == pytest.approx(row["train_squared"], rel=1e-5)
+        decay = row["strength"] * row["parameter_norm"] / (2 * depth)
+        assert row["objective"] == pytest.approx(row["loss"] + decay, rel=1e-5)
+    lower = higher = count = 0
+    for data in ("diabetes", "digits"):
+        for seed, strength in itertools.product(record["settings"]["seeds"],
+                                                record["settings"][data]["decays"]):
+            control, adam = (
+                real_data_fits(record, data=data, seed=seed, strength=strength, method=method)[0]
+                for method in ("Leaky ResNet, optimal control", "Leaky ResNet, Adam"))
+            gap = control["objective"] / adam["objective"] - 1
+            lower, higher, count = lower + (gap < -1e-4), higher + (gap > 1e-4), count + 1
+    assert 2 * count == len(leaky)
+    verdict = one(record["findings"], "Verdict")
+    same = count - lower - higher
+    assert f"below Adam in {lower} of {count} fits and level in {same}," in verdict
+    good = higher <= 0.2 * count + 1e-9 and lower > higher
+    assert ("Good for low objectives" in verdict) == good
+
+
+def test_real_data_says_what_to_install(monkeypatch):
+    module = runpy.run_path(str(DEMOS / "11_real_data.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="pip install scikit-learn"):
+        module["needed"]()
