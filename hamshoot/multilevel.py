@@ -10,7 +10,7 @@ converged.
 Each level is `KroneckerLBFGS` in single precision; it goes on in double precision where J falls by
 less than single precision resolves. Optionally `newton_krylov` takes its place.
 
-Cost: up to 8000 samples the coarse levels together take about that of 100 gradients of the whole
+Cost: up to 8000 samples the coarse levels together take about that of 100 iterations on the whole
 problem; with more, those of fewer samples add up to a third of that of the next.
 """
 
@@ -43,7 +43,7 @@ LEAST_LAYERS = 1.1
 #: ε of the coarse levels, and the first of the whole problem.
 COARSE_EPSILON, FIRST_EPSILON = 0.03, 0.01
 #: Iterations of a coarse level, of the last of them, and of a stage of the whole problem.
-COARSE_ITER, LAST_COARSE_ITER = 200, 100
+COARSE_ITER, LAST_COARSE_ITER = 120, 60
 #: Most samples of a level with few layers: more of them go with all layers.
 MOST_COARSE = 8000
 #: Samples on which a path is followed from mesh to mesh: so many, and so many a neuron.
@@ -54,8 +54,8 @@ PREFERENCE = 10.0
 LEAST_SINGLE = 1e-6
 #: Shares of J by which an iteration has to lower it: on coarse levels, on the way, at the end.
 HURRIED, PATIENT, FINAL = 3e-4, 5e-5, 1e-6
-#: Iterations between two looks at J of the problem's own activation.
-LOOK = 25
+#: Iterations between two looks at J of the problem's own activation, and the first looks.
+LOOK, FIRST_LOOKS = 25, (5, 10, 15, 20)
 
 
 class Level(NamedTuple):
@@ -284,7 +284,7 @@ class Multilevel:
                 nonlocal count
                 count += 1
                 self.watch.record(J, stationarity)
-                if whole and count % LOOK == 0:
+                if whole and (count % LOOK == 0 or count in FIRST_LOOKS):
                     self.offer(optimizer.latest)
 
             low = self.gradient_tol * self._first_gradient if dtype is np.float64 else np.inf
