@@ -37,7 +37,6 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import energies
 from hamshoot.discretise import equidistant_steps
 from hamshoot.starts import starting_weights
 
@@ -129,11 +128,7 @@ def reached(trace: Iterable[tuple[float, float]], objective: float) -> float | N
 
 def described(solution: hs.Solution) -> dict[str, Any]:
     """What is compared of a network."""
-    problem, A = solution.problem, solution.representations
-    e = energies.path_energies(
-        solution.p[:-1], A[:-1], solution.momenta[1:], effective_depth=problem.effective_depth,
-        activation=solution.activation, bias=problem.bias, gamma0=GAMMA0,
-        velocities=np.diff(A, axis=0) / solution.steps[:, None, None])
+    problem, e = solution.problem, solution.energies(GAMMA0)
     ranks = -2 * (e.stable_kinetic + e.stable_potential) / problem.effective_depth
     return {
         "objective": solution.objective, "loss": solution.loss,

@@ -38,7 +38,6 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import energies
 from hamshoot.data import Scaling
 
 NAME = "11_real_data"
@@ -264,10 +263,7 @@ def scored(fit: Fit, training: Rows, test: Rows) -> dict[str, Any]:
 def described(solution: hs.Solution) -> dict[str, Any]:
     """Objective, norm and rank estimates."""
     problem, A = solution.problem, solution.representations
-    e = energies.path_energies(
-        solution.p[:-1], A[:-1], solution.momenta[1:], effective_depth=problem.effective_depth,
-        activation=solution.activation, bias=problem.bias, gamma0=GAMMA0,
-        velocities=np.diff(A, axis=0) / solution.steps[:, None, None])
+    e = solution.energies(GAMMA0)
     hamiltonian = np.median(e.stable_kinetic + e.stable_potential)
     values = np.linalg.svd(A, compute_uv=False)
     counts = np.sum(values > SHARE * values[:, :1], axis=1)

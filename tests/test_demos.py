@@ -273,8 +273,7 @@ def test_control_and_descent_are_compared_by_the_numbers_recorded(ran):
         assert row["seconds"] < adam[problem]["seconds"] + 1
         assert longer[problem]["nit"] == 4 * adam[problem]["nit"]
         assert longer[problem]["rate"] == adam[problem]["rate"]
-        depth = problem[0]  # J is the loss and the norm of the same network
-        for r in (row, adam[problem]):
+        for r in (row, adam[problem]):  # J is the loss and the norm of the same network
             assert r["objective"] == pytest.approx(r["loss"] + 0.001 * r["norm"] / 2, rel=1e-5)
     for key, opening in (("objective", "Objective after the same seconds"),
                          ("test_error", "Test error after the same seconds")):
@@ -310,7 +309,8 @@ def test_the_weight_decay_of_each_contestant_is_its_best_by_validation(ran):
     verdict = "Undecided" if abs(wins[0] - wins[1]) <= 2 * sum(wins) ** 0.5 else (
         "Yes" if wins[0] > wins[1] else "No")
     sentence = one(record["findings"], "Does a lower objective generalise better?")
-    assert f"each at its own best λ? {verdict} (lower test error {wins[0]} to {wins[1]})" in sentence
+    answer = f"{verdict} (lower test error {wins[0]} to {wins[1]})"
+    assert f"each at its own best λ? {answer}" in sentence
     at = [{r["method"]: r for r in rows if (r["factor"], r["seed"]) == (factors[0], s)}
           for s in seeds]
     lower = sum(r["optimal control"]["objective"] < 0.999 * r["Adam"]["objective"] for r in at)

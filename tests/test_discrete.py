@@ -210,6 +210,18 @@ def test_interpolation_meets_the_nodes_and_the_middle_of_an_euler_step():
         s.at(1.5)
 
 
+def test_the_stable_rank_knows_nothing_of_the_costate():
+    """Other targets, another costate: the stable rank is that of the representations alone."""
+    problem = small_problem("relu")
+    other = problem.replace(Y=-3.0 * np.asarray(problem.Y))
+    W = np.random.default_rng(0).standard_normal((len(STEPS), *problem.control_shape))
+    settings = dict(status=hs.Status.MAX_ITER, success=False, method="test")
+    ends = [discrete.solution_from_weights(p, W, STEPS, **settings) for p in (problem, other)]
+    assert ends[0].stable_rank == pytest.approx(ends[1].stable_rank, rel=1e-12)
+    assert abs(ends[0].bottleneck_rank - ends[1].bottleneck_rank) > 0.1
+    assert ends[0].summary()["stable_rank"] == ends[0].stable_rank
+
+
 def test_collapse_is_said():
     problem = small_problem("relu").replace(effective_depth=7.0)
     W = np.zeros((5, *problem.control_shape))

@@ -4,6 +4,7 @@
     python demos/benchmarks/paper_size.py --start identity     # the second table
     python demos/benchmarks/paper_size.py --seeds 0 --methods hamshoot adam   # a part of it
     python demos/benchmarks/paper_size.py --sweeps             # speed of the sweeps against dgemm
+    python demos/benchmarks/paper_size.py --smooth             # to a small gradient, smooth ReLU
     python demos/benchmarks/paper_size.py --grid               # other depths and numbers of samples
     python demos/benchmarks/paper_size.py --report             # tables and figure alone
 
@@ -266,7 +267,7 @@ def rates_of(results: dict, method: str, seed: int, start: str, first: int) -> l
 
 def grid(results: dict, limit: float) -> None:
     """Other depths and numbers of samples: J after the same seconds, hamshoot beside Adam."""
-    rows = results.setdefault("grid", [])
+    rows = results.get("grid", [])
     for depth, samples in [(1.0, 1000), (3.0, 1000), (7.0, 1000), (15.0, 1000), (7.0, 300),
                            (7.0, 10_000)]:
         if any((r["effective_depth"], r["samples"]) == (depth, samples) for r in rows):
@@ -285,7 +286,24 @@ def grid(results: dict, limit: float) -> None:
                      "hamshoot_reaches_adam": reached({"trace": points}, adam_end),
                      "threads": thread_count(), "date": str(date.today())})
         print(rows[-1], flush=True)
-        save(results)
+        save({**load(), "grid": rows})
+
+
+def smooth(results: dict, seeds: list[int], limit: float) -> None:
+    """The smooth problem, ε = 0.01: seconds until the relative gradient is 1e-4 and J is flat."""
+    rows = [r for r in results.get("smooth", []) if r["seed"] not in seeds]
+    for seed in seeds:
+        problem = problem_of(seed).replace(activation="smooth_relu", epsilon=0.01)
+        settings = dict(layers=LAYERS, seed=seed, optimizer="kronecker", gradient_tol=1e-4)
+        hs.solve(problem, hs.DirectSingleShooting(**settings, max_iter=30, stage_iter=5))
+        solution = hs.solve(problem, hs.DirectSingleShooting(**settings, time_limit=limit))
+        rows.append({"seed": seed, "objective": solution.objective, "seconds": solution.seconds,
+                     "relative_gradient": solution.residuals["relative_gradient"],
+                     "stationarity": solution.stationarity, "status": solution.status.name,
+                     "iterations": solution.nit, "threads": thread_count(),
+                     "date": str(date.today())})
+        print(rows[-1], flush=True)
+        save({**load(), "smooth": rows})
 
 
 def figure(results: dict, start: str) -> None:
@@ -416,16 +434,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=float, default=90.0, help="seconds of hamshoot")
     parser.add_argument("--again", action="store_true", help="run what is there already")
     parser.add_argument("--sweeps", action="store_true")
+    parser.add_argument("--smooth", action="store_true")
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--report", action="store_true", help="print the tables only")
     args = parser.parse_args(argv)
     results = load()
     if args.sweeps:
-        results["sweeps"] = sweeps_against_dgemm()
-        save(results)
+        rows = sweeps_against_dgemm()
+        save({**load(), "sweeps": rows})
         return
     if args.grid:
         grid(results, args.limit)
+        return
+    if args.smooth:
+        smooth(results, args.seeds, args.limit)
         return
     jobs = [] if args.report else [(m, s) for s in args.seeds for m in args.methods]
     for method, seed in jobs:
