@@ -29,8 +29,8 @@ _HOME = {
     "DirectSingleShooting": "gauss_newton",
     "IndirectShooting": "indirect",
     "LeakyResNet": "network",
-    "Adam": "descent",
-    "SGD": "descent",
+    "Adam": "optimizers",
+    "SGD": "optimizers",
     "train": "descent",
     "solve": "solve",
     "Comparison": "compare",
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
     from hamshoot.certificate import certify as certify
     from hamshoot.compare import Comparison as Comparison
     from hamshoot.compare import compare as compare
-    from hamshoot.descent import SGD as SGD
-    from hamshoot.descent import Adam as Adam
     from hamshoot.descent import train as train
     from hamshoot.direct import DirectMultipleShooting as DirectMultipleShooting
     from hamshoot.gauss_newton import DirectSingleShooting as DirectSingleShooting
     from hamshoot.indirect import IndirectShooting as IndirectShooting
     from hamshoot.network import LeakyResNet as LeakyResNet
+    from hamshoot.optimizers import SGD as SGD
+    from hamshoot.optimizers import Adam as Adam
     from hamshoot.problem import TrainingProblem as TrainingProblem
     from hamshoot.problem import teacher_problem as teacher_problem
     from hamshoot.solution import Record as Record

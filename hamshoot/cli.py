@@ -212,9 +212,9 @@ def _config(path: Path | None, method: str | None, layers: int | None,
 
 def _compare_arguments(config: Config) -> dict[str, Any]:
     """Arguments of `compare` from [solve] and [descent]; start and seed belong to both."""
-    from hamshoot.descent import optimizer_named
     from hamshoot.discretise import SCHEMES
     from hamshoot.layer_steps import steps_of
+    from hamshoot.optimizers import optimizer_named
     from hamshoot.solve import default_layers
 
     descent = dict(config.descent)

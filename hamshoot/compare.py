@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.descent import SGD, Adam, train
+from hamshoot.descent import train
 from hamshoot.discretise import SCHEMES
 from hamshoot.layer_steps import steps_of
+from hamshoot.optimizers import SGD, Adam
 from hamshoot.problem import TrainingProblem
 from hamshoot.solution import Callback, Record, Solution, Status
 from hamshoot.solve import default_layers, solve

@@ -208,17 +208,19 @@ def test_best_is_the_iterate_with_the_smallest_correction_not_the_last():
 def test_time_limit_is_kept():
     problem = van_der_pol()
 
+    calls = []
+
     def slow(t0, t1, y, jacobian):
+        calls.append(jacobian)
         time.sleep(0.1)
         return problem.flow(t0, t1, y, jacobian)
 
-    start = time.perf_counter()
     result = solve_two_point(
         slow, problem.boundary, problem.t, problem.guess(), tol=1e-14, time_limit=0.15,
         jacobians=True,
     )  # fmt: skip
     check_failure(result, BVPStatus.TIME_LIMIT)
-    assert time.perf_counter() - start <= 2.0
+    assert len(calls) <= 4  # the limit is passed by the second, and one is for the Jacobians
     assert result.jacobians.shape == (5, 5, 5)
 
 

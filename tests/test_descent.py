@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import time
 from functools import cache
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 import hamshoot as hs
 from hamshoot import closed_forms as exact
 from hamshoot import discrete
-from hamshoot.descent import SGD, Adam, EpochLoop, largest_curvature, optimizer_named, train
+from hamshoot.descent import EpochLoop, largest_curvature, train
 from hamshoot.layer_steps import irregular_steps, relative_changes
+from hamshoot.optimizers import SGD, Adam, optimizer_named
 from hamshoot.solution import Status
 from hamshoot.starts import equidistant_steps, starting_weights
 from hamshoot.sweeps import EulerSweeps
@@ -300,12 +300,11 @@ def test_a_truthy_answer_that_is_not_true_goes_on():
 
 
 def test_a_time_limit_is_kept():
-    began = time.perf_counter()
-    solution = train(teacher(), 8, time_limit=0.3, optimizer=Adam(epochs=10**7))
-    assert 0.25 < time.perf_counter() - began < 3
+    solution = train(teacher(), 8, time_limit=0.3, optimizer=Adam(rate=0.03, epochs=10**7))
     assert solution.status is Status.TIME_LIMIT
     assert not solution.success
-    assert solution.objective < 1
+    assert 0 < solution.nit < 10**6  # of epochs that would take minutes
+    assert np.isfinite(solution.objective)
 
 
 @pytest.mark.parametrize("optimizer", [
