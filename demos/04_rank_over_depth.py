@@ -33,7 +33,7 @@ RATES = (0.01, 0.03, 0.1)
 SHOWN = 8
 CONTROL, DESCENT, GEODESIC = "optimal control", "Adam, then SGD", "exact geodesic"
 SETTINGS = {
-    "full": dict(depths=[1.0, 3.0, 5.0, 7.0, 10.0, 15.0], seeds=[0, 1, 2, 3, 4],
+    "full": dict(depths=[1.0, 3.0, 7.0, 10.0, 15.0], seeds=[0, 1, 2, 3, 4],
                  dims=[30, 3, 30], samples=500, width=100, layers=20, iterations=1500, epochs=5000,
                  middle=7.0, geodesic=dict(dims=[8, 3, 8], samples=24, width=8, epsilon=0.05)),
     "small": dict(depths=[2.0, 4.0], seeds=[0], dims=[4, 1, 4], samples=20, width=4, layers=8,

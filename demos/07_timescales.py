@@ -12,11 +12,13 @@ the two ends, and never one in the middle. Here are exact geodesics of a smooth 
   both neurons, so that the path has to pass through dimension 2 twice and can rest at 1 between.
   One path is continued from small L̃, the others start from guesses that put the second fold at
   some p within. A jump in the middle is a local maximum of the relative speed at p in [1/4, 3/4]
-  that exceeds 3 times the median over p.
+  that exceeds 3 times the median over p;
+* the same search in the paper's teacher 30 → 6 → 3 → 30, which is too wide for geodesics: networks
+  of 60 layers by single shooting, their speeds from layer to layer.
 
-Run ``python demos/07_timescales.py`` (two to eight minutes): it draws figures/07_timescales.png and
-writes results/07_timescales.json. ``--small`` takes a small teacher and seconds, and writes to
-``--out DIRECTORY``, or to a temporary one.
+Run ``python demos/07_timescales.py`` (eight to fifteen minutes): it draws
+figures/07_timescales.png and writes results/07_timescales.json. ``--small`` takes a small teacher
+and seconds, and writes to ``--out DIRECTORY``, or to a temporary one.
 """
 
 from __future__ import annotations
@@ -37,9 +39,13 @@ NEAR = 1.05  # times the least cost of identity counts as being at it
 JUMP = 3.0  # times the median speed
 FULL = dict(seed=0, dims=(8, 4, 2, 8), width=8, samples=40, depths=(1, 2, 3, 5, 7, 10),
             fold_depths=(10, 12, 14), lead=(3, 5, 7), fold_samples=9,
-            starts=("identity", "0.5", "0.7"), points=401)
+            starts=("identity", "0.5", "0.7"), points=401,
+            wide=dict(dims=(30, 6, 3, 30), width=40, samples=300, layers=60, iterations=3000,
+                      depths=(3, 7, 15), seeds=(0, 1, 2)))
 SMALL = dict(seed=0, dims=(3, 2, 1, 3), width=3, samples=5, depths=(1, 2), fold_depths=(3,),
-             lead=(), fold_samples=3, starts=("identity",), points=101)
+             lead=(), fold_samples=3, starts=("identity",), points=101,
+             wide=dict(dims=(4, 3, 2, 4), width=5, samples=12, layers=12, iterations=100,
+                       depths=(2, 4), seeds=(0,)))
 
 
 # -- problems --------------------------------------------------------------------------------------
@@ -103,6 +109,28 @@ def folding_weights(depth: float, second: float) -> np.ndarray:
     return depth * W
 
 
+def layered(effective_depth: float, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """A layered network of the wide teacher, by single shooting."""
+    problem = hs.teacher_problem(
+        settings["dims"], samples=settings["samples"], width=settings["width"], seed=seed,
+        effective_depth=effective_depth, weight_decay=DECAY * effective_depth)
+    network = hs.solve(problem, hs.DirectSingleShooting(
+        layers=settings["layers"], seed=seed, optimizer="kronecker",
+        max_iter=settings["iterations"]))
+    A, steps = network.representations, network.steps
+    p = network.p[:-1] + steps / 2
+    between = (A[:-1] + A[1:]) / 2
+    speed = np.linalg.norm(np.diff(A, axis=0), axis=(1, 2)) / steps / np.linalg.norm(
+        between, axis=(1, 2))
+    coi = network.energies(GAMMA0).stable_cost_of_identity
+    return {
+        "effective_depth": effective_depth, "seed": seed, "objective": network.objective,
+        "loss": network.loss, "stable_rank": network.stable_rank,
+        "stationarity": network.stationarity, "status": network.status.name,
+        **measured(p, speed, coi), "p": [float(f"{v:.4g}") for v in p],
+    }
+
+
 # -- what is measured ------------------------------------------------------------------------------
 
 
@@ -120,11 +148,17 @@ def described(path: hs.Solution, points: int) -> dict[str, Any]:
         "effective_depth": problem.effective_depth, "objective": path.objective,
         "loss": path.loss, "bottleneck_rank": path.bottleneck_rank,
         "drift": path.hamiltonian_drift, "descents": path.extra.get("descents_taken", 0),
-        "seconds": path.seconds, "median_speed": float(np.median(speed)),
-        "least_coi": float(coi.min()), "near": float(np.mean(coi <= NEAR * coi.min())),
-        "widths": widths(p, speed), "peaks": peaks(p, speed),
-        "middle": [float(s) for s in middle],
-        "speed": [float(f"{v:.4g}") for v in speed], "coi": [float(f"{v:.4g}") for v in coi],
+        "seconds": path.seconds, "middle": [float(s) for s in middle], **measured(p, speed, coi),
+    }
+
+
+def measured(p: np.ndarray, speed: np.ndarray, coi: np.ndarray) -> dict[str, Any]:
+    """What is read off speed and cost of identity along p."""
+    return {
+        "median_speed": float(np.median(speed)), "least_coi": float(coi.min()),
+        "near": float(np.mean(coi <= NEAR * coi.min())), "widths": widths(p, speed),
+        "peaks": peaks(p, speed), "speed": [float(f"{v:.4g}") for v in speed],
+        "coi": [float(f"{v:.4g}") for v in coi],
     }
 
 
@@ -151,7 +185,11 @@ def study(settings: dict[str, Any], each: Any) -> dict[str, Any]:
     found = each(folds, [{"start": start, "settings": given} for start in settings["starts"]])
     keys = ("dims", "width", "samples", "seed", "depths", "points")
     given = {key: settings[key] for key in keys}
-    return {"teacher": each(teacher, [{"settings": given}])[0],
+    wide = settings["wide"]
+    networks = each(layered, [
+        {"effective_depth": depth, "seed": seed, "settings": wide}
+        for depth in wide["depths"] for seed in wide["seeds"]])
+    return {"teacher": each(teacher, [{"settings": given}])[0], "wide": networks,
             "folds": dict(zip(settings["starts"], found, strict=True))}
 
 
@@ -174,7 +212,7 @@ def findings(record: dict[str, Any]) -> list[str]:
         f"Hamiltonian drifts by at most {max(row['drift'] for row in rows):.0e}.",
         *(timescales(row) for row in (first, last)),
         ends(first, last), stay(first, last),
-        *middle(record),
+        *middle(record), *wide(record),
     ]
     every = {"teacher": record["teacher"], **record["folds"]}
     for name, found in every.items():
@@ -213,6 +251,27 @@ def stay(first: dict[str, Any], last: dict[str, Any]) -> str:
             f"share within {NEAR - 1:.0%} of it is "
             f"{first['near']:.0%} at L̃ = {first['effective_depth']:g} and {last['near']:.0%} at "
             f"L̃ = {last['effective_depth']:g}.")
+
+
+def wide(record: dict[str, Any]) -> list[str]:
+    """The paper's teacher, in layers."""
+    settings, rows = record["settings"]["wide"], record["wide"]
+    jumps = [row for row in rows if highest(row)[1] > JUMP]
+    top = max(highest(row)[1] for row in rows)
+    words = []
+    for depth in settings["depths"]:
+        those = [row for row in rows if row["effective_depth"] == depth]
+        words.append(
+            f"ends over median {common.spread([contrast(row) for row in those], '.2f')}, share of "
+            f"depth within {NEAR - 1:.0%} of the least cost of identity "
+            f"{common.spread([row['near'] for row in those], '.0%')}, −2H/L̃ without costate "
+            f"{common.spread([row['stable_rank'] for row in those], '.2f')} at L̃ = {depth:g}")
+    dims = " → ".join(map(str, settings["dims"]))
+    return [f"The paper's teacher {dims}, w = {settings['width']}, N = {settings['samples']}, "
+            f"{len(rows)} networks of {settings['layers']} layers by single shooting: jumps in "
+            f"the middle {f'in {len(jumps)}' if jumps else 'in none'}, the highest maximum within "
+            f"[1/4, 3/4] is {top:.2f} times the median.",
+            f"Teacher {dims}: {'; '.join(words)}."]
 
 
 def label(start: str) -> str:
@@ -303,8 +362,8 @@ def draw(record: dict[str, Any]) -> Any:
     """Speed, cost of identity and widths of the teacher above; the double folds below."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(13.0, 7.8), layout="constrained")
-    axes = fig.subplots(2, 3)
+    fig = Figure(figsize=(17.0, 7.8), layout="constrained")
+    axes = fig.subplots(2, 4)
     rows = solved(record["teacher"])
     shown = [rows[k] for k in sorted({0, len(rows) // 3, 2 * len(rows) // 3, len(rows) - 1})]
     speeds(axes[0, 0], shown, "(a) speed, teacher")
@@ -317,6 +376,10 @@ def draw(record: dict[str, Any]) -> Any:
     costs(axes[1, 2], folded(record, start), f"(f) cost of identity, as in ({letter})")
     for ax in axes[1, len(record["folds"]):2]:
         ax.set_visible(False)
+    wide = [row for row in record["wide"] if row["seed"] == record["wide"][0]["seed"]]
+    dims = " → ".join(map(str, record["settings"]["wide"]["dims"]))
+    speeds(axes[0, 3], wide, f"(g) speed, teacher {dims}, layers")
+    costs(axes[1, 3], wide, f"(h) cost of identity, teacher {dims}, layers")
     return fig
 
 
@@ -328,8 +391,7 @@ def folded(record: dict[str, Any], start: str) -> list[dict[str, Any]]:
 
 def speeds(ax: Any, rows: list[dict[str, Any]], title: str, jump: bool = False) -> None:
     for k, row in enumerate(rows):
-        p = np.linspace(0, 1, len(row["speed"]))
-        ax.plot(p, row["speed"], color=hs.plot.PALETTE[k], lw=1.6,
+        ax.plot(places(row), row["speed"], color=hs.plot.PALETTE[k], lw=1.6,
                 label=f"$\\tilde{{L}} = {row['effective_depth']:g}$")
         position, height = highest(row)
         if jump and height > JUMP:
@@ -346,9 +408,14 @@ def speeds(ax: Any, rows: list[dict[str, Any]], title: str, jump: bool = False) 
     below(ax)
 
 
+def places(row: dict[str, Any]) -> Any:
+    """Depths of speed and cost of identity."""
+    return row["p"] if "p" in row else np.linspace(0, 1, len(row["speed"]))
+
+
 def costs(ax: Any, rows: list[dict[str, Any]], title: str) -> None:
     for k, row in enumerate(rows):
-        ax.plot(np.linspace(0, 1, len(row["coi"])), row["coi"], color=hs.plot.PALETTE[k], lw=1.6,
+        ax.plot(places(row), row["coi"], color=hs.plot.PALETTE[k], lw=1.6,
                 label=f"$\\tilde{{L}} = {row['effective_depth']:g}$")
     ax.set_yscale("log")
     common.plain_ticks(ax)
