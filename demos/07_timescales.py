@@ -378,8 +378,8 @@ def draw(record: dict[str, Any]) -> Any:
         ax.set_visible(False)
     wide = [row for row in record["wide"] if row["seed"] == record["wide"][0]["seed"]]
     dims = " → ".join(map(str, record["settings"]["wide"]["dims"]))
-    speeds(axes[0, 3], wide, f"(g) speed, teacher {dims}, layers")
-    costs(axes[1, 3], wide, f"(h) cost of identity, teacher {dims}, layers")
+    speeds(axes[0, 3], wide, f"(g) speed, {dims} in layers")
+    costs(axes[1, 3], wide, f"(h) cost of identity, {dims}")
     return fig
 
 
