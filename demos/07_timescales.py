@@ -125,7 +125,7 @@ def layered(effective_depth: float, seed: int, settings: dict[str, Any]) -> dict
     coi = network.energies(GAMMA0).stable_cost_of_identity
     return {
         "effective_depth": effective_depth, "seed": seed, "objective": network.objective,
-        "loss": network.loss, "stable_rank": network.stable_rank,
+        "loss": network.loss, "stable_rank": network.stable_bottleneck_rank,
         "stationarity": network.stationarity, "status": network.status.name,
         **measured(p, speed, coi), "p": [float(f"{v:.4g}") for v in p],
     }
@@ -270,7 +270,9 @@ def wide(record: dict[str, Any]) -> list[str]:
     return [f"The paper's teacher {dims}, w = {settings['width']}, N = {settings['samples']}, "
             f"{len(rows)} networks of {settings['layers']} layers by single shooting: jumps in "
             f"the middle {f'in {len(jumps)}' if jumps else 'in none'}, the highest maximum within "
-            f"[1/4, 3/4] is {top:.2f} times the median.",
+            f"[1/4, 3/4] is {top:.2f} times the median. (Unfinished networks: "
+            f"{settings['iterations']} iterations, stationarity "
+            f"{common.spread([r['stationarity'] for r in rows], '.1g')}.)",
             f"Teacher {dims}: {'; '.join(words)}."]
 
 

@@ -495,8 +495,8 @@ def _ranks(ax, record, methods, palette) -> None:
         ax.plot(depths, [np.median([r["least_coi"] for r in of(record, method, d)])
                          for d in depths], "--", color=palette[method], lw=1.3)
     ax.axhline(true, color="#666666", lw=1, ls=":")
-    ax.annotate(f"teacher's {true}", (1, true), xycoords=("axes fraction", "data"),
-                xytext=(0, -3), textcoords="offset points", ha="right", va="top", fontsize=8,
+    ax.annotate(f"teacher's {true}", (0, true), xycoords=("axes fraction", "data"),
+                xytext=(3, -3), textcoords="offset points", ha="left", va="top", fontsize=8,
                 color="#444444")
     ax.set_yscale("symlog", linthresh=10, linscale=1.5)
     low, high = ax.get_ylim()

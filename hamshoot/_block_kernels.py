@@ -143,7 +143,7 @@ def _misfit(Q, A, Y, R):
 
 @njit(**_OPTIONS)
 def _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G):
-    """Adjoint sweep from D_L = two_scale·QᵀR: fills D (of the last two layers), adds to G."""
+    """Adjoint sweep from D_L = two_scale·QᵀR: fills D, or two layers of it in turn; G as above."""
     layers, w, _ = W.shape
     size, one, room = w * R.shape[1], R.dtype.type(1), len(D)
     here = D[(layers - 1) % room, :w]

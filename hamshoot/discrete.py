@@ -323,19 +323,20 @@ class Spread:
 
     @property
     def centred(self) -> float:
-        """Σ‖y_i − ȳ‖², rounding counted as 0."""
-        return self._centred if self._centred > 1e-24 * self.squares else 0.0
+        """Σ‖y_i − ȳ‖²; a spread of a millionth, as single precision leaves, counts as 0."""
+        return self._centred if self._centred > 1e-12 * self.squares else 0.0
 
 
 def is_trivial(output: Spread, targets: Spread, squared_error: float) -> bool:
-    """Whether outputs hardly differ while targets do, and fit no better than their mean.
+    """Whether outputs hardly differ while targets do, and fit no better than their mean or 0.
 
-    Targets that are all the same, as of one sample, are compared with 0 in place of their mean.
+    Targets that are all the same, as of one sample, are compared with 0 alone.
     """
-    out, asked = (output.centred, targets.centred) if targets.centred > 0 else \
-        (output.squares, targets.squares)
-    small = out <= COLLAPSE_FRACTION**2 * asked
-    return bool(small and squared_error >= (1 - 2 * COLLAPSE_FRACTION) * asked)
+    pairs = [(output.squares, targets.squares)]
+    if targets.centred > 0:
+        pairs.append((output.centred, targets.centred))
+    return any(out <= COLLAPSE_FRACTION**2 * asked
+               and squared_error >= (1 - 2 * COLLAPSE_FRACTION) * asked for out, asked in pairs)
 
 
 # -- quantities along a path -----------------------------------------------------------------------
@@ -361,15 +362,31 @@ def path_hamiltonian(solution: Solution) -> NDArray:
 
 def energies_along(solution: Solution, gamma0: float) -> energies.PathEnergies:
     """Energies at the points of `path_hamiltonian`, with the velocity the path really has."""
-    problem, (A, B) = solution.problem, _pairs(solution)
+    A, B = _pairs(solution)
+    p = solution.p[: len(A)]
+    return energies.path_energies(p, A, B, **_settings(solution), gamma0=gamma0,
+                                  velocities=_velocities(solution, A, B))
+
+
+def stable_hamiltonians(solution: Solution, gamma0: float) -> NDArray:
+    """Sum of the stable kinetic and potential energy at the points of `path_hamiltonian`."""
+    A, B = _pairs(solution)
+    return np.array([
+        energies.stable_hamiltonian(a, v, **_settings(solution), gamma0=gamma0)
+        for a, v in zip(A, _velocities(solution, A, B), strict=True)])
+
+
+def _velocities(solution: Solution, A: NDArray, B: NDArray) -> NDArray:
+    """∂_pA as the path has it: of Euler steps, of the controls of RK4 layers, or of the flow."""
+    problem, settings = solution.problem, _settings(solution)
     if solution.integrator == "euler":
-        V = np.diff(solution.representations, axis=0) / solution.steps[:, None, None]
-        p = solution.p[:-1]
-    else:
-        V, p = None, solution.p
-    return energies.path_energies(p, A, B, effective_depth=problem.effective_depth,
-                             activation=solution.activation, bias=problem.bias, gamma0=gamma0,
-                             velocities=V)
+        return np.diff(solution.representations, axis=0) / solution.steps[:, None, None]
+    if solution.steps is None:
+        return np.array([ham.velocity(a, b, **settings) for a, b in zip(A, B, strict=True)])
+    W = solution.weights[np.minimum(np.arange(len(A)), len(solution.weights) - 1)]
+    features = [ham.augmented(a, solution.activation, problem.bias) for a in A]
+    return np.array([w @ s for w, s in zip(W, features, strict=True)]) - \
+        problem.effective_depth * A
 
 
 def interpolate(solution: Solution, p: float | NDArray) -> PathPoint:

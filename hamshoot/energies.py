@@ -175,6 +175,33 @@ class PathEnergies(NamedTuple):
     stable_cost_of_identity: Array
 
 
+def stable_hamiltonian(
+    A: Array,
+    V: Array,
+    *,
+    effective_depth: float,
+    activation: Activation,
+    bias: bool = True,
+    gamma0: float = 1e-3,
+) -> float:
+    """Kinetic plus potential energy at a node, the stable versions with γ = γ₀‖σ̂(A)‖²_op.
+
+    Parameters
+    ----------
+    A, V : (w, N) arrays
+        The representation and ∂_pA. No costate enters.
+
+    Returns
+    -------
+    float
+        O(w²N + w³).
+    """
+    node = {"activation": activation, "bias": bias}
+    gamma = stability_shift(A, gamma0, **node)
+    kinetic = kinetic_energy(A, V, gamma=gamma, effective_depth=effective_depth, **node)
+    return float(kinetic - 0.5 * effective_depth * cost_of_identity(A, gamma=gamma, **node))
+
+
 def path_energies(
     p: Array,
     A: Array,

@@ -95,7 +95,7 @@ class HamiltonianFlow:
         """Φ_kᵀ u_k of each segment, (S, n): the gradient at its start of ⟨u_k, end⟩.
 
         The adjoint of the steps that were taken, so it is the transpose of `jvp` to rounding, with
-        crossings of a ReLU among them. Costs about four calls without Jacobian, whatever n; the
+        crossings of a ReLU among them. Costs three to six calls without Jacobian, whatever n; the
         states at the steps of one segment are kept, steps × n numbers.
         """
         half = self.size // 2
@@ -138,7 +138,7 @@ class HamiltonianFlow:
         common = *numbers, starts, patterns, steps, record, V
         work = *self._work, *self._direction_work[directions]
         if back:
-            path = np.empty((max(1, self.steps.max()), self.size))
+            path = np.empty((self.steps.max(initial=1), self.size))
             _flow_kernels.pull(*common, path, *work)
         else:
             _flow_kernels.carry(*common, *work)

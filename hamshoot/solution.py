@@ -237,19 +237,21 @@ class Solution:
 
         return float(bottleneck_rank(self.hamiltonian, self.problem.effective_depth))
 
-    @property
-    def stable_rank(self) -> float:
+    @cached_property
+    def stable_bottleneck_rank(self) -> float:
         """Median of −2(kinetic + potential energy)/L̃, the stable versions with γ₀ = 1e-3.
 
-        The bottleneck rank without the costate: it describes networks far from stationary too, for
-        which `bottleneck_rank` may be any number. NaN where the states are not stored. Costs
-        O(L(w²N + w³)).
+        The bottleneck rank from A and ∂_pA of the layers, without the costate: it describes
+        networks far from stationary too, for which `bottleneck_rank` may be any number. (On a
+        continuous path ∂_pA is that of the flow, where A and B say the same.) NaN where the states
+        are not stored. Costs O(L(w²N + w³)), once.
         """
+        from hamshoot.discrete import stable_hamiltonians
+
         if not self.stored or not np.isfinite(self.objective):
             return float("nan")
-        along = self.energies()
-        return float(np.median(along.stable_kinetic + along.stable_potential)
-                     * -2 / self.problem.effective_depth)
+        H = stable_hamiltonians(self, 1e-3)
+        return float(-2 * np.median(H) / self.problem.effective_depth)
 
     def energies(self, gamma0: float = 1e-3) -> PathEnergies:
         """Hamiltonian, kinetic and potential energy and cost of identity along the path.
@@ -353,7 +355,7 @@ class Solution:
             "hamiltonian": float(np.median(self.hamiltonian)),
             "hamiltonian_drift": self.hamiltonian_drift,
             "bottleneck_rank": self.bottleneck_rank,
-            "stable_rank": self.stable_rank,
+            "stable_bottleneck_rank": self.stable_bottleneck_rank,
             "kinks": int(self.kinks),
             "iterations": int(self.nit),
             "seconds": self.seconds,

@@ -24,7 +24,7 @@ QUANTITIES = (
     ("hamiltonian", "Hamiltonian H", ".5g"),
     ("hamiltonian_drift", "Hamiltonian drift", ".1e"),
     ("bottleneck_rank", "bottleneck rank −2H/L̃", ".4g"),
-    ("stable_rank", "the same without costate", ".4g"),
+    ("stable_bottleneck_rank", "the same without costate", ".4g"),
     ("cost_of_identity", "min cost of identity", ".4g"),
     ("iterations", "iterations", "d"),
     ("seconds", "seconds", ".2f"),

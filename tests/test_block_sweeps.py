@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import discrete
+from hamshoot import block_sweeps, discrete
 from hamshoot.activations import Activation
 from hamshoot.block_sweeps import BlockSweeps, block_size, threads
 from hamshoot.second_order import lagrangian_hessian
@@ -56,21 +56,23 @@ def test_objective_and_gradient_are_those_of_the_reference(activation, bias, blo
 
 @pytest.mark.parametrize("activation", ["smooth_relu", "linear"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_hessian_products_are_columns_of_the_complex_step_hessian(activation, bias):
+@pytest.mark.parametrize("block", [1, 6])  # with 1 some shards have two blocks
+def test_hessian_products_are_columns_of_the_complex_step_hessian(activation, bias, block):
     problem = _problem(activation, bias)
     W, V = _controls(problem), _controls(problem, 2)
     nowhere = np.zeros((len(STEPS), problem.width, problem.n_samples), bool)
     A = discrete.roll_out(problem, W, STEPS)
     hessian, _ = lagrangian_hessian(problem, W, STEPS, problem.sigma.slope(A[:-1]), nowhere)
     expected = (hessian @ V.ravel()).reshape(V.shape)
-    sweeps = BlockSweeps(problem, STEPS, block=6)
+    sweeps = BlockSweeps(problem, STEPS, block=block)
     sweeps.expand(W)
     np.testing.assert_allclose(sweeps.hessian(V), expected, rtol=0,
                                atol=1e-10 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("activation", ["smooth_relu", "relu"])
-def test_gauss_newton_products_are_those_of_the_jacobian(activation):
+@pytest.mark.parametrize("block", [1, 10])
+def test_gauss_newton_products_are_those_of_the_jacobian(activation, block):
     problem = _problem(activation)
     W, V = _controls(problem), _controls(problem, 2)
 
@@ -88,17 +90,18 @@ def test_gauss_newton_products_are_those_of_the_jacobian(activation):
     J = np.array(columns).T
     share = problem.weight_decay / problem.effective_depth * STEPS[:, None, None]
     expected = (2 / problem.n_samples * J.T @ (J @ V.ravel())).reshape(V.shape) + share * V
-    sweeps = BlockSweeps(problem, STEPS, block=10)
+    sweeps = BlockSweeps(problem, STEPS, block=block)
     sweeps.linearise(W)
     np.testing.assert_allclose(sweeps.gauss_newton(V), expected, rtol=0,
                                atol=1e-7 * np.abs(expected).max())
 
 
-def test_products_do_not_depend_on_what_was_kept():
+@pytest.mark.parametrize("block", [1, 6])
+def test_products_do_not_depend_on_what_was_kept(block):
     problem = _problem()
     W, V = _controls(problem), _controls(problem, 2)
-    kept = BlockSweeps(problem, STEPS, block=6)
-    anew = BlockSweeps(problem, STEPS, block=6, keep_bytes=0)
+    kept = BlockSweeps(problem, STEPS, block=block)
+    anew = BlockSweeps(problem, STEPS, block=block, keep_bytes=0)
     kept.expand(W)
     anew.expand(W)
     for sweeps in (kept, anew):  # a gradient elsewhere must not disturb the point taken
@@ -123,7 +126,8 @@ def test_a_hessian_product_needs_its_point_expanded():
 def test_single_precision_is_right_to_single_precision():
     problem = _problem()
     W, V = _controls(problem), _controls(problem, 2)
-    double, single = BlockSweeps(problem, STEPS), BlockSweeps(problem, STEPS, dtype=np.float32)
+    double = BlockSweeps(problem, STEPS)
+    single = BlockSweeps(problem, STEPS, dtype=np.float32, block=1)
     J, G = double.expand(W)
     J32, G32 = single.expand(W)
     assert 0 < abs(J32 - J) < 1e-5 * J
@@ -212,6 +216,31 @@ def test_blocks_depend_on_the_problem_alone():
     wide = hs.TrainingProblem(rng.standard_normal((1000, 30)), rng.standard_normal((1000, 2)),
                               width=100, effective_depth=3, weight_decay=1e-2)
     assert block_size(wide) == 250
+
+
+def test_what_a_sweep_returns_is_the_callers():
+    """The shards use their sums again; large controls get fresh ones."""
+    problem = _problem()
+    W = _controls(problem)
+    for limit in (block_sweeps.REUSED_BYTES, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(block_sweeps, "REUSED_BYTES", limit)
+            sweeps = BlockSweeps(problem, STEPS, block=1)
+            first = sweeps.gradient(W)[1]
+            kept = first.copy()
+            sweeps.gradient(2 * W)
+            np.testing.assert_array_equal(first, kept)
+            np.testing.assert_array_equal(sweeps.gradient(W)[1], kept)
+
+
+def test_controls_of_another_mesh_are_refused():
+    problem = _problem()
+    W = _controls(problem)
+    sweeps = BlockSweeps(problem, STEPS)
+    sweeps.expand(W)
+    for function in (sweeps.gradient, sweeps.objective, sweeps.hessian, sweeps.gauss_newton):
+        with pytest.raises(ValueError, match=r"W: expected shape \(5, 5, 6\), got \(2, 5, 6\)"):
+            function(W[:2])
 
 
 def test_a_hard_endpoint_is_refused():

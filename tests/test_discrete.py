@@ -210,16 +210,22 @@ def test_interpolation_meets_the_nodes_and_the_middle_of_an_euler_step():
         s.at(1.5)
 
 
-def test_the_stable_rank_knows_nothing_of_the_costate():
+@pytest.mark.parametrize("integrator", ["euler", "rk4"])
+def test_the_stable_rank_knows_nothing_of_the_costate(integrator):
     """Other targets, another costate: the stable rank is that of the representations alone."""
     problem = small_problem("relu")
     other = problem.replace(Y=-3.0 * np.asarray(problem.Y))
     W = np.random.default_rng(0).standard_normal((len(STEPS), *problem.control_shape))
-    settings = dict(status=hs.Status.MAX_ITER, success=False, method="test")
-    ends = [discrete.solution_from_weights(p, W, STEPS, **settings) for p in (problem, other)]
-    assert ends[0].stable_rank == pytest.approx(ends[1].stable_rank, rel=1e-12)
-    assert abs(ends[0].bottleneck_rank - ends[1].bottleneck_rank) > 0.1
-    assert ends[0].summary()["stable_rank"] == ends[0].stable_rank
+    settings = dict(status=hs.Status.MAX_ITER, success=False, method="test", integrator=integrator)
+    first, second = (discrete.solution_from_weights(p, W, STEPS, **settings)
+                     for p in (problem, other))
+    rank = first.stable_bottleneck_rank
+    assert second.stable_bottleneck_rank == pytest.approx(rank, rel=1e-12)
+    assert abs(first.bottleneck_rank - second.bottleneck_rank) > 0.1
+    assert first.summary()["stable_bottleneck_rank"] == rank
+    along = first.energies()
+    H = np.median(along.stable_kinetic + along.stable_potential)
+    assert rank == pytest.approx(-2 * H / problem.effective_depth, rel=1e-10)
 
 
 def test_collapse_is_said():
@@ -252,7 +258,32 @@ def test_a_network_that_answers_the_mean_has_collapsed_too():
     assert other.status is hs.Status.CONVERGED
 
 
-@pytest.mark.parametrize("shift", [0.0, 1e6])
+@pytest.mark.parametrize("spread", [0.1, 1e-7])
+def test_an_idle_network_has_collapsed_whatever_the_mean_of_the_targets(spread):
+    """What the leak leaves of A_0 is small beside the targets, if not beside their spread."""
+    targets = 1 + spread * np.random.default_rng(0).choice([-1.0, 1.0], (8, 2))
+    problem = hs.TrainingProblem(np.random.default_rng(1).standard_normal((8, 2)), targets, width=3,
+                                 effective_depth=4.0, weight_decay=0.1, bias=False)
+    W = np.zeros((10, *problem.control_shape))
+    settings = dict(status=hs.Status.CONVERGED, success=True, method="test")
+    idle = discrete.solution_from_weights(problem, W, np.full(10, 0.1), **settings)
+    assert idle.status is hs.Status.COLLAPSED
+
+
+def test_an_answer_that_is_right_to_rounding_has_not_collapsed():
+    """Targets that are nearly the same, as constants in single precision are."""
+    rng = np.random.default_rng(0)
+    targets = 1 + 1e-8 * rng.standard_normal((9, 1))
+    problem = hs.TrainingProblem(rng.standard_normal((9, 3)), targets, width=4,
+                                 effective_depth=7.0, weight_decay=0.1)
+    W = np.zeros((8, *problem.control_shape))
+    W[-1, 0, -1] = 8.0
+    s = discrete.solution_from_weights(problem, W, np.full(8, 1 / 8), success=True, method="test",
+                                       status=hs.Status.CONVERGED)
+    assert s.status is hs.Status.CONVERGED
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e4])
 def test_spread_of_blocks_is_that_of_the_whole(shift):
     Y = np.random.default_rng(0).standard_normal((3, 50)) + shift
     spread = discrete.Spread()

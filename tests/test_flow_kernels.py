@@ -160,6 +160,11 @@ def test_the_adjoint_is_a_gradient():
     np.testing.assert_allclose(gradient, differences, rtol=1e-7, atol=1e-8)
 
 
+def test_the_adjoint_of_no_segments_is_empty():
+    flow = flow_of("smooth_relu", 0.1, 2, 3)
+    assert flow.vjp(np.zeros(0), np.zeros(0), np.zeros((0, 12)), np.zeros((0, 12))).shape == (0, 12)
+
+
 def test_the_adjoint_of_a_segment_that_fails_is_nan():
     flow = flow_of("smooth_relu", 0.1, 2, 3, max_steps=30)
     A, B = pair(2, 3)

@@ -102,6 +102,7 @@ def test_the_adjoint_is_the_transpose_of_the_jacobian():
     expected = np.einsum("kij,ki->kj", phi, u)
     pulled = flow.vjp(np.zeros(2), np.full(2, 0.4), y, u)
     np.testing.assert_allclose(pulled, expected, rtol=0, atol=1e-11 * np.abs(phi).max())
+    assert np.all(flow.energies > 0)  # of the way there, not of the way back
 
 
 def test_a_quadratic_invariant_is_exact():
