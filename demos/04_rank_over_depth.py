@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import run, spread
+from common import dress, run, spread
 
 import hamshoot as hs
 
@@ -73,9 +73,19 @@ def described(solution: hs.Solution, curves: bool) -> dict[str, Any]:
             "p": e.p[::every].tolist(), "hamiltonian": stable[::every].tolist(),
             "kinetic": e.stable_kinetic[::every].tolist(),
             "potential": e.stable_potential[::every].tolist(),
+            "plain": {"hamiltonian": plain[::every].tolist(),
+                      "kinetic": e.kinetic[::every].tolist(),
+                      "potential": e.potential[::every].tolist()},
             "p_A": solution.p[::every].tolist(), "A": of_A[::every, :SHOWN].tolist(),
-            "W": of_W[::every, :SHOWN].tolist()}
+            "W": of_W[::every, :SHOWN].tolist(), "directions": rank_of(of_A, of_W)}
     return numbers
+
+
+def rank_of(of_A, of_W) -> dict[str, list[int]]:
+    """Singular values above a tenth of the largest, at the ends and least in between."""
+    counts = [np.sum(s > 0.1 * s[:, :1], axis=1) for s in (of_A, of_W)]
+    return {name: [int(c[0]), int(c.min()), int(c[-1])]
+            for name, c in zip(("A", "W"), counts, strict=True)}
 
 
 def trained(effective_depth, seed, method, dims, samples, width, layers, iterations, epochs,
@@ -162,6 +172,13 @@ def findings(record: dict[str, Any]) -> list[str]:
         lines.append(f"At L̃ = {middle:g} −2H/L̃ varies along the layers by {spread(width, '.2f')} "
                      f"({method}); the plain version has median "
                      f"{spread(of(record, method, middle, 'rank_plain'), '.3g')}.")
+    for row in record["networks"]:
+        if "curves" in row:
+            A, W = (row["curves"]["directions"][name] for name in ("A", "W"))
+            lines.append(
+                f"Singular values above a tenth of the largest, {row['method']} at L̃ = "
+                f"{row['effective_depth']:g}: A_p has {A[0]} at p = 0, {A[1]} where it has the "
+                f"fewest and {A[2]} at p = 1; W_p has {W[0]}, {W[1]} and {W[2]}.")
     pairs = [(c, d) for c, d in zip(
         *([r for r in record["networks"] if r["method"] == m] for m in (CONTROL, DESCENT)),
         strict=True)]
@@ -176,21 +193,31 @@ def draw(record: dict[str, Any]) -> Any:
     """Ranks over L̃; spectra and energies at the middle one."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(12, 7), layout="constrained")
-    panels = fig.subplots(2, 3)
+    fig = Figure(figsize=(17, 8.2), layout="constrained")
+    panels = fig.subplots(2, 4)
     palette = hs.plot.colours((CONTROL, DESCENT, GEODESIC))
-    true = record["settings"]["dims"][1]
-    for ax, methods in ((panels[0, 0], (CONTROL, DESCENT)), (panels[1, 0], (GEODESIC,))):
-        _ranks(ax, record, methods, palette,
-               true if GEODESIC not in methods else record["settings"]["geodesic"]["dims"][1])
+    settings = record["settings"]
+    for ax, methods, own, letter in ((panels[0, 0], (CONTROL, DESCENT), settings, "a"),
+                                     (panels[1, 0], (GEODESIC,), settings["geodesic"], "e")):
+        _ranks(ax, record, methods, palette, own["dims"][1])
+        dims = " → ".join(map(str, own["dims"]))
+        dress(ax, f"({letter}) teacher {dims}", "effective depth $\\tilde{L}$", "dimension")
     shown = [r for r in record["networks"] if "curves" in r]
     for k, row in enumerate(shown):
-        _spectra(panels[k, 1], row, record["settings"]["middle"])
-        _energies(panels[k, 2], row)
+        where = f"{row['method']}, $\\tilde{{L}}$ = {settings['middle']:g}"
+        _spectra(panels[k, 1], row, "A", f"({'bf'[k]}) {where}")
+        _spectra(panels[k, 2], row, "W", f"({'cg'[k]}) {where}")
+        _energies(panels[k, 3], row, f"({'dh'[k]}) {where}")
+    for column in (1, 2, 3):
+        low = min(ax.get_ylim()[0] for ax in panels[:, column])
+        high = max(ax.get_ylim()[1] for ax in panels[:, column])
+        for ax in panels[:, column]:
+            ax.set_ylim(low, high)
     return fig
 
 
 def _ranks(ax, record, methods, palette, true) -> None:
+    """Medians, and the range over seeds; logarithmic beyond ten."""
     depths = record["settings"]["depths"]
     for method in methods:
         have = [d for d in depths if of(record, method, d, "rank")]
@@ -202,34 +229,38 @@ def _ranks(ax, record, methods, palette, true) -> None:
             ax.fill_between(have, [min(v) for v in values], [max(v) for v in values],
                             color=palette[method], alpha=0.15, lw=0)
     ax.axhline(true, color="#666666", lw=1, ls=":", label=f"rank of the teacher, {true}")
-    ax.set_xlabel("effective depth $\\tilde{L}$")
-    ax.set_ylabel("dimension")
-    ax.set_ylim(0, 3.2 * true)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_yscale("symlog", linthresh=10, linscale=2)
+    low, high = ax.get_ylim()
+    ticks = [t for t in (-10000, -1000, -100, -10, -5, 0, 5, 10, 100) if low <= t <= high]
+    ax.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
+    ax.set_yticks([], minor=True)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=8)
 
 
-def _spectra(ax, row, depth) -> None:
+def _spectra(ax, row, name, title) -> None:
     curves, shades = row["curves"], np.linspace(0.0, 0.75, SHOWN)
-    for values, shade in zip(np.array(curves["A"]).T, shades, strict=False):
-        ax.semilogy(curves["p_A"], values, color=str(shade), lw=1.6)
-    ax.set_xlabel("depth $p$")
-    ax.set_ylabel("singular values of $A_p$")
-    ax.set_title(f"{row['method']}, $\\tilde{{L}}$ = {depth:g}", fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
+    p = curves["p_A"] if name == "A" else curves["p"]
+    for values, shade in zip(np.array(curves[name]).T, shades, strict=False):
+        ax.semilogy(p, np.maximum(values, 1e-12), color=str(shade), lw=1.6)
+    low, high = np.array(curves[name]).min(), np.array(curves[name]).max()
+    ax.set_ylim(max(low, 1e-4 * high) / 1.5, 1.5 * high)
+    dress(ax, title, "depth $p$", f"singular values of ${name}_p$")
 
 
-def _energies(ax, row) -> None:
+def _energies(ax, row, title) -> None:
+    """Stable energies, and the plain ones thin and dashed."""
     curves = row["curves"]
     palette = hs.plot.colours(("hamiltonian", "kinetic", "potential"))
     for key, label in (("hamiltonian", "$H$"), ("kinetic", "kinetic energy"),
                        ("potential", "$-\\frac{\\tilde{L}}{2}$ cost of identity")):
-        ax.plot(curves["p"], curves[key], color=palette[key], label=label)
-    ax.set_xlabel("depth $p$")
-    ax.set_ylabel("energy (stable)")
-    ax.set_title(row["method"], fontsize=10)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+        ax.plot(curves["p"], curves[key], color=palette[key], lw=1.8, label=label)
+        ax.plot(curves["p"], curves["plain"][key], "--", color=palette[key], lw=0.9,
+                label=f"{label}, plain")
+    values = np.concatenate([curves[key] for key in ("hamiltonian", "kinetic", "potential")])
+    margin = 0.08 * np.ptp(values)
+    ax.set_ylim(values.min() - margin, values.max() + margin)
+    dress(ax, title, "depth $p$", "energy, stable and plain")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize=8)
 
 
 def main(arguments: list[str] | None = None) -> None:
