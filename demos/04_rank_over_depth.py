@@ -13,7 +13,7 @@ H is the sum of kinetic and potential energy with (K + γI)⁻¹ in place of K�
 ∂_pA that of the layers: this "stable" version needs no costate, so it also describes a network that
 is not stationary. The plain one is printed beside it.
 
-Run ``python demos/04_rank_over_depth.py`` (about an hour on one core; it goes on where it was
+Run ``python demos/04_rank_over_depth.py`` (an hour and a half on one core; it goes on where it was
 interrupted): figures/04_rank_over_depth.png and results/04_rank_over_depth.json. ``--small`` takes
 seconds.
 """
@@ -263,6 +263,7 @@ def _energies(ax, row, title) -> None:
     values = np.concatenate([curves[key] for key in ("hamiltonian", "kinetic", "potential")])
     margin = 0.08 * np.ptp(values)
     ax.set_ylim(values.min() - margin, values.max() + margin)
+    ax.set_yscale("symlog", linthresh=20)
     dress(ax, title, "depth $p$", "energy, stable and plain")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize=8)
 
