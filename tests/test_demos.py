@@ -381,3 +381,38 @@ def test_real_data_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="pip install scikit-learn"):
         module["needed"]()
+
+
+def test_ranks_over_depth_are_medians_over_the_seeds_and_the_pairs_are_counted(ran):
+    record, _ = ran("04_rank_over_depth")
+    settings, rows = record["settings"], record["networks"]
+    methods = ("optimal control", "Adam, then SGD")
+    assert len(rows) == len(methods) * len(settings["depths"]) * len(settings["seeds"])
+    last = settings["depths"][-1]
+    for method in methods:
+        mine = [r for r in rows if (r["method"], r["effective_depth"]) == (method, last)]
+        sentence = one(record["findings"], f"{method}, true rank {settings['dims'][1]}")
+        assert f"{statistics.median(r['rank'] for r in mine):.2f}" in sentence
+        assert f"{statistics.median(r['least_coi'] for r in mine):.2f}" in sentence
+        for r in mine:
+            assert r["rank_low"] <= r["rank"] <= r["rank_high"]
+            assert r["least_coi"] > 0
+    by_problem = {}
+    for r in rows:
+        by_problem.setdefault((r["effective_depth"], r["seed"]), {})[r["method"]] = r
+    lower = [sum(pair[methods[0]][key] < pair[methods[1]][key] for pair in by_problem.values())
+             for key in ("objective", "test_error")]
+    sentence = one(record["findings"], "Optimal control has the lower objective")
+    assert f"in {lower[0]} of {len(by_problem)} pairs" in sentence
+    assert f"lower test error in {lower[1]}" in sentence
+    for r in rows:  # the curves are those of the numbers
+        if "curves" in r:
+            H = r["curves"]["hamiltonian"]
+            sums = [k + v for k, v in zip(r["curves"]["kinetic"], r["curves"]["potential"],
+                                          strict=True)]
+            assert pytest.approx(sums, rel=1e-4, abs=1e-3) == H
+            assert r["rank"] == pytest.approx(
+                -2 * statistics.median(H) / r["effective_depth"], rel=1e-4, abs=1e-4)
+    geodesics = record["geodesics"]
+    assert geodesics
+    assert all(g["rank"] < g["least_coi"] for g in geodesics)
