@@ -5,15 +5,15 @@ should approach the true rank 3 from below and the least cost of identity from a
 singular values of A_p should show three directions that survive the middle, and the energies along
 p a Hamiltonian that is nearly constant. Redone for the network of optimal control and for the one
 that Adam and SGD train from the same start, over seeds, and for the exact geodesic of a smaller
-teacher 8 → 3 → 8. Optimal control has 1500 iterations, each about the time of two epochs, and
-gradient descent 3600 epochs, four times the seconds, at the rate that is best on the first seed
-after 600 (the paper has 6000, and twice the 500 samples; what more epochs bring is in demo 8).
+teacher 8 → 3 → 8. Optimal control has 1500 iterations and gradient descent 3600 epochs, more than
+four times the seconds, at the rate that is best on the first seed after 600 (the paper has 6000,
+and twice the 500 samples; what more epochs bring is in demo 8).
 
 H is the sum of kinetic and potential energy with (K + γI)⁻¹ in place of K⁺, γ_p = γ₀‖σ̂(A_p)‖², and
 ∂_pA that of the layers: this "stable" version needs no costate, so it also describes a network that
 is not stationary. The plain one is printed beside it.
 
-Run ``python demos/04_rank_over_depth.py`` (an hour and a half on one core; it goes on where it was
+Run ``python demos/04_rank_over_depth.py`` (over an hour on one core; it goes on where it was
 interrupted): figures/04_rank_over_depth.png and results/04_rank_over_depth.json. ``--small`` takes
 seconds.
 """
@@ -169,6 +169,10 @@ def findings(record: dict[str, Any]) -> list[str]:
             f"{spread(low, '.2f')} and the least cost of identity {spread(high, '.2f')}; at "
             f"L̃ = {reached[0]:g} they were {spread(of(record, method, reached[0], 'rank'), '.2f')} "
             f"and {spread(of(record, method, reached[0], 'least_coi'), '.2f')}.")
+    found = [len(of(record, GEODESIC, d, "rank")) for d in settings["geodesic_depths"]]
+    lines.append(f"Geodesics were found at {', '.join(map(str, found))} of "
+                 f"{len(settings['seeds'])} seeds, L̃ = "
+                 f"{', '.join(f'{d:g}' for d in settings['geodesic_depths'])}.")
     for method in (CONTROL, DESCENT):
         width = [r["rank_high"] - r["rank_low"] for r in record["networks"]
                  if (r["method"], r["effective_depth"]) == (method, middle)]

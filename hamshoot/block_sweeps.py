@@ -36,8 +36,8 @@ BLOCK_NUMBERS = 25_600
 LEAST_BLOCK = 128
 #: Items the map is given: enough for any machine's threads, few enough that the sum costs nothing.
 SHARDS = 16
-#: Bytes of controls up to which every shard has its own sum and uses it again: fresh memory would
-#: cost a gradient of small networks a tenth of its time.
+#: Bytes of controls up to which every shard has its own sum and uses it again: fresh memory at each
+#: gradient costs page faults, and sums held for good cost up to `SHARDS` times this much.
 REUSED_BYTES = 4_000_000
 #: Bytes of features that products may keep, over all blocks.
 KEEP_BYTES = 1_500_000_000
