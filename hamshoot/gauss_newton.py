@@ -91,8 +91,8 @@ class DirectSingleShooting:
     reheats : int
         How often, 0 to 2, the best of the starts goes back to a large ε and down again.
     stage_iter : int
-        Most iterations of a stage, the convergence at the end of the ladder excepted, and of a
-        level of the whole problem.
+        Most iterations of a stage or, for large networks, a level of the whole problem; the
+        convergence at the last ε is excepted.
     memory : int, optional
         Pairs the quasi-Newton method keeps; by default 30, and 20 for large networks.
     optimizer : {"auto", "lbfgs", "kronecker", "gauss_newton"}
@@ -311,10 +311,7 @@ class _LevelSearch:
             return Status.SMOOTHED if relu else Status.CONVERGED, end
         if levels.ended is Ended.FLAT:
             return Status.FLAT, end
-        limited = levels.ended is Ended.LIMIT
-        if limited:
-            self.notes.append(f"the last level took its {self.method.stage_iter} iterations")
-        return Status.MAX_ITER if limited else Status.STALLED, levels.best.weights
+        return Status.STALLED, levels.best.weights
 
     def _each(self, record) -> bool | None:
         """The user's callback, the iteration limit, and the checkpoint when its time has come."""

@@ -186,7 +186,7 @@ class KroneckerLBFGS:
         decrease : float
             Ends when J fell by less than this share an iteration, over WINDOW of them,
         gradient : float
-            and ‖∂J/∂W‖ is at most this.
+            and ‖∂J/∂W‖ is at most this. In single precision it also ends where J falls no more.
         callback : callable, optional
             Receives objective and stationarity of every iterate; may raise.
         """
@@ -205,7 +205,7 @@ class KroneckerLBFGS:
     def _iterate(self, limit, tol, decrease, gradient, callback) -> Ended:
         if not np.isfinite(self.objective + self.gradient_norm):
             return Ended.OVERFLOW
-        values = [self.objective]
+        values, single = [self.objective], self.sweeps.dtype.char == "f"
         for iteration in range(limit):
             if self.stationarity <= tol:
                 return Ended.TOLERANCE
@@ -222,6 +222,8 @@ class KroneckerLBFGS:
                 callback(self.objective, self.stationarity)
             if self.gradient_norm <= gradient and fell_little(values, decrease):
                 return Ended.FLAT
+            if single and fell_little(values, 0.0):
+                return Ended.STUCK  # double precision sees further
         return Ended.TOLERANCE if self.stationarity <= tol else Ended.LIMIT
 
     def _step(self) -> bool:

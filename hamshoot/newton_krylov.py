@@ -144,6 +144,8 @@ class NewtonKrylov:
                 return Ended.STUCK
             if self.gradient_norm <= gradient and fell_little(values, decrease):
                 return Ended.FLAT
+            if self.sweeps.dtype.char == "f" and fell_little(values, 0.0):
+                return Ended.STUCK  # double precision sees further
         return Ended.TOLERANCE if self.stationarity <= tol else Ended.LIMIT
 
     def _accept(self, W: NDArray, J: float, gradient: NDArray) -> NDArray:

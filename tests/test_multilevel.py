@@ -310,9 +310,9 @@ def test_what_single_precision_cannot_hold_is_done_in_double():
     assert np.isfinite(solution.objective)
 
 
-def test_a_level_that_ran_out_of_iterations_is_no_success():
-    for options in (dict(stage_iter=5, start="identity", noise=3.0),
-                    dict(stage_iter=1, gradient_tol=0.5)):
+def test_a_search_that_ran_out_of_iterations_is_no_success():
+    for options in (dict(max_iter=60, start="identity", noise=3.0),
+                    dict(max_iter=1, gradient_tol=0.5)):
         solution = hs.solve(teacher(), hs.DirectSingleShooting(
             layers=8, optimizer="kronecker", **options))
         assert solution.status is Status.MAX_ITER
