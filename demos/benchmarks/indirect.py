@@ -1,10 +1,11 @@
 """`IndirectShooting` against `scipy.integrate.solve_bvp` and direct RK4; sizes, growth, compiling.
 
 Run ``python indirect.py`` (all), or with some of ``scipy``, ``rk4``, ``sizes``, ``growth`` (of the
-time of a Newton iteration in the number of samples) and ``compile`` (of the first solve of a fresh
-process, with an empty and with a filled cache of numba). What was measured is
-printed, and goes to indirect.json beside the script, with date, machine and versions; a run of one
-part keeps what the file holds of the others. Compilation is timed apart, on a first call; times are
+time of a Newton iteration in the number of samples), ``adjoint`` (the gradient of an end against
+the flow alone and against all tangents) and ``compile`` (of the first solve of a fresh process,
+with an empty and with a filled cache of numba). What was measured is printed, and goes to
+indirect.json beside the script, with date, machine and versions; a run of one part keeps what the
+file holds of the others. Compilation is timed apart, on a first call; times are
 medians of repeats in one run. Against SciPy both solvers start from the same path of a trained
 Euler network of 60 layers; against RK4 both start cold.
 """
@@ -22,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +226,42 @@ def _iteration(problem: hs.TrainingProblem, t: np.ndarray, y: np.ndarray, form: 
     return state if form == "state" else condensed
 
 
+def adjoint(repeats: int = 15) -> list[dict]:
+    """Flow, one direction forwards, gradient of a number at the end, and all of the tangents."""
+    rows, rng = [], np.random.default_rng(0)
+    sizes = ((2, 3), (4, 10), (6, 30), (8, 50), (10, 100))
+    for (width, samples), name in product(sizes, ("smooth_relu", "relu")):
+        sigma = hs.Activation(name, 0.1) if name == "smooth_relu" else hs.Activation(name)
+        flow = HamiltonianFlow(width, samples, 3.0, sigma)
+        y = 0.3 * rng.standard_normal((10, flow.size)) / np.sqrt(samples)
+        u = rng.standard_normal(y.shape)
+        ends = np.linspace(0, 1, 11)
+        calls = {"flow": partial(flow, ends[:-1], ends[1:], y),
+                 "jvp": partial(flow.jvp, ends[:-1], ends[1:], y, u),
+                 "vjp": partial(flow.vjp, ends[:-1], ends[1:], y, u)}
+        if flow.size <= 600:
+            calls["tangents"] = partial(flow, ends[:-1], ends[1:], y, jacobian=True)
+        seconds = {}
+        for what, call in calls.items():
+            call()
+            seconds[what] = statistics.median(_clocked(call) for _ in range(repeats))
+        ratios = {f"{what}_over_flow": seconds[what] / seconds["flow"]
+                  for what in calls if what != "flow"}
+        rows.append({"width": width, "samples": samples, "activation": name,
+                     "crossings": int(flow.crossings.sum()), "steps": int(flow.steps.sum()),
+                     "flow_seconds": seconds["flow"], **ratios})
+        shares = ", ".join(f"{what.split('_')[0]} {ratio:.1f}" for what, ratio in ratios.items())
+        print(f"  ({width}, {samples}), {name}: flow {1e3 * seconds['flow']:.2f} ms, in units of "
+              f"it {shares}", flush=True)
+    return rows
+
+
+def _clocked(call) -> float:
+    clock = time.perf_counter()
+    call()
+    return time.perf_counter() - clock
+
+
 _FIRST_SOLVE = """
 import sys, time
 clock = time.perf_counter()
@@ -272,7 +311,7 @@ def compilation(repeats: int = 3) -> list[dict]:
 
 
 PARTS = {"scipy": against_scipy, "rk4": against_rk4, "sizes": sizes, "growth": growth,
-         "compile": compilation}
+         "adjoint": adjoint, "compile": compilation}
 
 
 def main() -> None:

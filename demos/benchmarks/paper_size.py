@@ -28,6 +28,7 @@ import sys
 import time
 from datetime import date
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -289,21 +290,25 @@ def grid(results: dict, limit: float) -> None:
         save({**load(), "grid": rows})
 
 
-def smooth(results: dict, seeds: list[int], limit: float) -> None:
-    """The smooth problem, ε = 0.01: seconds until the relative gradient is 1e-4 and J is flat."""
-    rows = [r for r in results.get("smooth", []) if r["seed"] not in seeds]
-    for seed in seeds:
-        problem = problem_of(seed).replace(activation="smooth_relu", epsilon=0.01)
+def smooth(seeds: list[int], epsilons: list[float], limit: float) -> None:
+    """Seconds until the relative gradient is 1e-4 and J is flat; ε = 0 stands for ReLU itself."""
+    for epsilon, seed in product(epsilons, seeds):
+        problem = problem_of(seed)
+        if epsilon:
+            problem = problem.replace(activation="smooth_relu", epsilon=epsilon)
         settings = dict(layers=LAYERS, seed=seed, optimizer="kronecker", gradient_tol=1e-4)
         hs.solve(problem, hs.DirectSingleShooting(**settings, max_iter=30, stage_iter=5))
         solution = hs.solve(problem, hs.DirectSingleShooting(**settings, time_limit=limit))
-        rows.append({"seed": seed, "objective": solution.objective, "seconds": solution.seconds,
-                     "relative_gradient": solution.residuals["relative_gradient"],
-                     "stationarity": solution.stationarity, "status": solution.status.name,
-                     "iterations": solution.nit, "threads": thread_count(),
-                     "date": str(date.today())})
-        print(rows[-1], flush=True)
-        save({**load(), "smooth": rows})
+        row = {"epsilon": epsilon, "seed": seed, "objective": solution.objective,
+               "seconds": solution.seconds,
+               "relative_gradient": solution.residuals["relative_gradient"],
+               "stationarity": solution.stationarity, "status": solution.status.name,
+               "iterations": solution.nit, "threads": thread_count(), "date": str(date.today())}
+        print(row, flush=True)
+        results = load()
+        rows = [r for r in results.get("smooth", [])
+                if (r.get("epsilon", 0.01), r["seed"]) != (epsilon, seed)]
+        save({**results, "smooth": [*rows, row]})
 
 
 def figure(results: dict, start: str) -> None:
@@ -435,6 +440,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="run what is there already")
     parser.add_argument("--sweeps", action="store_true")
     parser.add_argument("--smooth", action="store_true")
+    parser.add_argument("--epsilon", type=float, nargs="+", default=[0.1, 0.01],
+                        help="of --smooth; 0 for ReLU down its ladder")
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--report", action="store_true", help="print the tables only")
     args = parser.parse_args(argv)
@@ -447,7 +454,7 @@ def main(argv: list[str] | None = None) -> None:
         grid(results, args.limit)
         return
     if args.smooth:
-        smooth(results, args.seeds, args.limit)
+        smooth(args.seeds, args.epsilon, args.limit)
         return
     jobs = [] if args.report else [(m, s) for s in args.seeds for m in args.methods]
     for method, seed in jobs:
