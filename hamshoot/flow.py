@@ -95,8 +95,9 @@ class HamiltonianFlow:
         """Φ_kᵀ u_k of each segment, (S, n): the gradient at its start of ⟨u_k, end⟩.
 
         The adjoint of the steps that were taken, so it is the transpose of `jvp` to rounding, with
-        crossings of a ReLU among them. Costs three to six calls without Jacobian, whatever n; the
-        states at the steps of one segment are kept, steps × n numbers.
+        crossings of a ReLU among them. Costs two to five calls without Jacobian, whatever n
+        (`demos/benchmarks/indirect.py adjoint`); the states at the steps of one segment are kept,
+        steps × n numbers.
         """
         half = self.size // 2
         u = np.asarray(u, dtype=float).reshape(len(y), self.size)

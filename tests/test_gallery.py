@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -33,6 +34,30 @@ def test_the_gallery_links_to_nothing_that_is_missing():
     assert len(links) > len(SCRIPTS)
     assert [link for link in links
             if not link.startswith("https://") and not (DEMOS / link).exists()] == []
+
+
+def test_the_readme_says_of_large_networks_what_was_measured():
+    text = (DEMOS.parent / "README.md").read_text(encoding="utf-8")
+    results = json.loads((DEMOS / "benchmarks" / "paper_size.json").read_text(encoding="utf-8"))
+
+    def best(method, seed):
+        return min((r for r in results["runs"] if (r["method"], r["seed"], r["start"]) == (
+            method, seed, "path")), key=lambda r: r["objective"])
+
+    shares = {}
+    for method in ("adam", "lbfgsb", "torch_lbfgs"):
+        ratios = []
+        for seed in range(5):
+            ours, other = best("hamshoot", seed), best(method, seed)
+            ratios.append(other["seconds"] / next(
+                t for t, J in ours["trace"] if other["objective"] >= J))
+            shares.setdefault(method, []).append(ours["objective"] / other["objective"])
+        assert f"1/{median(ratios):.0f}" in text, method
+    assert f"at {median(shares['adam']):.2f} of Adam's" in text
+    ends = [r for r in results["smooth"] if r["epsilon"] == 0.01]
+    assert len(ends) == 5
+    assert all(r["relative_gradient"] <= 1e-4 for r in ends)
+    assert f"{median(r['seconds'] for r in ends):.0f} s" in text
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0][:40] for row in ROWS])
