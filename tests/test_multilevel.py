@@ -15,7 +15,7 @@ import hamshoot as hs
 from hamshoot import discrete
 from hamshoot.activations import Activation
 from hamshoot.block_sweeps import BlockSweeps
-from hamshoot.kronecker import KroneckerLBFGS, KroneckerPreconditioner
+from hamshoot.kronecker import Ended, KroneckerLBFGS, KroneckerPreconditioner
 from hamshoot.multilevel import FINAL, prolong, schedule
 from hamshoot.newton_krylov import NewtonKrylov
 from hamshoot.second_order import second_order
@@ -122,6 +122,25 @@ def test_single_precision_products_serve_a_double_precision_gradient():
     found = NewtonKrylov(double, single, hessian=True).minimise(W, 500, tol=1e-9)
     assert reference(problem, found)[2] <= 1.1e-9
     assert single.products > 0 == double.products
+
+
+def test_single_precision_goes_on_until_the_gradient_is_small_or_rounding_is_met():
+    problem = teacher(samples=200)
+    W = starting_weights(problem, STEPS, "path", 0)
+    first = reference(problem, W)[1]
+    single = BlockSweeps(problem, STEPS, dtype=np.float32)
+    optimizer = KroneckerLBFGS(single)
+    # J falls by less than a tenth an iteration at once, so that only the gradient holds it.
+    found = optimizer.minimise(W, 5000, decrease=0.1, gradient=1e-3 * first)
+    assert optimizer.ended is Ended.FLAT
+    assert reference(problem, found)[1] <= 1.01e-3 * first
+    # A gradient out of reach: the end is where J falls no more, not the limit, and it is near the
+    # minimum as double precision sees it.
+    found = optimizer.minimise(found, 5000, decrease=0.1, gradient=0.0)
+    assert optimizer.ended is Ended.STUCK
+    J = reference(problem, found)[0]
+    least = KroneckerLBFGS(BlockSweeps(problem, STEPS)).minimise(found, 5000, tol=1e-8)
+    assert reference(problem, least)[0] * (1 + 1e-5) >= J
 
 
 # -- levels ----------------------------------------------------------------------------------------
@@ -317,6 +336,12 @@ def test_a_search_that_ran_out_of_iterations_is_no_success():
             layers=8, optimizer="kronecker", **options))
         assert solution.status is Status.MAX_ITER
         assert not solution.success
+
+
+def test_the_convergence_at_the_last_level_is_not_cut_off_by_the_limit_of_a_stage():
+    solution = hs.solve(teacher(activation="relu"), hs.DirectSingleShooting(
+        layers=8, optimizer="kronecker", stage_iter=5, polish=False))
+    assert solution.status is Status.SMOOTHED, solution.message
 
 
 def test_a_small_weight_decay_survives_the_change_of_mesh():
