@@ -159,10 +159,12 @@ def test_the_schedule_goes_from_coarse_to_fine():
     assert levels[-1].epsilon == 1e-3
     assert levels[-1].decrease == FINAL
     assert min(level.epsilon for level in levels) == 1e-3
-    # From a guess there are no coarse levels and no way back up.
+    assert all(a.epsilon > b.epsilon for a, b in itertools.pairwise(whole))
+    # From a guess there are no coarse levels, and it begins at a smaller epsilon.
     onward = schedule(problem, 12, 1e-3, 500, coarse=False)
     assert {(level.samples, level.layers) for level in onward} == {(200, 12)}
     assert all(a.epsilon > b.epsilon for a, b in itertools.pairwise(onward))
+    assert onward[0].epsilon < whole[0].epsilon
     assert all(level.epsilon == 0 for level in schedule(
         teacher(activation="linear"), 8, 0.0, 500))
     # A leak that needs nearly all layers leaves no coarse mesh.
