@@ -11,7 +11,7 @@ L-BFGS learns it in a few dozen gradients, and finds the scale from its newest p
 Gauss–Newton or Newton steps with the same preconditioner and sweeps (`hamshoot.newton_krylov`) go
 less far in the same time on large ReLU networks: their models hold only over short steps, because
 the kinks of so many activations lie within a step, and a gradient at every step follows them.
-L-BFGS without the preconditioner takes eighteen times as long to the same objective at w = 100,
+L-BFGS without the preconditioner takes twenty times as long to the same objective at w = 100,
 N = 1000, L = 20 (median of five seeds, `demos/benchmarks/paper_size.py`).
 
 Cost of an iteration: a gradient, 6Lw²N flops, 8Lw³ for the preconditioner, 8·memory·Lw² for the
