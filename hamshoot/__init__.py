@@ -35,8 +35,8 @@ _HOME = {
     "solve": "solve",
     "Comparison": "compare",
     "compare": "compare",
-    "Certificate": "certificate",
-    "certify": "certificate",
+    "Certificate": "optimality.certificate",
+    "certify": "optimality.certificate",
     "plot": "plot",
 }
 _MODULES = {"plot"}  # names that are modules themselves
@@ -46,8 +46,6 @@ __all__ = [*sorted(_HOME), "__version__"]
 if TYPE_CHECKING:
     from hamshoot import plot as plot
     from hamshoot.activations import Activation as Activation
-    from hamshoot.certificate import Certificate as Certificate
-    from hamshoot.certificate import certify as certify
     from hamshoot.compare import Comparison as Comparison
     from hamshoot.compare import compare as compare
     from hamshoot.descent import train as train
@@ -55,6 +53,8 @@ if TYPE_CHECKING:
     from hamshoot.gauss_newton import DirectSingleShooting as DirectSingleShooting
     from hamshoot.indirect import IndirectShooting as IndirectShooting
     from hamshoot.network import LeakyResNet as LeakyResNet
+    from hamshoot.optimality.certificate import Certificate as Certificate
+    from hamshoot.optimality.certificate import certify as certify
     from hamshoot.optimizers import SGD as SGD
     from hamshoot.optimizers import Adam as Adam
     from hamshoot.problem import TrainingProblem as TrainingProblem

@@ -127,7 +127,7 @@ def compare(problem, output, method, layers, settings, force, as_json) -> int:
 def verify(solution, stationarity, as_json) -> int:
     """Check a saved solution from its arrays by the reference formulas alone."""
     loaded = Solution.load(solution)
-    from hamshoot.certificate import certify
+    from hamshoot.optimality.certificate import certify
 
     certificate = certify(loaded, stationarity=stationarity)
     if as_json:

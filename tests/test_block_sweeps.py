@@ -10,7 +10,7 @@ import hamshoot as hs
 from hamshoot import block_sweeps, discrete
 from hamshoot.activations import Activation
 from hamshoot.block_sweeps import BlockSweeps, block_size, threads
-from hamshoot.second_order import lagrangian_hessian
+from hamshoot.optimality.second_order_layers import lagrangian_hessian
 
 STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
 

@@ -9,7 +9,7 @@ import pytest
 import hamshoot as hs
 from hamshoot import discrete, layered_newton, reduced_newton
 from hamshoot.activations import epsilon_ladder
-from hamshoot.second_order import lagrangian_hessian, second_order
+from hamshoot.optimality.second_order_layers import lagrangian_hessian, second_order
 from hamshoot.starts import starting_weights
 
 STEPS = np.linspace(1, 2, 8) / 12

@@ -18,7 +18,7 @@ from hamshoot.block_sweeps import BlockSweeps
 from hamshoot.kronecker import Ended, KroneckerLBFGS, KroneckerPreconditioner
 from hamshoot.multilevel import FINAL, prolong, schedule
 from hamshoot.newton_krylov import NewtonKrylov
-from hamshoot.second_order import second_order
+from hamshoot.optimality.second_order_layers import second_order
 from hamshoot.solution import Solution, Status
 from hamshoot.starts import starting_weights
 

@@ -10,10 +10,10 @@ import hamshoot as hs
 from hamshoot import closed_forms as exact
 from hamshoot import discrete
 from hamshoot import hamiltonian as ham
-from hamshoot import path_second_order as pso
 from hamshoot.indirect import path_at
-from hamshoot.path_second_order import SecondVariation, mesh, path_second_order
-from hamshoot.second_order import lagrangian_hessian
+from hamshoot.optimality import second_order_path as pso
+from hamshoot.optimality.second_order_layers import lagrangian_hessian
+from hamshoot.optimality.second_order_path import SecondVariation, mesh, path_second_order
 
 EVENLY = np.linspace(0, 1, 21)
 DEPTH, GROWTH, DECAY = 2.0, 0.3, 0.1

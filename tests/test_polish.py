@@ -8,6 +8,7 @@ import pytest
 import hamshoot as hs
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
+from hamshoot.optimality.second_order_layers import lagrangian_hessian, second_order
 from hamshoot.polish import (
     _ActiveSet,
     _convexified,
@@ -17,7 +18,6 @@ from hamshoot.polish import (
     affordable,
     polish,
 )
-from hamshoot.second_order import lagrangian_hessian, second_order
 from hamshoot.starts import starting_weights
 
 STEPS = np.full(8, 1 / 8)

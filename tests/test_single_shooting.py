@@ -14,8 +14,8 @@ from hamshoot.direct import DirectMultipleShooting
 from hamshoot.gauss_newton import DirectSingleShooting
 from hamshoot.ladder_search import planned_starts
 from hamshoot.layer_steps import irregular_steps
+from hamshoot.optimality.second_order_layers import second_order
 from hamshoot.polish import MAX_CONTROLS, affordable
-from hamshoot.second_order import second_order
 from hamshoot.solution import Status
 from hamshoot.starts import equidistant_steps, starting_weights
 

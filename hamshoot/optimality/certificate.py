@@ -17,9 +17,14 @@ import numpy as np
 from hamshoot import blockwise, discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
-from hamshoot.path_second_order import PathSecondOrder, Trajectory, path_second_order
+from hamshoot.optimality.second_order_layers import (
+    MAX_CONTROLS,
+    STATIONARY,
+    SecondOrder,
+    second_order,
+)
+from hamshoot.optimality.second_order_path import PathSecondOrder, Trajectory, path_second_order
 from hamshoot.problem import TrainingProblem
-from hamshoot.second_order import MAX_CONTROLS, STATIONARY, SecondOrder, second_order
 from hamshoot.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -164,15 +169,15 @@ def certify(
         paths with the soft loss or a hard endpoint.
     max_controls : int
         Size up to which the dense test over layers runs; the limit for paths is
-        `hamshoot.path_second_order.MAX_NUMBERS`.
+        `hamshoot.optimality.second_order_path.MAX_NUMBERS`.
 
     Returns
     -------
     Certificate
-        Cost: two sweeps, the Clarke residual, and the dense test, see `hamshoot.second_order`. On a
-        path the integration anew, and the test of `hamshoot.path_second_order`. A solution that
-        does not store its states is evaluated over blocks of samples; with nothing stored there is
-        no defect to be found.
+        Cost: two sweeps, the Clarke residual, and the dense test of
+        `hamshoot.optimality.second_order_layers`. On a path the integration anew, and the test of
+        `hamshoot.optimality.second_order_path`. A solution that does not store its states is
+        evaluated over blocks of samples; with nothing stored there is no defect to be found.
     """
     problem, W, steps = solution.problem, solution.weights, solution.steps
     if steps is None:

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 import hamshoot as hs
 from hamshoot import discrete
-from hamshoot.second_order import lagrangian_hessian, second_order
+from hamshoot.optimality.second_order_layers import lagrangian_hessian, second_order
 
 
 @pytest.fixture(scope="module")

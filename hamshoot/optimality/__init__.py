@@ -1,0 +1,1 @@
+"""How far a network is from a minimum, by formulas of its own, and nothing clever."""
