@@ -22,6 +22,8 @@ import numpy as np
 
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
+from hamshoot.escape import Escape, escape
+from hamshoot.escape import affordable as testable
 from hamshoot.layer_steps import steps_of
 from hamshoot.nlp import (
     NLP_SOLVERS,
@@ -255,6 +257,7 @@ class _Search:
         self.lam: NDArray | None = None
         self.iterations = 0  # of the NLP solver and the polish
         self.start_objectives: list[float] = []
+        self.escape: Escape | None = None
         self.monitor = _Monitor(self)
         self.nlp = self._build()
 
@@ -272,6 +275,8 @@ class _Search:
     def run(self, guess: NDArray | None) -> Solution:
         try:
             outcome = self._best_of_starts() if guess is None else self._from_guess(guess)
+            if outcome.status is Status.CONVERGED and not outcome.collapsed:
+                outcome = self._escape(outcome)
         except (Stop, KeyboardInterrupt) as stop:
             if self.best.weights is None:  # before the first iterate there is nothing to keep
                 raise
@@ -451,7 +456,31 @@ class _Search:
         B, G = discrete.costates(self.smooth, A, weights, self.steps, integrator, terminal)
         return A, B, discrete.stationarity(weights, G)
 
-    # -- the polish --------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _escape(self, outcome: _Outcome) -> _Outcome:
+        """Leave a stationary point that is no minimum (`hamshoot.escape`)."""
+        method, problem = self.method, self.problem
+        if method.integrator != "euler" or not testable(problem, method.layers):
+            return outcome
+        self.watch.stage = "second-order test"
+        self.escape = Escape(outcome.weights, [])
+        try:
+            escape(problem, outcome.weights, self.steps, method.epsilon[1], tol=method.tol,
+                   seed=method.seed, callback=self.count, progress=self.escape)
+        except (Stop, KeyboardInterrupt):
+            self._offer(self.escape.weights)
+            raise
+        if self.escape.left:
+            outcome.weights, outcome.momenta = self.escape.weights, None
+            outcome.notes = [self.escape.note()]
+            if problem.activation != "relu":  # once more through the program, for its multipliers
+                outcome = self._walk(outcome.weights, 0.0)
+                outcome.notes.append(self.escape.note())
+            outcome.objective = self._offer(outcome.weights)
+        if self.escape.verdict.refuted:
+            outcome.status = Status.SADDLE
+        return outcome
 
     def _can_polish(self) -> bool:
         method = self.method
@@ -548,7 +577,8 @@ class _Search:
             success=outcome.success, method=f"multiple shooting ({method.nlp_solver})",
             integrator=method.integrator, nit=self.iterations, history=tuple(watch.history),
             seconds=watch.seconds, terminal=terminal, residuals=outcome.residuals,
-            extra={"start_objectives": self.start_objectives},
+            extra={"start_objectives": self.start_objectives,
+                   **({} if self.escape is None else self.escape.record())},
         )
         notes = [*outcome.notes, f"stationarity {solution.stationarity:.1e} (tol {method.tol:g})"]
         if len(self.start_objectives) > 1:

@@ -24,6 +24,8 @@ import numpy as np
 
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import Activation, epsilon_ladder
+from hamshoot.escape import Escape, escape
+from hamshoot.escape import affordable as testable
 from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import Best, Stop, Watch, thinned
@@ -89,6 +91,7 @@ class LadderSearch:
         self.reheat_objectives: list[float] = []
         self.all_collapsed = False
         self.first_gradient = float("nan")
+        self.escape: Escape | None = None
         self.minimizer = Minimizer(
             self.sweeps, self.watch, memory=method.memory or 30, max_iter=method.max_iter)
 
@@ -187,6 +190,8 @@ class LadderSearch:
         if method.polish and affordable(self.problem, self.sweeps.layers):
             status, weights, note = self._polish(weights, last, status)
             notes.append(note)
+        if status is Status.CONVERGED:
+            status, weights, notes = self._escape(weights, last, notes)
         objective = self._offer(weights)
         if objective > guess_objective + ROUNDING * abs(guess_objective):
             notes.append(
@@ -232,6 +237,26 @@ class LadderSearch:
                         f"{polished.held} activations on the kink")
         note = "the polish did not settle"
         return (Status.UNSETTLED if status is Status.SMOOTHED else status), weights, note
+
+    def _escape(
+        self, weights: NDArray, epsilon: float, notes: list[str]
+    ) -> tuple[Status, NDArray, list[str]]:
+        """Leave stationary points that are no minima (`hamshoot.escape`)."""
+        if not testable(self.problem, self.sweeps.layers):
+            return Status.CONVERGED, weights, notes
+        self._offer(weights)
+        self.watch.stage = "second-order test"
+        self.escape = Escape(weights, [])
+        try:
+            escape(self.problem, weights, self.steps, epsilon, tol=self.method.tol,
+                   seed=self.method.seed, callback=self._record, progress=self.escape)
+        except (Stop, KeyboardInterrupt):
+            self._offer(self.escape.weights)
+            raise
+        if self.escape.left:
+            notes = [note for note in notes if "on the kink" not in note] + [self.escape.note()]
+        status = Status.SADDLE if self.escape.verdict.refuted else Status.CONVERGED
+        return status, self.escape.weights, notes
 
     def _lower(self, weights: NDArray, epsilon: float, target: float) -> NDArray:
         """From a stationary point at one ε to one at a smaller."""
@@ -305,6 +330,8 @@ class LadderSearch:
         extra = {"start_objectives": self.start_objectives,
                  "reheat_objectives": self.reheat_objectives,
                  "evaluations": self.sweeps.evaluations}
+        if self.escape is not None:
+            extra |= self.escape.record()
         solution = discrete.solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),

@@ -54,6 +54,10 @@ class Status(Enum):
     TIME_LIMIT = "The time limit came first; raise time_limit or continue from this solution."
     INTERRUPTED = "Stopped on request; the best iterate is kept and can be continued from."
     STALLED = "No further decrease could be found; try another start or seed, or a looser tol."
+    SADDLE = (
+        "The point is stationary and no minimum: J falls along a direction that the certificate "
+        "names, but no stationary point below was reached from there. Try another seed."
+    )
     UNSETTLED = (
         "The activations on the kink did not settle; the last smooth network is kept. "
         "Try a smaller last epsilon or another seed."

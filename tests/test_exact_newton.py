@@ -9,7 +9,11 @@ import pytest
 import hamshoot as hs
 from hamshoot import discrete, layered_newton, reduced_newton
 from hamshoot.activations import epsilon_ladder
-from hamshoot.optimality.second_order_layers import lagrangian_hessian, second_order
+from hamshoot.optimality.second_order_layers import (
+    complex_step_derivatives,
+    second_order,
+    setting_of,
+)
 from hamshoot.starts import starting_weights
 
 STEPS = np.linspace(1, 2, 8) / 12
@@ -46,8 +50,8 @@ def test_the_assembled_hessian_is_that_of_the_complex_step(bias, block):
     B, _ = discrete.costates(problem, A, W, STEPS)
     at = reduced_newton.expansion(problem, A, B, W, STEPS)
     hessian, rows = reduced_newton.second_derivatives(at, block=block)
-    expected, _ = lagrangian_hessian(problem, W, STEPS, problem.sigma.slope(A[:-1]),
-                                     np.zeros(A[:-1].shape, bool))
+    expected, _ = complex_step_derivatives(setting_of(problem), W, STEPS, None,
+                                           np.zeros(A[:-1].shape, bool))
     np.testing.assert_allclose(problem.weight_decay * hessian, expected,
                                atol=1e-13 * np.abs(expected).max())
     assert rows.shape == (0, W.size)

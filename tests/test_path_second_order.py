@@ -8,11 +8,10 @@ from scipy.integrate import solve_ivp
 
 import hamshoot as hs
 from hamshoot import closed_forms as exact
-from hamshoot import discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.indirect import path_at
 from hamshoot.optimality import second_order_path as pso
-from hamshoot.optimality.second_order_layers import lagrangian_hessian
+from hamshoot.optimality.second_order_layers import complex_step_derivatives, setting_of
 from hamshoot.optimality.second_order_path import SecondVariation, mesh, path_second_order
 
 EVENLY = np.linspace(0, 1, 21)
@@ -206,9 +205,8 @@ def test_eulers_hessian_over_rho_tends_to_that_of_the_path():
     for layers in (20, 40, 80):
         steps = np.full(layers, 1 / layers)
         W = path_at(solution, (np.arange(layers) + 0.5) / layers).weights
-        A = discrete.roll_out(problem, W, steps)
         none = np.zeros((layers, *problem.initial_state.shape), bool)
-        hessian, _ = lagrangian_hessian(problem, W, steps, problem.sigma.slope(A[:-1]), none)
+        hessian, _ = complex_step_derivatives(setting_of(problem), W, steps, None, none)
         values.append(layers * np.linalg.eigvalsh(hessian)[0])
     once = 2 * np.array(values[1:]) - values[:-1]
     limit = (4 * once[1] - once[0]) / 3

@@ -4,11 +4,16 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy.linalg import null_space
 
 import hamshoot as hs
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
-from hamshoot.optimality.second_order_layers import lagrangian_hessian, second_order
+from hamshoot.optimality.second_order_layers import (
+    complex_step_derivatives,
+    second_order,
+    setting_of,
+)
 from hamshoot.polish import (
     _ActiveSet,
     _convexified,
@@ -148,11 +153,16 @@ def test_the_kkt_blocks_are_those_of_the_reference():
     state.now = state.sweep(state.W, state.m)
     np.testing.assert_allclose(state.now.B, momenta, atol=1e-10 * np.abs(momenta).max())
     hessian, constraints = state._kkt_blocks()
-    expected, rows = lagrangian_hessian(problem, polished.weights, STEPS, clarke.slopes,
-                                        clarke.on_kink)
-    np.testing.assert_allclose(problem.weight_decay * hessian, expected,
-                               atol=1e-10 * np.abs(expected).max())
+    setting, slopes = setting_of(problem), clarke.slopes
+    _, rows = complex_step_derivatives(setting, polished.weights, STEPS,
+                                       np.where(clarke.on_kink, 0.0, slopes), clarke.on_kink)
+    expected, _ = complex_step_derivatives(setting, polished.weights, STEPS, slopes,
+                                           clarke.on_kink)
     np.testing.assert_allclose(constraints, rows, atol=1e-13)
+    # One holds the entries by multipliers, one lets them go with slope d: alike where they stay.
+    free = null_space(rows)
+    np.testing.assert_allclose(problem.weight_decay * free.T @ hessian @ free,
+                               free.T @ expected @ free, atol=1e-10 * np.abs(expected).max())
 
 
 def test_a_point_far_from_stationary_is_not_called_settled():

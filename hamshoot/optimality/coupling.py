@@ -1,13 +1,13 @@
 """How strongly switching neurons on couples, against the weight decay that it costs.
 
-Around a stationary ReLU network, controls y that feed idle entries make them a = Tᵀy, and controls c
-that read them answer through E. In coordinates in which the second-order form without the idle
+Around a stationary ReLU network, controls y that feed idle entries make them a = Tᵀy, and controls
+c that read them answer through E. In coordinates in which the second-order form without the idle
 entries is ½‖y‖² + ½‖c‖² (see `hamshoot.optimality.second_order_layers`) the whole form is
 
     ½‖y‖² + ½‖c‖² + ⟨c, E σ(Tᵀy)⟩,      σ(a) = max(a, 0) entry by entry.
 
-The best c is −Eσ(Tᵀy), and what is left, ½‖y‖² − ½‖Eσ(Tᵀy)‖², is positive for every y ≠ 0 exactly if
-the *coupling*
+The best c is −Eσ(Tᵀy), and what is left, ½‖y‖² − ½‖Eσ(Tᵀy)‖², is positive for every y ≠ 0 exactly
+if the *coupling*
 
     κ = max { ‖E σ(Tᵀy)‖ : ‖y‖ = 1 }
 
@@ -16,17 +16,18 @@ layer it is the dual certificate of convex neural networks, Bach, JMLR 18 (2017)
 enclose it: `search` ascends from many starts, a bound from below with the y that attains it, and
 `bound` relaxes the pieces, a bound from above that holds whatever its optimiser did.
 
-The relaxation. x = σ(a) means x ≥ 0, x − a ≥ 0 and x ∘ (x − a) = 0. So for multipliers μ of any sign
-and matrices N₁, N₂, N₃ with entries ≥ 0
+The relaxation. x = σ(a) means x ≥ 0, x − a ≥ 0 and x ∘ (x − a) = 0. So for multipliers μ of any
+sign and matrices N₁, N₂, N₃ with entries ≥ 0
 
     ½κ(‖y‖² + ‖c‖²) + ⟨c, Ex⟩ ≥ ½ [κ‖y‖² + κ‖c‖² + 2⟨c, Ex⟩ + 2 xᵀ diag(μ) (x − a)
                                      − xᵀN₁x − xᵀN₂(x − a) − (x − a)ᵀN₃(x − a)],
 
 as every term added is 0 and every term taken off is ≥ 0 for the true x. If the right-hand side is a
-positive semidefinite form of (y, c, x), free of each other, κ is no less than the coupling. It is the
+positive semidefinite form of (y, c, x), free of each other, κ is at least the coupling. It is the
 Lagrangian dual of the doubly nonnegative relaxation (Burer, Math. Program. 120 (2009) 479). Without
-N₁, N₂, N₃ it is four to eight times too large, since the pattern of signs is then any; with them it
-lies within 3 to 10 % of what the search finds (measured at 60 to 105 entries).
+N₁, N₂, N₃ it is four to eight times too large, since the pattern of signs is then any. With them it
+lies 1 to 5 % above what the search finds where samples are few, 10 to 40 % where a neuron's row has
+fewer controls than there are samples (networks of width 4 to 6, 60 to 105 entries).
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ if TYPE_CHECKING:
 #: Starts of the search; how many of the best are left after each sifting, since most starts climb
 #: to the same few maxima; steps before each; and L-BFGS steps for the last ones.
 STARTS, SIFTED, STEPS, FINISHING = 256, (64, 16, 8), 50, 500
-#: Entries up to which the relaxation is solved: 3k² multipliers, an eigenvalue problem of size up to
-#: 2k for each of some hundred evaluations, 5 s at k = 90. Above, the norms alone bound the coupling.
-MOST_RELAXED = 250
+#: Entries up to which the relaxation is solved: 3k² multipliers, an eigenvalue problem of size up
+#: to 2k for each of some thousand evaluations, 7 s at k = 90. Above, the norms alone bound the
+#: coupling.
+MOST_RELAXED = 130
 #: Penalties of an eigenvalue below MARGIN, one after the other, and L-BFGS steps for each.
-PENALTIES, MARGIN, EVALUATIONS = (1e2, 1e3, 1e4, 1e5), 3e-4, 250
+PENALTIES, MARGIN, EVALUATIONS = (1e1, 1e2, 1e3), 3e-4, 600
 #: Root of the first entries of N₁, N₂, N₃.
 FIRST = 0.05
 #: Singular values below this share of the largest count as zero.
@@ -83,7 +85,8 @@ def search(T: NDArray, E: NDArray, starts: int = STARTS, seed: int = 0) -> Found
     Returns
     -------
     Found
-        Steps along the gradient of ½‖Eσ(Tᵀy)‖² on the piece where y is, then L-BFGS. Costs O(starts·k(r + k)) flops a step, r the rank of T, a quarter after each sifting.
+        Steps along the gradient of ½‖Eσ(Tᵀy)‖² on the piece where y is, then L-BFGS. Costs
+        O(starts·k(r + k)) flops a step, r the rank of T, a quarter after each sifting.
     """
     basis, T = _compressed(T)
     products = E.T @ E

@@ -1,49 +1,52 @@
 """Second-order test of a layered network: is a stationary point a strict local minimum of J?
 
-For a smooth activation the Hessian of J in the controls decides. A ReLU network is piecewise smooth,
-and at its optima many entries of A lie on the kink; what is tested then, and why it suffices, is this.
+For a smooth activation the Hessian of J in the controls decides. A ReLU network is piecewise
+smooth, and at its optima many entries of A lie on the kink; what is tested then, and why it
+suffices, is this.
 
-**An identity.** Let W be stationary with slopes d ∈ [0, 1] (d = σ′ off the kink), B the costate with
-these slopes and v = ρWᵀB the force on the entries of σ(A). For every h, with δA and δσ = σ(A + δA) − σ(A)
-the exact changes of states and activations from W to W + h, and r = δσ − d ⊙ δA,
+**An identity.** Let W be stationary with slopes d ∈ [0, 1] (d = σ′ off the kink), B the costate
+with these slopes and v = ρWᵀB the force on the entries of σ(A). For every h, with δA and δσ = σ(A +
+δA) − σ(A) the exact changes of states and activations from W to W + h, and r = δσ − d ⊙ δA,
 
     J(W + h) − J(W) = λ/(2L̃) Σ ρ‖h‖² + (1/N)‖Q δA_L‖² − λ Σ ρ ⟨B_ℓ, h_ℓ δσ_{ℓ−1}⟩ − λ Σ ⟨v, r⟩.
 
-(Add λ Σ ⟨B_ℓ, A_ℓ − (1 − ρL̃)A_{ℓ−1} − ρWσ̂⟩ = 0 to J on both sides; the terms linear in δA cancel by the
-recursion of B, those linear in h by stationarity.) Here r ≥ 0 entry by entry: on the kink it is
-(1 − d)a⁺ + d a⁻ with a = δA. The last sum is of first order in h, all else of second order.
+(Add λ Σ ⟨B_ℓ, A_ℓ − (1 − ρL̃)A_{ℓ−1} − ρWσ̂⟩ = 0 to J on both sides; the terms linear in δA cancel
+by the recursion of B, those linear in h by stationarity.) Here r ≥ 0 entry by entry: on the kink it
+is (1 − d)a⁺ + d a⁻ with a = δA. The last sum is of first order in h, all else of second order.
 
 **Entries on the kink** are told apart by the force.
 
-* *Held*, v < 0 and 0 < d < 1: leaving 0 to either side costs −λv r, to first order. A direction along
-  which such an entry moves raises J; the others keep it, a = 0.
-* *On an edge*, v < 0 and d = 0 or 1: one side costs to first order, the other nothing. The test lets
-  the entry go with the slope d, as if the costly side were free too, which only makes it stricter.
-* *Concave*, v > 0: a side with r > 0 *lowers* J to first order, though W is stationary in Clarke's sense.
+* *Held*, v < 0 and 0 < d < 1: leaving 0 to either side costs −λv r, to first order. A direction
+  along which such an entry moves raises J; the others keep it, a = 0.
+* *On an edge*, v < 0 and d = 0 or 1: one side costs to first order, the other nothing. The test
+  lets the entry go with the slope d, as if the costly side were free too, which only makes it
+  stricter.
+* *Concave*, v > 0: a side with r > 0 *lowers* J to first order, though W is stationary in Clarke's
+  sense.
 * *Idle*, v = 0, as when no weight reads the neuron: no force; σ(a) enters at second order.
 
 **Dead neurons.** With h restricted to a = 0 on held entries, the second-order form is
 
     q(h) = ½ hᵀH h − λ Σ_idle ρ ⟨B_ℓ, c⟩ σ(a),      c the column of h that reads the entry,
 
-H the Hessian with idle entries switched off. If column and activations of the neuron are 0, c enters
-H by its weight decay alone, a is linear in the other controls, and q is the form of
-`hamshoot.optimality.coupling` in the coordinates in which H is the identity: positive definite if and only
-if H is and the coupling κ is below 1. (A neuron of a network that copies another one, its weights
-shared as cos θ and sin θ, leaves J as it is: beside a living neuron that is neither in lift nor in
-readout, a dead one has κ ≥ 1, and no minimum is strict.)
+H the Hessian with idle entries switched off. If column and activations of the neuron are 0, c
+enters H by its weight decay alone, a is linear in the other controls, and q is the form of
+`hamshoot.optimality.coupling` in the coordinates in which H is the identity: positive definite if
+and only if H is and the coupling κ is below 1. (A neuron of a network that copies another one, its
+weights shared as cos θ and sin θ, leaves J as it is: beside a living neuron that is neither in lift
+nor in readout, a dead one has κ ≥ 1, and no minimum is strict.)
 
-**Theorem.** If no entry is concave, H is positive definite on {h : a = 0 on held entries} and κ < 1,
-then W is a strict local minimum. *Proof.* Otherwise J(W + h_n) ≤ J(W) for some h_n → 0; let h̄ be a
-limit of h_n/‖h_n‖. Divide the identity by ‖h_n‖: as v ≤ 0, Σ⟨v, r⟩ → 0 at this rate, so a = 0 for h̄
-on held entries. Divide by ‖h_n‖²: −λΣ⟨v, r⟩ ≥ 0 goes to the other side, and q(h̄) ≤ 0 in the limit, a
-contradiction. (Compare Rockafellar & Wets, *Variational Analysis*, theorem 13.24.)
+**Theorem.** If no entry is concave, H is positive definite on {h : a = 0 on held entries} and κ <
+1, then W is a strict local minimum. *Proof.* Otherwise J(W + h_n) ≤ J(W) for some h_n → 0; let h̄
+be a limit of h_n/‖h_n‖. Divide the identity by ‖h_n‖: as v ≤ 0, Σ⟨v, r⟩ → 0 at this rate, so a = 0
+for h̄ on held entries. Divide by ‖h_n‖²: −λΣ⟨v, r⟩ ≥ 0 goes to the other side, and q(h̄) ≤ 0 in the
+limit, a contradiction. (Compare Rockafellar & Wets, *Variational Analysis*, theorem 13.24.)
 
 The other way round every claim of a descent is shown: a direction is only reported with values of J
 along it that are lower.
 
 Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, O(n³)
-for the null space and the eigenvalues: 2 s at n = 1440 and N = 50, 14 s at n = 3640 and N = 142; for
+for the null space and the eigenvalues: 2 s at n = 1440 and N = 50, 14 s at n = 3640, N = 142; for
 k idle entries another O(n²k), and what `hamshoot.optimality.coupling` says.
 """
 
@@ -60,6 +63,7 @@ from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from hamshoot.optimality.formulas import Setting
 
 #: More controls than this are not decided by the dense test.
@@ -73,8 +77,8 @@ RANK_TOLERANCE = 1e-12
 #: A gradient above this is no stationary point, and its Hessian decides nothing.
 STATIONARY = 1e-6
 #: Couplings within this of 1 are 1 to rounding; above this a proof is not tried, since the
-#: relaxation is 3 % too large at best.
-SAME, HOPELESS = 1e-6, 0.98
+#: relaxation is half a per cent too large at best.
+SAME, HOPELESS = 1e-6, 0.995
 #: Fall of J, relatively, below which a descent is not told from rounding.
 SEEN = 1e-12
 #: Step lengths along a direction, as shares of ‖W‖; corrections of each back to the entries held.
@@ -147,6 +151,7 @@ def second_order(
     slopes: NDArray | None = None,
     derivatives: Derivatives | None = None,
     prove: bool = True,
+    starts: int = coupling.STARTS,
     seed: int = 0,
 ) -> SecondOrder:
     """Decide whether an Euler network with a soft loss is a strict local minimum of J.
@@ -165,6 +170,8 @@ def second_order(
         In place of `complex_step_derivatives`, for a solver that has faster ones.
     prove : bool
         Whether to look for a bound of the coupling; False stops at the search for a descent.
+    starts : int
+        Of the search, for each group of dead neurons that couple.
     seed : int
         Of the search.
 
@@ -184,7 +191,7 @@ def second_order(
         return SecondOrder(
             f"not decided: not a stationary point (gradient {test.gradient:.1e})", nan,
             test.multipliers, test.kinks)
-    return test.verdict(prove, seed)
+    return test.verdict(prove, starts, seed)
 
 
 def complex_step_derivatives(
@@ -223,7 +230,7 @@ def complex_step_derivatives(
 
 
 class _Test:
-    """One network: its entries on the kink, the form of second order, directions and J along them."""
+    """One network: its entries on the kink, the second-order form, and J along directions."""
 
     def __init__(self, problem, weights, steps, slopes, derivatives):
         self.W, self.steps, self.derivatives = weights, steps, derivatives
@@ -247,7 +254,7 @@ class _Test:
 
     # -- the verdict -------------------------------------------------------------------------------
 
-    def verdict(self, prove: bool, seed: int) -> SecondOrder:
+    def verdict(self, prove: bool, starts: int, seed: int) -> SecondOrder:
         """Concave kinks, the Hessian, the coupling of idle entries, in this order."""
         self._expand()
         if self.relu and self.kinks.concave.any():
@@ -268,7 +275,7 @@ class _Test:
         if not self.kinks.idle.any():
             return self._result(f"strict local minimum of the ReLU network: {number}"
                                 f"{self._held()}", smallest)
-        return self._idle(smallest, prove, seed)
+        return self._idle(smallest, prove, starts, seed)
 
     def _held(self) -> str:
         held, edge = int(self.kinks.held.sum()), int(self.kinks.edge.sum())
@@ -356,8 +363,8 @@ class _Test:
                 best, direction = float(end.fun), end.x[:r]
         return best, back @ direction
 
-    def _idle(self, smallest: float, prove: bool, seed: int) -> SecondOrder:
-        """Search the couplings of the idle entries for one above the weight decay, then bound them."""
+    def _idle(self, smallest: float, prove: bool, starts: int, seed: int) -> SecondOrder:
+        """Search for a coupling of idle entries above the weight decay, then bound it."""
         count = int(self.kinks.idle.sum())
         neurons = int(np.any(self.kinks.idle, axis=2).any(axis=0).sum())
         if np.any(self.kinks.idle & ~self.kinks.unread) or self._crossed():
@@ -368,7 +375,7 @@ class _Test:
                                 smallest)
         groups, found, tries = self._groups(), [], 0
         for own in groups:
-            found.append(coupling.search(self.feeding[:, own], self.reading[:, own], seed=seed))
+            found.append(coupling.search(self.feeding[:, own], self.reading[:, own], starts, seed))
             tries += found[-1].tries
         strongest = max(range(len(found)), key=lambda k: found[k].coupling)
         kappa = found[strongest].coupling
@@ -382,7 +389,7 @@ class _Test:
             return result
         if kappa >= 1 - SAME:
             return self._result(
-                f"not decided: a dead neuron that shares the part of a living one leaves J as it is "
+                "not decided: a dead neuron that takes a share of a living one leaves J as it is "
                 f"(coupling 1); no descent found in {tries} tries", smallest, **numbers)
         if prove and kappa < HOPELESS:
             numbers["coupling_bound"] = max(
@@ -419,7 +426,7 @@ class _Test:
         return np.linalg.eigh(self.reduced)
 
     def _whiten(self) -> None:
-        """Idle entries fed and read in the coordinates in which the reduced Hessian is the identity."""
+        """How idle entries are fed and read, in coordinates in which the Hessian is identity."""
         from scipy.linalg import cholesky, solve_triangular
 
         layer, neuron, sample = np.nonzero(self.kinks.idle)
@@ -439,15 +446,23 @@ class _Test:
         return cross > 1e-8 * max(sizes[0] * sizes[1], 1e-300)
 
     def _groups(self) -> list[NDArray]:
-        """Idle entries that couple with each other: of one dead neuron, or of several that are read out."""
+        """Idle entries that couple with each other, of every kind one group.
+
+        They are those of one dead neuron, or of several that are read out. Dead neurons that the
+        readout does not see, dead over the same layers, are alike.
+        """
         from scipy.sparse.csgraph import connected_components
 
-        related = 0.0
-        for part in (self.feeding, self.reading):
-            product = np.abs(part.T @ part)
-            related = related + (product > 1e-12 * product.max(initial=0.0))
-        count, label = connected_components(np.asarray(related))
-        return [np.flatnonzero(label == k) for k in range(count)]
+        products = [part.T @ part for part in (self.feeding, self.reading)]
+        related = sum(np.abs(part) > 1e-12 * np.abs(part).max(initial=0.0) for part in products)
+        count, label = connected_components(related)
+        kinds: list[tuple[NDArray, list[NDArray]]] = []
+        for own in (np.flatnonzero(label == k) for k in range(count)):
+            mine = [part[np.ix_(own, own)] for part in products]
+            if not any(all(a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-12 * b.max())
+                           for a, b in zip(mine, other, strict=True)) for _, other in kinds):
+                kinds.append((own, mine))
+        return [own for own, _ in kinds]
 
     def _turned_on(self, own: NDArray, found: coupling.Found) -> NDArray:
         """The direction in the controls of a coupling: y, and the c that answers it best."""
@@ -464,16 +479,18 @@ class _Test:
             end = formulas.roll_out(self.setting, W, self.steps)[-1]
             return float(formulas.objective(self.setting, end, W, self.steps)[0])
 
-    def _followed(self, direction: NDArray) -> tuple[tuple[tuple[float, float], ...], NDArray | None]:
-        """Step lengths at which J is lower, with its change, from the largest; and the lowest point."""
+    def _followed(
+        self, direction: NDArray
+    ) -> tuple[tuple[tuple[float, float], ...], NDArray | None]:
+        """Step lengths at which J is lower, with its change, and the lowest point."""
         step = direction.reshape(self.W.shape)
         pairs, best, lowest = [], self.J, None
         for length in LENGTHS * max(1.0, float(np.linalg.norm(self.W))):
             for W in self._points(self.W + length * step):
                 J = self._objective(W)
-                if J < self.J - SEEN * abs(self.J):
+                if self.J - SEEN * abs(self.J) > J:
                     pairs.append((float(length), J - self.J))
-                if J < best:
+                if best > J:
                     best, lowest = J, W
         if not pairs:
             return (), None
@@ -483,7 +500,7 @@ class _Test:
         return tuple(least.items()), lowest
 
     def _points(self, W: NDArray) -> list[NDArray]:
-        """W, and W with the entries held set back to 0: the straight step leaves them at second order."""
+        """W, and W with the entries held set back to 0, which a straight step leaves."""
         held = self.kinks.held if self.relu else np.zeros(1, bool)
         if not held.any():
             return [W]
@@ -494,7 +511,8 @@ class _Test:
             off = formulas.roll_out(self.setting, corrected, self.steps)[:-1][held]
             if not np.all(np.isfinite(off)):
                 return [W]
-            corrected = corrected - np.linalg.lstsq(rows, off, rcond=RANK_TOLERANCE)[0].reshape(W.shape)
+            back = np.linalg.lstsq(rows, off, rcond=RANK_TOLERANCE)[0]
+            corrected = corrected - back.reshape(W.shape)
         return [W, corrected]
 
 

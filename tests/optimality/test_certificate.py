@@ -6,7 +6,11 @@ from scipy.optimize import minimize
 
 import hamshoot as hs
 from hamshoot import discrete
-from hamshoot.optimality.second_order_layers import lagrangian_hessian, second_order
+from hamshoot.optimality.second_order_layers import (
+    complex_step_derivatives,
+    second_order,
+    setting_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +91,7 @@ def test_a_false_claim_of_convergence_is_caught(smooth):
 def test_hessian_is_the_difference_of_gradients(smooth):
     problem, W, steps = smooth.problem, smooth.weights, smooth.steps
     none = np.zeros((len(steps), problem.width, problem.n_samples), bool)
-    slopes = problem.sigma.slope(smooth.representations[:-1])
-    hessian, constraints = lagrangian_hessian(problem, W, steps, slopes, none)
+    hessian, constraints = complex_step_derivatives(setting_of(problem), W, steps, None, none)
     assert constraints.shape == (0, W.size)
     scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
 
@@ -127,9 +130,8 @@ def test_a_saddle_is_called_one():
     verdict = second_order(problem, W, steps)
     assert verdict.verdict.startswith("saddle")
     assert verdict.min_eigenvalue < -1e-4
-    A = discrete.roll_out(problem, W, steps)
     none = np.zeros((3, 2, 9), bool)
-    hessian, _ = lagrangian_hessian(problem, W, steps, problem.sigma.slope(A[:-1]), none)
+    hessian, _ = complex_step_derivatives(setting_of(problem), W, steps, None, none)
     along = 1e-2 * np.linalg.eigh(hessian)[1][:, 0].reshape(W.shape)
     values = [discrete.objective(problem, discrete.roll_out(problem, w, steps)[-1], w, steps)[0]
               for w in (W, W + along, W - along)]
