@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot import discrete
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import adaptive_update, steps_of
 from hamshoot.optimizers import SGD, Adam
 from hamshoot.problem import TrainingProblem
@@ -432,7 +432,7 @@ class _Training:
         if len(self.grid) > 1:
             extra["grid_seconds"] = self.watch.seconds
         name = "adam" if isinstance(self.optimizer, Adam) else "sgd"
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             self.problem, run.weights, run.steps, status=status,
             success=status is Status.TRAINED, method=f"gradient descent ({name})", nit=run.epochs,
             history=thinned(self.watch.history, HISTORY), seconds=seconds, extra=extra,

@@ -22,6 +22,7 @@ import numpy as np
 
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import steps_of
 from hamshoot.nlp import (
     NLP_SOLVERS,
@@ -543,7 +544,7 @@ class _Search:
         if self.problem.hard_endpoint:
             terminal = np.zeros_like(self.problem.endpoint) if outcome.momenta is None \
                 else outcome.momenta[-1]
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.success, method=f"multiple shooting ({method.nlp_solver})",
             integrator=method.integrator, nit=self.iterations, history=tuple(watch.history),

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot import discrete
 from hamshoot.activations import epsilon_ladder
 from hamshoot.block_sweeps import Executor, threads
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.kronecker import Ended
 from hamshoot.ladder_search import HISTORY, LadderSearch
 from hamshoot.layer_steps import steps_of
@@ -335,7 +335,7 @@ class _LevelSearch:
         residuals = {"smooth_stationarity": levels.stationarity,
                      "smooth_objective": levels.objective, "epsilon": levels.epsilon,
                      "relative_gradient": levels.relative_gradient}
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             problem, weights, self.steps, status=status,
             success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
             method=f"single shooting ({levels.optimizer})", nit=watch.iterations,

@@ -24,6 +24,7 @@ import numpy as np
 
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import Activation, epsilon_ladder
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import Best, Stop, Watch, thinned
@@ -305,7 +306,7 @@ class LadderSearch:
         extra = {"start_objectives": self.start_objectives,
                  "reheat_objectives": self.reheat_objectives,
                  "evaluations": self.sweeps.evaluations}
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),
             method="single shooting (lbfgs)", nit=nit,
