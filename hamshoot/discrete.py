@@ -21,8 +21,9 @@ import numpy as np
 
 from hamshoot import energies
 from hamshoot import hamiltonian as ham
+from hamshoot.path import PathPoint
 from hamshoot.problem import TrainingProblem
-from hamshoot.solution import PathPoint, Solution
+from hamshoot.solution import Solution
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

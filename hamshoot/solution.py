@@ -17,6 +17,7 @@ import numpy as np
 
 from hamshoot.data import load_npz
 from hamshoot.mapped import MissingMap
+from hamshoot.path import PathPoint
 from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -450,23 +451,6 @@ class Solution:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{foreign} ({error})") from None
-
-
-@dataclass(frozen=True, eq=False)
-class PathPoint:
-    """A path at one depth or several.
-
-    Attributes
-    ----------
-    p : ndarray, shape (K,) or ()
-    representations, momenta : ndarray, shape (K, w, N) or (w, N)
-    weights : ndarray, shape (K, w, w+1) or (w, w+1)
-    """
-
-    p: NDArray
-    representations: NDArray
-    momenta: NDArray
-    weights: NDArray
 
 
 def write_whole(path: Path, write: Callable[[Any], None], mode: str = "wb") -> None:
