@@ -17,6 +17,7 @@ import numpy as np
 from hamshoot import blockwise, discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
+from hamshoot.path import path_hamiltonian
 from hamshoot.path_second_order import PathSecondOrder, Trajectory, path_second_order
 from hamshoot.problem import TrainingProblem
 from hamshoot.second_order import MAX_CONTROLS, STATIONARY, SecondOrder, second_order
@@ -193,7 +194,7 @@ def certify(
         clarke = float(np.linalg.norm(scale * gradient))
     measured = {"objective": J, "loss": loss, "parameter_norm": norm,
                 "stationarity": discrete.stationarity(W, gradient)}
-    H = discrete.path_hamiltonian(solution.replace(representations=A, momenta=B))
+    H = path_hamiltonian(solution.replace(representations=A, momenta=B))
     verdict = _second_order(solution, second_order, max_controls)
     stored = {
         "defect": _defect(solution),

@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot import blockwise
+from hamshoot import hamiltonian as ham
 from hamshoot.data import load_npz
 from hamshoot.mapped import MissingMap
-from hamshoot.path import PathPoint
+from hamshoot.path import (
+    PathPoint,
+    energies_along,
+    interpolate,
+    path_hamiltonian,
+    stable_hamiltonians,
+)
 from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -181,12 +189,17 @@ class Solution:
         """States that are not stored."""
         if name not in STATES or "weights" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        from hamshoot.blockwise import states
-
         computed = vars(self).setdefault("_computed", {})
         if name not in computed:
-            computed[name] = states(self, name)
+            computed[name] = self._compute(name)
+            computed[name].setflags(write=False)
         return computed[name]
+
+    def _compute(self, name: str) -> NDArray:
+        controls = (self.problem, self.weights, self.steps, self.integrator)
+        if name == "representations":
+            return blockwise.states(*controls)
+        return blockwise.costates(*controls, self.representations if self.kinks else None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k != "_computed"}
@@ -220,23 +233,17 @@ class Solution:
 
         A path of a smoothed network (see `activation`) has the H of that network.
         """
-        from hamshoot.discrete import path_hamiltonian
-
         return path_hamiltonian(self)
 
     @property
     def hamiltonian_drift(self) -> float:
         """(max H − min H) / max(1, |median H|) along the path."""
-        from hamshoot.hamiltonian import hamiltonian_drift
-
-        return float(hamiltonian_drift(self.hamiltonian))
+        return float(ham.hamiltonian_drift(self.hamiltonian))
 
     @property
     def bottleneck_rank(self) -> float:
         """−2 median(H)/L̃, the estimate of the bottleneck rank from below."""
-        from hamshoot.hamiltonian import bottleneck_rank
-
-        return float(bottleneck_rank(self.hamiltonian, self.problem.effective_depth))
+        return float(ham.bottleneck_rank(self.hamiltonian, self.problem.effective_depth))
 
     @cached_property
     def stable_bottleneck_rank(self) -> float:
@@ -247,8 +254,6 @@ class Solution:
         continuous path ∂_pA is that of the flow, where A and B say the same.) NaN where the states
         are not stored. Costs O(L(w²N + w³)), once.
         """
-        from hamshoot.discrete import stable_hamiltonians
-
         if not self.stored or not np.isfinite(self.objective):
             return float("nan")
         H = stable_hamiltonians(self, 1e-3)
@@ -262,8 +267,6 @@ class Solution:
         gamma0 : float
             The stable versions use γ_p = γ₀‖σ̂(A_p)‖²_op.
         """
-        from hamshoot.discrete import energies_along
-
         return energies_along(self, gamma0)
 
     def spectra(self) -> tuple[NDArray, NDArray]:
@@ -274,9 +277,7 @@ class Solution:
         )
 
     def at(self, p: float | NDArray) -> PathPoint:
-        """The path at depth p, between the nodes too; see `hamshoot.discrete.interpolate`."""
-        from hamshoot.discrete import interpolate
-
+        """The path at depth p, between the nodes too; see `hamshoot.path.interpolate`."""
         return interpolate(self, p)
 
     def test_error(self) -> float | None:
