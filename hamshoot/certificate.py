@@ -17,6 +17,7 @@ import numpy as np
 from hamshoot import blockwise, discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
+from hamshoot.clarke import clarke_residual
 from hamshoot.path import path_hamiltonian
 from hamshoot.path_second_order import PathSecondOrder, Trajectory, path_second_order
 from hamshoot.problem import TrainingProblem
@@ -186,7 +187,7 @@ def certify(
     J, loss, norm = discrete.objective(problem, A[-1], W, steps)
     slopes, kinks, clarke = None, 0, float("nan")
     if problem.activation == "relu" and solution.integrator == "euler" and np.isfinite(J):
-        result = discrete.clarke_residual(problem, A, W, steps, terminal=terminal)
+        result = clarke_residual(problem, A, W, steps, terminal=terminal)
         slopes, kinks, clarke = result.slopes, int(result.on_kink.sum()), result.residual
     B, gradient = discrete.costates(problem, A, W, steps, solution.integrator, terminal, slopes)
     if np.isnan(clarke):

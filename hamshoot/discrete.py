@@ -6,8 +6,8 @@ Explicit Euler is the Leaky ResNet itself,
 
 and RK4 with W constant over each step approaches the continuous path with fewer steps. Everything
 is recomputed from the controls: roll-out, discrete costate (the exact adjoint of the roll-out),
-gradient, stationarity and, for ReLU, the Clarke residual. Solvers are checked against this module;
-none of them uses it to search.
+gradient and stationarity; for ReLU with the slopes on its kinks that `hamshoot.clarke` finds. The
+compiled sweeps are checked against this module; the exact Newton methods build on it.
 
 Costs are in flops with w ≤ N: one sweep (forward or backward) of the Euler network costs about
 2Lw²N, a gradient 6Lw²N, RK4 four times that.
@@ -24,8 +24,6 @@ from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from hamshoot.clarke import ClarkeResult
 
 #: A network whose outputs differ by less than this times what the targets do, and whose loss is no
 #: better than that of their mean to about the same fraction, has collapsed.
@@ -137,24 +135,7 @@ def stationarity(weights: NDArray, gradient: NDArray) -> float:
     return float(np.max(np.linalg.norm(gradient, axis=(1, 2)) / size))
 
 
-# -- Clarke residual -------------------------------------------------------------------------------
-
-
-def clarke_residual(
-    problem: TrainingProblem,
-    representations: NDArray,
-    weights: NDArray,
-    steps: NDArray,
-    tolerance: float | None = None,
-    terminal: NDArray | None = None,
-    max_iter: int = 50,
-) -> ClarkeResult:
-    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] on the kink: `hamshoot.clarke.clarke_residual`."""
-    from hamshoot import clarke
-
-    tolerance = clarke.KINK_TOLERANCE if tolerance is None else tolerance
-    return clarke.clarke_residual(problem, representations, weights, steps, tolerance, terminal,
-                                  max_iter)
+# -- how it ends -----------------------------------------------------------------------------------
 
 
 def boundary_residual(problem: TrainingProblem, A: NDArray, B: NDArray) -> float:

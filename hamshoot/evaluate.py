@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hamshoot import blockwise, discrete
+from hamshoot.clarke import clarke_residual
 from hamshoot.problem import TrainingProblem
 from hamshoot.solution import Record, Solution, Status
 
@@ -104,7 +105,7 @@ def _found_whole(problem, weights, steps, integrator, terminal) -> _Found:
     J, loss, norm = discrete.objective(problem, A[-1], weights, steps)
     slopes, kinks, own = None, 0, {}
     if problem.activation == "relu" and integrator == "euler" and np.isfinite(J):
-        clarke = discrete.clarke_residual(problem, A, weights, steps, terminal=terminal)
+        clarke = clarke_residual(problem, A, weights, steps, terminal=terminal)
         slopes, kinks = clarke.slopes, int(clarke.on_kink.sum())
         own["clarke_residual"] = clarke.residual
     B, gradient = discrete.costates(problem, A, weights, steps, integrator, terminal, slopes)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hamshoot.discrete import clarke_residual, costates, roll_out
+from hamshoot.clarke import clarke_residual
+from hamshoot.discrete import costates, roll_out
 from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:

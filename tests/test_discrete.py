@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 
 import hamshoot as hs
 from hamshoot import clarke, discrete, discretise, layered_newton, starts
+from hamshoot.clarke import clarke_residual
 from hamshoot.evaluate import solution_from_weights
 from hamshoot.polish import polish
 
@@ -103,7 +104,7 @@ def many_kinks():
 
 def test_clarke_residual_finds_the_entries_on_the_kink():
     problem, W, A, _ = kinked_network()
-    result = discrete.clarke_residual(problem, A, W, STEPS)
+    result = clarke_residual(problem, A, W, STEPS)
     assert set(zip(*np.nonzero(result.on_kink), strict=True)) == {(1, 0, 2), (2, 1, 4), (3, 2, 0)}
     d = result.slopes[result.on_kink]
     assert np.all((d >= 0) & (d <= 1))
@@ -111,7 +112,7 @@ def test_clarke_residual_finds_the_entries_on_the_kink():
 
 def test_clarke_residual_is_the_least_over_a_grid_of_slopes():
     problem, W, A, _ = kinked_network()
-    result = discrete.clarke_residual(problem, A, W, STEPS)
+    result = clarke_residual(problem, A, W, STEPS)
     least = np.inf
     grid = np.linspace(0, 1, 11)
     scale = problem.weight_decay / problem.effective_depth * STEPS[:, None, None]
@@ -152,7 +153,7 @@ def test_a_search_without_jacobian_that_stops_early_returns_a_bound(monkeypatch)
 def test_clarke_jacobian_is_the_difference_quotient():
     problem, W, A, _ = kinked_network()
     base = problem.sigma.slope(A[:-1])
-    on_kink = discrete.clarke_residual(problem, A, W, STEPS).on_kink
+    on_kink = clarke_residual(problem, A, W, STEPS).on_kink
     evaluate = clarke._ClarkeEvaluation(problem, A, W, STEPS, None, base, on_kink)
     d = np.array([0.3, 0.7, 0.5])
     J = evaluate.jacobian(d)
