@@ -22,6 +22,7 @@ import numpy as np
 
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
+from hamshoot.checks import check_choice, check_count, check_layers, check_options
 from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import steps_of
 from hamshoot.nlp import (
@@ -33,16 +34,7 @@ from hamshoot.nlp import (
 )
 from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
-from hamshoot.progress import (
-    Best,
-    Stop,
-    Watch,
-    check_choice,
-    check_count,
-    check_layers,
-    check_options,
-    deferred_interrupts,
-)
+from hamshoot.progress import Best, Stop, Watch, deferred_interrupts
 from hamshoot.solution import Callback, Solution, Status
 from hamshoot.starts import STARTS, start_seeds, starting_weights, weights_of
 from hamshoot.sweeps import blas_threads

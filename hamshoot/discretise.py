@@ -14,9 +14,9 @@ import numpy as np
 
 from hamshoot import discrete
 from hamshoot import hamiltonian as ham
+from hamshoot.checks import check_layers
 from hamshoot.layer_steps import adaptive_steps_of_path, irregular_steps, relative_changes
 from hamshoot.path import SolvedPath
-from hamshoot.progress import check_layers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

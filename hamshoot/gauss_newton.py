@@ -23,6 +23,7 @@ import numpy as np
 
 from hamshoot.activations import epsilon_ladder
 from hamshoot.block_sweeps import Executor, threads
+from hamshoot.checks import check_choice, check_count, check_layers, check_options, check_positive
 from hamshoot.evaluate import solution_from_weights
 from hamshoot.kronecker import Ended
 from hamshoot.ladder_search import HISTORY, LadderSearch
@@ -30,16 +31,7 @@ from hamshoot.layer_steps import steps_of
 from hamshoot.multilevel import Multilevel, schedule
 from hamshoot.polish import MAX_CONTROLS, affordable
 from hamshoot.problem import TrainingProblem
-from hamshoot.progress import (
-    Stop,
-    Watch,
-    check_choice,
-    check_count,
-    check_layers,
-    check_options,
-    check_positive,
-    thinned,
-)
+from hamshoot.progress import Stop, Watch, thinned
 from hamshoot.solution import Callback, Solution, Status
 from hamshoot.starts import STARTS, start_seeds, weights_of
 from hamshoot.sweeps import blas_threads

@@ -20,9 +20,9 @@ import numpy as np
 
 from hamshoot import discretise
 from hamshoot.activations import Activation
+from hamshoot.checks import check_layers
 from hamshoot.data import load_npz
 from hamshoot.problem import Scaling, TrainingProblem, _matrix
-from hamshoot.progress import check_layers
 from hamshoot.solution import write_whole
 
 if TYPE_CHECKING:
