@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hamshoot import __version__
-from hamshoot.solution import Record, Solution, write_whole
+from hamshoot.files import write_whole
+from hamshoot.solution import Record, Solution
 
 if TYPE_CHECKING:
     from hamshoot.config import Config

@@ -21,9 +21,8 @@ import numpy as np
 from hamshoot import discretise
 from hamshoot.activations import Activation
 from hamshoot.checks import check_layers
-from hamshoot.data import load_npz
+from hamshoot.files import load_npz, write_whole
 from hamshoot.problem import Scaling, TrainingProblem, _matrix
-from hamshoot.solution import write_whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
@@ -17,7 +15,7 @@ import numpy as np
 
 from hamshoot import blockwise
 from hamshoot import hamiltonian as ham
-from hamshoot.data import load_npz
+from hamshoot.files import load_npz, write_whole
 from hamshoot.mapped import MissingMap
 from hamshoot.path import (
     PathPoint,
@@ -452,28 +450,6 @@ class Solution:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{foreign} ({error})") from None
-
-
-def write_whole(path: Path, write: Callable[[Any], None], mode: str = "wb") -> None:
-    """Write a file under a temporary name beside it, then rename: whole or not at all.
-
-    Raises
-    ------
-    OSError
-        If the directory cannot be written to; nothing is left behind.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        encoding = None if "b" in mode else "utf-8"
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            write(file)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is not what a result file should have
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _check_shapes(solution: Solution) -> None:

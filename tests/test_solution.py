@@ -11,7 +11,7 @@ import hamshoot as hs
 from hamshoot import hamiltonian as ham
 from hamshoot import starts
 from hamshoot.evaluate import solution_from_weights
-from hamshoot.solution import write_whole
+from hamshoot.files import write_whole
 
 
 @pytest.fixture
