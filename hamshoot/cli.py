@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hamshoot import __version__
 from hamshoot.files import write_whole
 from hamshoot.solution import Record, Solution
+from hamshoot.version import __version__
 
 if TYPE_CHECKING:
     from hamshoot.config import Config

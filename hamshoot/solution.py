@@ -17,6 +17,7 @@ from hamshoot import blockwise
 from hamshoot import hamiltonian as ham
 from hamshoot.files import load_npz, write_whole
 from hamshoot.mapped import MissingMap
+from hamshoot.network import LeakyResNet
 from hamshoot.path import (
     PathPoint,
     energies_along,
@@ -25,13 +26,13 @@ from hamshoot.path import (
     stable_hamiltonians,
 )
 from hamshoot.problem import TrainingProblem
+from hamshoot.version import __version__
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hamshoot.activations import Activation
     from hamshoot.energies import PathEnergies
-    from hamshoot.network import LeakyResNet
 
 FORMAT = 1
 INTEGRATORS = ("euler", "rk4", "flow")
@@ -287,8 +288,6 @@ class Solution:
     def to_network(self, layers: int | None = None, steps: str | NDArray | None = None
                    ) -> LeakyResNet:
         """Leaky ResNet built from the path; see `LeakyResNet.from_solution`."""
-        from hamshoot.network import LeakyResNet
-
         return LeakyResNet.from_solution(self, layers=layers, steps=steps)
 
     def to_xarray(self) -> Any:
@@ -399,8 +398,6 @@ class Solution:
                 arrays[name] = vars(self)[name]
         names = ("objective", "loss", "parameter_norm", "success", "message", "nit", "residuals",
                  "seconds", "method", "integrator", "kinks", "extra")
-        from hamshoot import __version__
-
         metadata = {
             "format": FORMAT,
             "package": "hamshoot",

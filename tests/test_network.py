@@ -354,3 +354,16 @@ def test_polish_takes_a_method_object():
     polished = network.polish(problem, hs.DirectSingleShooting(max_iter=50))
     assert polished.layers == 6
     assert polished.objective < network.objective(problem)
+
+
+@pytest.mark.parametrize(("method", "options", "words"), [
+    (hs.IndirectShooting(), {}, "indirect"),
+    (hs.DirectSingleShooting(), {"tol": 1e-3}, "tol: give options to the method object"),
+    (3, {}, "expected a name or a method object, got 3"),
+    ("polishing", {}, "expected one of auto"),
+])
+def test_polish_refuses_what_does_not_optimise_its_layers(method, options, words):
+    problem = small_problem()
+    network = layered(problem, irregular_steps(6)).to_network()
+    with pytest.raises(ValueError, match=words):
+        network.polish(problem, method, **options)
