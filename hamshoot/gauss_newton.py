@@ -26,7 +26,7 @@ from hamshoot.block_sweeps import Executor, threads
 from hamshoot.checks import check_choice, check_count, check_layers, check_options, check_positive
 from hamshoot.evaluate import solution_from_weights
 from hamshoot.kronecker import Ended
-from hamshoot.ladder_search import HISTORY, LadderSearch
+from hamshoot.ladder_search import HISTORY, REHEATS, LadderSearch
 from hamshoot.layer_steps import steps_of
 from hamshoot.multilevel import Multilevel, schedule
 from hamshoot.polish import MAX_CONTROLS, affordable
@@ -134,8 +134,6 @@ class DirectSingleShooting:
     checkpoint_every: float = 60.0
 
     def __post_init__(self) -> None:
-        from hamshoot.ladder_search import REHEATS
-
         check_options(self)
         check_count("layers", self.layers, 1)
         check_choice("start", self.start, STARTS)
