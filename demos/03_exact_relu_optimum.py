@@ -25,7 +25,7 @@ import numpy as np
 from common import places, where_and_when
 
 import hamshoot as hs
-from hamshoot import discrete
+from hamshoot.clarke import clarke_residual
 
 NAME = "03_exact_relu_optimum"
 FULL = dict(seed=0, layers=20, dims=(8, 2, 8), samples=50, width=8, effective_depth=3.0,
@@ -65,7 +65,7 @@ def numbers(solution: hs.Solution, records: list[hs.Record]) -> dict[str, Any]:
     """What the reference formulas say of the ReLU network, and its history."""
     certificate = hs.certify(solution)
     W, A = solution.weights, solution.representations
-    clarke = discrete.clarke_residual(solution.problem, A, W, solution.steps)
+    clarke = clarke_residual(solution.problem, A, W, solution.steps)
     d, hidden = clarke.slopes[clarke.on_kink], np.abs(A[1:-1]).ravel()
     return {
         "status": str(solution.status), "objective": solution.objective,

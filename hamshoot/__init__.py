@@ -16,7 +16,8 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hamshoot import verbs
+from hamshoot.version import __version__
 
 _HOME = {
     "Activation": "activations",
@@ -73,6 +74,14 @@ def __getattr__(name: str) -> Any:
     value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _solve(*arguments: Any, **options: Any) -> Any:
+    """`hamshoot.solve`, loaded when it is called."""
+    return __getattr__("solve")(*arguments, **options)
+
+
+verbs.solve = _solve
 
 
 class _Package(types.ModuleType):

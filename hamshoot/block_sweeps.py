@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hamshoot import mapped
 from hamshoot.activations import Activation
@@ -427,10 +429,7 @@ def threads(problem: TrainingProblem) -> Iterator[Executor]:
 
     A problem of one block gets the plain loop.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
-    from threadpoolctl import threadpool_info, threadpool_limits
 
     count = max([lib["num_threads"] for lib in threadpool_info()
                  if lib.get("user_api") == "blas"], default=1)

@@ -26,8 +26,6 @@ from hamshoot.problem import TrainingProblem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hamshoot.solution import Solution
-
 #: Numbers, (L+1)wN, up to which representations and momenta are stored, each. With what the Clarke
 #: residual needs beside them that is up to 2 GB.
 MOST_STORED = 25_000_000
@@ -45,7 +43,7 @@ class Evaluation(NamedTuple):
         (L̃/(λρ_ℓ)) ∂J/∂W_ℓ, with the activation's own slope on the kink of ReLU: σ′(0) is one choice
         out of Clarke's subdifferential, so its norm bounds the Clarke residual from above.
     hamiltonian : ndarray, shape (L,) for Euler layers, else (L+1,)
-        As `hamshoot.discrete.path_hamiltonian`.
+        As `hamshoot.path.path_hamiltonian`.
     kinks, choices : int
         Entries |A| ≤ `hamshoot.clarke.KINK_TOLERANCE`·max(1, max|A| of the block), and those of
         them whose neuron some weight reads: without any, the gradient is the only one there is.
@@ -116,26 +114,36 @@ def gradient_norm(problem: TrainingProblem, steps: NDArray, gradient: NDArray) -
     return float(np.linalg.norm(share * gradient))
 
 
-def states(solution: Solution, name: str) -> NDArray:
-    """`representations` or `momenta` of a layered solution that does not store them, (L+1, w, N).
+def states(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str = "euler"
+) -> NDArray:
+    """Representations of a layered network, (L+1, w, N), block by block into the one array."""
+    out = np.empty((len(weights) + 1, problem.width, problem.n_samples))
+    for a, b, A0, _ in _blocks(problem, len(weights)):
+        out[:, :, a:b] = discrete.roll_out(problem, weights, steps, integrator, A0)
+    return out
 
-    Computed block by block into the one array. With entries on the kink of ReLU the momenta take
-    the slopes of the Clarke residual, as stored ones do; that is a search over all samples at once.
+
+def costates(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str = "euler",
+    on_kink: NDArray | None = None,
+) -> NDArray:
+    """Momenta of a layered network with a loss, (L+1, w, N), block by block into the one array.
+
+    Parameters
+    ----------
+    on_kink : ndarray, shape (L+1, w, N), optional
+        Representations of a ReLU network with entries on its kink: the momenta then take the
+        slopes of the Clarke residual, as stored ones do; a search over all samples at once.
     """
-    problem, W, steps = solution.problem, solution.weights, solution.steps
-    scheme, N = solution.integrator, problem.n_samples
-    out = np.empty((len(W) + 1, problem.width, N))
-    if name == "momenta" and solution.kinks:
-        A = solution.representations
-        slopes = discrete.clarke_residual(problem, A, W, steps).slopes
-        out[:] = discrete.costates(problem, A, W, steps, slopes=slopes)[0]
-    else:
-        for a, b, A0, Y in _blocks(problem, len(W)):
-            block = discrete.roll_out(problem, W, steps, scheme, A0)
-            if name == "momenta":
-                block, _ = _swept_back(problem, block, Y, W, steps, scheme, (b - a) / N)
-            out[:, :, a:b] = block
-    out.setflags(write=False)
+    if on_kink is not None:
+        slopes = clarke.clarke_residual(problem, on_kink, weights, steps).slopes
+        return discrete.costates(problem, on_kink, weights, steps, slopes=slopes)[0]
+    N = problem.n_samples
+    out = np.empty((len(weights) + 1, problem.width, N))
+    for a, b, A0, Y in _blocks(problem, len(weights)):
+        A = discrete.roll_out(problem, weights, steps, integrator, A0)
+        out[:, :, a:b], _ = _swept_back(problem, A, Y, weights, steps, integrator, (b - a) / N)
     return out
 
 

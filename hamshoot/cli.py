@@ -13,16 +13,25 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from hamshoot import __version__
-from hamshoot.solution import Record, Solution, write_whole
-
-if TYPE_CHECKING:
-    from hamshoot.config import Config
+from hamshoot import plot as figures
+from hamshoot.compare import compare as compare_problem
+from hamshoot.config import TEMPLATE, Config, read_config
+from hamshoot.discretise import SCHEMES
+from hamshoot.files import write_whole
+from hamshoot.layer_steps import steps_of
+from hamshoot.optimality.certificate import certify
+from hamshoot.optimizers import optimizer_named
+from hamshoot.solution import Record, Solution
+from hamshoot.solve import check_method, default_layers
+from hamshoot.solve import solve as solve_problem
+from hamshoot.tables import comparison_table
+from hamshoot.version import __version__
 
 SOLVED, NOT_CONVERGED, BAD_INPUT = 0, 1, 2
 RESULTS = "hamshoot-results"
@@ -60,8 +69,6 @@ def solve(problem, output, method, layers, settings, force, as_json) -> int:
     config = _config(problem, method, layers, settings)
     names = ("solution.npz", "summary.json", "solution.png")
     _claim(output, names, force)
-    from hamshoot.solve import solve as solve_problem
-
     with _Progress(quiet=as_json) as progress:
         progress.say(f"{config.problem!r}")
         solution = solve_problem(config.problem, config.method, layers=config.layers,
@@ -73,8 +80,6 @@ def solve(problem, output, method, layers, settings, force, as_json) -> int:
     if as_json:
         _print_json(summary)
     else:
-        from hamshoot.tables import comparison_table
-
         _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
         click.echo(_closing(solution.success, solution.message))
         click.echo(f"Wrote {', '.join(names)} to {output}")
@@ -91,7 +96,6 @@ def compare(problem, output, method, layers, settings, force, as_json) -> int:
              "optimal control from descent": "continued.npz"}
     arguments = _compare_arguments(config)
     _claim(output, (*files.values(), "summary.json", "comparison.png"), force)
-    from hamshoot.compare import compare as compare_problem
 
     written = []
     with _Progress(quiet=as_json) as progress:
@@ -112,8 +116,6 @@ def compare(problem, output, method, layers, settings, force, as_json) -> int:
     if as_json:
         _print_json(summary)
     else:
-        from hamshoot.tables import comparison_table
-
         _print(comparison_table(summary["rows"]))
         click.echo(_closing(comparison.complete, summary["finding"]))
         click.echo(f"Wrote {', '.join([*written, 'summary.json', 'comparison.png'])} to {output}")
@@ -127,8 +129,6 @@ def compare(problem, output, method, layers, settings, force, as_json) -> int:
 def verify(solution, stationarity, as_json) -> int:
     """Check a saved solution from its arrays by the reference formulas alone."""
     loaded = Solution.load(solution)
-    from hamshoot.optimality.certificate import certify
-
     certificate = certify(loaded, stationarity=stationarity)
     if as_json:
         _print_json(certificate.to_dict())
@@ -148,8 +148,6 @@ def plot(solution, output, kind, force) -> int:
     """Draw spectra, energies, convergence and the path of a saved solution."""
     loaded = Solution.load(solution)
     output = solution.parent if output is None else output
-    from hamshoot import plot as figures
-
     panels = figures.panels(loaded)
     names = [f"{name}.{kind}" for name in panels]
     _claim(output, names, force)
@@ -165,8 +163,6 @@ def plot(solution, output, kind, force) -> int:
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(path, force) -> int:
     """Write a commented PROBLEM.toml."""
-    from hamshoot.config import TEMPLATE
-
     if path.exists() and not force:
         raise ValueError(f"{path}: exists; --force overwrites it")
     if not path.parent.is_dir():
@@ -197,26 +193,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _config(path: Path | None, method: str | None, layers: int | None,
             settings: Sequence[str]) -> Config:
     """Config with the command line's own options on top, all checked before any work is done."""
-    from dataclasses import replace
-
-    from hamshoot.config import read_config
-
     config = read_config(path, settings)
     config = replace(config, method=method or config.method,
                      layers=config.layers if layers is None else layers)
-    from hamshoot.solve import check_method
-
     check_method(config.problem, config.method, config.layers, config.solve)
     return config
 
 
 def _compare_arguments(config: Config) -> dict[str, Any]:
     """Arguments of `compare` from [solve] and [descent]; start and seed belong to both."""
-    from hamshoot.discretise import SCHEMES
-    from hamshoot.layer_steps import steps_of
-    from hamshoot.optimizers import optimizer_named
-    from hamshoot.solve import default_layers
-
     descent = dict(config.descent)
     steps = descent.pop("steps", "equidistant")
     layers = default_layers(config.problem) if config.layers is None else config.layers
@@ -260,8 +245,6 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _figure(draw: Callable[[Any], Any], path: Path) -> None:
-    from hamshoot import plot as figures
-
     figures.save_figure(draw(figures), path)
 
 

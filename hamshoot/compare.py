@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot import plot
 from hamshoot.descent import train
 from hamshoot.discretise import SCHEMES
 from hamshoot.layer_steps import steps_of
@@ -22,6 +23,7 @@ from hamshoot.optimizers import SGD, Adam
 from hamshoot.problem import TrainingProblem
 from hamshoot.solution import Callback, Record, Solution, Status
 from hamshoot.solve import default_layers, solve
+from hamshoot.tables import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,14 +143,10 @@ class Comparison:
 
     def table(self) -> str:
         """Return the table as text, one column a row of the comparison."""
-        from hamshoot.tables import text_table
-
         return text_table([row.numbers for row in self.rows])
 
     def figure(self) -> Figure:
         """Spectra, energies, convergence and paths of all rows; see `hamshoot.plot`."""
-        from hamshoot import plot
-
         return plot.plot_comparison({row.name: row.solution for row in self.rows})
 
     def __repr__(self) -> str:

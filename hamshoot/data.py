@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot import mapped
+from hamshoot.files import load_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,18 +188,6 @@ def read_npz(path: str | PathLike, mmap: bool = False) -> Table:
         Y = Y[:, None]
     return Table(arrays["X"], Y, classes=classes, X_test=arrays.get("X_test"),
                  Y_test=arrays.get("Y_test"))
-
-
-def load_npz(path: Path) -> dict[str, NDArray]:
-    """Read all arrays of an .npz file without pickles; one-sentence errors for what is not one."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a complete .npz file ({reason})") from None
 
 
 def split_rows(table: Table, test_fraction: float, seed: int) -> Table:

@@ -25,19 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot import discrete
+from hamshoot.checks import check_choice, check_count, check_layers, check_positive
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import adaptive_update, steps_of
 from hamshoot.optimizers import SGD, Adam
 from hamshoot.problem import TrainingProblem
-from hamshoot.progress import (
-    Stop,
-    Watch,
-    check_choice,
-    check_count,
-    check_layers,
-    check_positive,
-    thinned,
-)
+from hamshoot.progress import Stop, Watch, thinned
 from hamshoot.solution import Callback, Solution, Status
 from hamshoot.starts import STARTS, start_seeds, starting_weights, weights_of
 from hamshoot.sweeps import EulerSweeps, blas_threads
@@ -432,7 +425,7 @@ class _Training:
         if len(self.grid) > 1:
             extra["grid_seconds"] = self.watch.seconds
         name = "adam" if isinstance(self.optimizer, Adam) else "sgd"
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             self.problem, run.weights, run.steps, status=status,
             success=status is Status.TRAINED, method=f"gradient descent ({name})", nit=run.epochs,
             history=thinned(self.watch.history, HISTORY), seconds=seconds, extra=extra,

@@ -22,8 +22,10 @@ import numpy as np
 
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
+from hamshoot.checks import check_choice, check_count, check_layers, check_options
 from hamshoot.escape import Escape, escape
 from hamshoot.escape import affordable as testable
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import steps_of
 from hamshoot.nlp import (
     NLP_SOLVERS,
@@ -34,16 +36,7 @@ from hamshoot.nlp import (
 )
 from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
-from hamshoot.progress import (
-    Best,
-    Stop,
-    Watch,
-    check_choice,
-    check_count,
-    check_layers,
-    check_options,
-    deferred_interrupts,
-)
+from hamshoot.progress import Best, Stop, Watch, deferred_interrupts
 from hamshoot.solution import Callback, Solution, Status
 from hamshoot.starts import STARTS, start_seeds, starting_weights, weights_of
 from hamshoot.sweeps import blas_threads
@@ -572,7 +565,7 @@ class _Search:
         if self.problem.hard_endpoint:
             terminal = np.zeros_like(self.problem.endpoint) if outcome.momenta is None \
                 else outcome.momenta[-1]
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.success, method=f"multiple shooting ({method.nlp_solver})",
             integrator=method.integrator, nit=self.iterations, history=tuple(watch.history),

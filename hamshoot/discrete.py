@@ -6,8 +6,8 @@ Explicit Euler is the Leaky ResNet itself,
 
 and RK4 with W constant over each step approaches the continuous path with fewer steps. Everything
 is recomputed from the controls: roll-out, discrete costate (the exact adjoint of the roll-out),
-gradient, stationarity and, for ReLU, the Clarke residual. Solvers are checked against this module;
-none of them uses it to search.
+gradient and stationarity; for ReLU with the slopes on its kinks that `hamshoot.clarke` finds. The
+compiled sweeps are checked against this module; the exact Newton methods build on it.
 
 Costs are in flops with w ≤ N: one sweep (forward or backward) of the Euler network costs about
 2Lw²N, a gradient 6Lw²N, RK4 four times that.
@@ -15,28 +15,19 @@ Costs are in flops with w ≤ N: one sweep (forward or backward) of the Euler ne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hamshoot import energies
 from hamshoot import hamiltonian as ham
 from hamshoot.problem import TrainingProblem
-from hamshoot.solution import PathPoint, Record, Solution, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hamshoot.clarke import ClarkeResult
-
 #: A network whose outputs differ by less than this times what the targets do, and whose loss is no
 #: better than that of their mean to about the same fraction, has collapsed.
 COLLAPSE_FRACTION = 0.05
-#: What is said of a ReLU network with kinks that is too large for the Clarke residual.
-BOUND_ONLY = (
-    "Entries lie on the kink of ReLU and their slopes were not searched for; stationarity and "
-    "Clarke residual are upper bounds."
-)
 
 
 # -- roll-out --------------------------------------------------------------------------------------
@@ -144,133 +135,7 @@ def stationarity(weights: NDArray, gradient: NDArray) -> float:
     return float(np.max(np.linalg.norm(gradient, axis=(1, 2)) / size))
 
 
-# -- Clarke residual -------------------------------------------------------------------------------
-
-
-def clarke_residual(
-    problem: TrainingProblem,
-    representations: NDArray,
-    weights: NDArray,
-    steps: NDArray,
-    tolerance: float | None = None,
-    terminal: NDArray | None = None,
-    max_iter: int = 50,
-) -> ClarkeResult:
-    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] on the kink: `hamshoot.clarke.clarke_residual`."""
-    from hamshoot import clarke
-
-    tolerance = clarke.KINK_TOLERANCE if tolerance is None else tolerance
-    return clarke.clarke_residual(problem, representations, weights, steps, tolerance, terminal,
-                                  max_iter)
-
-
-# -- whole solutions -------------------------------------------------------------------------------
-
-
-def solution_from_weights(
-    problem: TrainingProblem,
-    weights: NDArray,
-    steps: NDArray,
-    *,
-    status: Status,
-    success: bool,
-    message: str = "",
-    method: str,
-    integrator: str = "euler",
-    nit: int = 0,
-    history: tuple[Record, ...] = (),
-    seconds: float = 0.0,
-    terminal: NDArray | None = None,
-    residuals: dict[str, float] | None = None,
-    extra: dict[str, Any] | None = None,
-) -> Solution:
-    """Roll a network out and fill a `Solution` from the reference formulas.
-
-    Whatever a solver says of its iterate, objective, costate and residuals come from here: the
-    objective is always that of the rolled-out network.
-
-    With more than `hamshoot.blockwise.MOST_STORED` numbers in the representations, everything is
-    summed over blocks of samples and the states are not stored: the solution computes them when
-    asked. There is no search for the best slopes on the kink of ReLU then. Where entries lie on the
-    kink, stationarity and Clarke residual are upper bounds, of the activation's own slopes; the
-    message says so, and so does the residual `clarke_residual_is_bound`, 1.
-
-    Parameters
-    ----------
-    terminal : ndarray, shape (w, N), optional
-        B_1, the multiplier of a hard endpoint.
-    residuals : dict, optional
-        The solver's own, added to those computed here.
-    """
-    from hamshoot import blockwise
-
-    weights, steps = np.array(weights, dtype=float), np.array(steps, dtype=float)
-    if blockwise.too_many(problem, len(steps)):
-        found = _found_by_blocks(problem, weights, steps, integrator)
-    else:
-        found = _found_whole(problem, weights, steps, integrator, terminal)
-    own = found.residuals
-    own["stationarity"] = stationarity(weights, found.gradient)
-    own["gradient_norm"] = blockwise.gradient_norm(problem, steps, found.gradient)
-    # Momenta and representations come from one roll-out, so the layered defect is exactly zero and
-    # only a hard endpoint leaves a boundary residual.
-    own["defect"] = 0.0
-    if found.collapsed:
-        success, status = False, Status.COLLAPSED
-        message = f"{Status.COLLAPSED} {message}".strip()
-    if "clarke_residual_is_bound" in own:
-        message = f"{message or status} {BOUND_ONLY}"
-    p = np.concatenate([[0.0], np.cumsum(steps)])
-    p[-1] = 1.0
-    return Solution(
-        problem=problem, p=p, representations=found.A, momenta=found.B, weights=weights,
-        objective=found.objective, loss=found.loss, parameter_norm=found.norm, success=success,
-        status=status, message=message or str(status), nit=nit,
-        residuals={**own, **(residuals or {})}, history=history, seconds=seconds, method=method,
-        integrator=integrator, steps=steps, kinks=found.kinks, extra=extra or {},
-    )
-
-
-class _Found(NamedTuple):
-    """What the formulas say of a network; A and B None where they are not stored."""
-
-    A: NDArray | None
-    B: NDArray | None
-    objective: float
-    loss: float
-    norm: float
-    gradient: NDArray
-    kinks: int
-    collapsed: bool
-    residuals: dict[str, float]
-
-
-def _found_whole(problem, weights, steps, integrator, terminal) -> _Found:
-    A = roll_out(problem, weights, steps, integrator)
-    J, loss, norm = objective(problem, A[-1], weights, steps)
-    slopes, kinks, own = None, 0, {}
-    if problem.activation == "relu" and integrator == "euler" and np.isfinite(J):
-        clarke = clarke_residual(problem, A, weights, steps, terminal=terminal)
-        slopes, kinks = clarke.slopes, int(clarke.on_kink.sum())
-        own["clarke_residual"] = clarke.residual
-    B, gradient = costates(problem, A, weights, steps, integrator, terminal, slopes)
-    own["boundary_residual"] = boundary_residual(problem, A, B)
-    fallen = bool(np.isfinite(J)) and collapsed(problem, A[-1], loss)
-    return _Found(A, B, J, loss, norm, gradient, kinks, fallen, own)
-
-
-def _found_by_blocks(problem, weights, steps, integrator) -> _Found:
-    from hamshoot import blockwise
-
-    sums = blockwise.evaluate(problem, weights, steps, integrator)
-    finite = bool(np.isfinite(sums.objective))
-    own = {"boundary_residual": 0.0}  # every block begins at A_0 and ends with B_1 as prescribed
-    if problem.activation == "relu" and integrator == "euler" and finite:
-        own["clarke_residual"] = blockwise.gradient_norm(problem, steps, sums.gradient)
-        if sums.choices:
-            own["clarke_residual_is_bound"] = 1.0
-    return _Found(None, None, sums.objective, sums.loss, sums.parameter_norm, sums.gradient,
-                  sums.kinks, finite and sums.collapsed, own)
+# -- how it ends -----------------------------------------------------------------------------------
 
 
 def boundary_residual(problem: TrainingProblem, A: NDArray, B: NDArray) -> float:
@@ -337,170 +202,6 @@ def is_trivial(output: Spread, targets: Spread, squared_error: float) -> bool:
         pairs.append((output.centred, targets.centred))
     return any(out <= COLLAPSE_FRACTION**2 * asked
                and squared_error >= (1 - 2 * COLLAPSE_FRACTION) * asked for out, asked in pairs)
-
-
-# -- quantities along a path -----------------------------------------------------------------------
-
-
-def path_hamiltonian(solution: Solution) -> NDArray:
-    """H at (A_{ℓ−1}, B_ℓ) over Euler layers, shape (L,); else at the nodes, shape (M,).
-
-    The optimality system of the Euler network is symplectic Euler: only at these mixed points does
-    its Hamiltonian converge at first order with a constant to leading order. σ is that of the path
-    (`Solution.activation`): a smoothed path conserves the smoothed H, and no other. By blocks of
-    samples where the states are not stored; with the activation's own slopes on the kink of ReLU.
-    """
-    if not solution.stored:
-        from hamshoot import blockwise
-
-        return blockwise.evaluate(solution.problem, solution.weights, solution.steps,
-                                  solution.integrator).hamiltonian
-    A, B = _pairs(solution)
-    return np.array([ham.hamiltonian(a, b, **_settings(solution))
-                     for a, b in zip(A, B, strict=True)])
-
-
-def energies_along(solution: Solution, gamma0: float) -> energies.PathEnergies:
-    """Energies at the points of `path_hamiltonian`, with the velocity the path really has."""
-    A, B = _pairs(solution)
-    p = solution.p[: len(A)]
-    return energies.path_energies(p, A, B, **_settings(solution), gamma0=gamma0,
-                                  velocities=_velocities(solution, A, B))
-
-
-def stable_hamiltonians(solution: Solution, gamma0: float) -> NDArray:
-    """Sum of the stable kinetic and potential energy at the points of `path_hamiltonian`."""
-    A, B = _pairs(solution)
-    return np.array([
-        energies.stable_hamiltonian(a, v, **_settings(solution), gamma0=gamma0)
-        for a, v in zip(A, _velocities(solution, A, B), strict=True)])
-
-
-def _velocities(solution: Solution, A: NDArray, B: NDArray) -> NDArray:
-    """∂_pA as the path has it: of Euler steps, of the controls of RK4 layers, or of the flow."""
-    problem, settings = solution.problem, _settings(solution)
-    if solution.integrator == "euler":
-        return np.diff(solution.representations, axis=0) / solution.steps[:, None, None]
-    if solution.steps is None:
-        return np.array([ham.velocity(a, b, **settings) for a, b in zip(A, B, strict=True)])
-    W = solution.weights[np.minimum(np.arange(len(A)), len(solution.weights) - 1)]
-    features = [ham.augmented(a, solution.activation, problem.bias) for a in A]
-    return np.array([w @ s for w, s in zip(W, features, strict=True)]) - \
-        problem.effective_depth * A
-
-
-def interpolate(solution: Solution, p: float | NDArray) -> PathPoint:
-    """The path at depth p.
-
-    Over Euler layers A is linear within a step, as the scheme itself has it, B linear between nodes
-    and W constant over a layer. Over RK4 layers W is constant too, and A and B are cubic Hermite
-    with the slopes that this W gives them. On a continuous path A and B are those of the
-    Hamiltonian flow, integrated to 1e-12 from the nodes on either side, and W = L̃Bσ̂(A)ᵀ, with the
-    σ of the path (`Solution.activation`): as exact between the nodes as at them.
-
-    Raises
-    ------
-    ValueError
-        If p lies outside [0, 1].
-    """
-    p = np.asarray(p, dtype=float)
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"p: expected depths in [0, 1], got {p.min():g} to {p.max():g}")
-    flat = np.atleast_1d(p)
-    nodes, A, B = solution.p, solution.representations, solution.momenta
-    k = np.clip(np.searchsorted(nodes, flat, side="right") - 1, 0, len(nodes) - 2)
-    t = (flat - nodes[k])[:, None, None] / np.diff(nodes)[k][:, None, None]
-    if solution.integrator == "euler":
-        at_A, at_B = (1 - t) * A[k] + t * A[k + 1], (1 - t) * B[k] + t * B[k + 1]
-        W = solution.weights[k]
-    elif solution.steps is not None:
-        at_A, at_B = _hermite_path(solution, k, t)
-        W = solution.weights[k]
-    else:
-        at_A, at_B = _flow_between(solution, k, t, flat)
-        W = np.array([ham.control(a, b, **_settings(solution))
-                      for a, b in zip(at_A, at_B, strict=True)])
-        W = W.reshape(len(flat), *solution.problem.control_shape)
-    if p.ndim == 0:
-        return PathPoint(p, at_A[0], at_B[0], W[0])
-    return PathPoint(p, at_A, at_B, W)
-
-
-def _flow_between(
-    solution: Solution, k: NDArray, t: NDArray, p: NDArray
-) -> tuple[NDArray, NDArray]:
-    """A and B at depths p (K,) by the flow: forwards from node k, backwards from node k + 1.
-
-    The two agree on a path that solves the flow; mixed by the fraction t of the interval they stay
-    continuous on one that does not (a solver stopped early), and meet every node. Where the flow
-    breaks down, the cubic. At most one interval is integrated for each depth and side.
-    """
-    from hamshoot.flow import HamiltonianFlow
-
-    problem, nodes = solution.problem, solution.p
-    flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth,
-                           solution.activation, problem.bias)
-    states = np.stack([solution.representations, solution.momenta], axis=1)
-    order = np.argsort(p, kind="stable")  # the step of one segment is the first guess of the next
-    sides = []
-    for node in (k[order], k[order] + 1):
-        ends, _ = flow(nodes[node], p[order], states[node].reshape(-1, flow.size))
-        side = np.empty((len(p), *states.shape[1:]))
-        side[order] = ends.reshape(side.shape)
-        sides.append(side)
-    left, right = sides
-    t = t[:, None]
-    mixed = (1 - t) * np.where(t == 1, 0.0, left) + t * np.where(t == 0, 0.0, right)
-    for one, other in ((left, right), (right, left)):
-        lost = ~np.isfinite(one).all((1, 2, 3))
-        mixed[lost] = other[lost]
-    lost = ~np.isfinite(mixed).all((1, 2, 3))
-    if lost.any():
-        mixed[lost] = np.stack(_hermite_path(solution, k[lost], t[lost, 0]), axis=1)
-    return mixed[:, 0], mixed[:, 1]
-
-
-def _hermite_path(solution: Solution, k: NDArray, t: NDArray) -> tuple[NDArray, NDArray]:
-    """A and B by the cubics with the slopes at the ends of intervals k, at fractions t."""
-    h, A, B = np.diff(solution.p)[k][:, None, None], solution.representations, solution.momenta
-    left, right = _end_slopes(solution)
-    return (_hermite(t, h, A[k], A[k + 1], left[0][k], right[0][k]),
-            _hermite(t, h, B[k], B[k + 1], left[1][k], right[1][k]))
-
-
-def _end_slopes(solution: Solution) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
-    """∂_pA and ∂_pB at the left and the right end of every interval, each (M−1, w, N)."""
-    problem, A, B = solution.problem, solution.representations, solution.momenta
-    if solution.steps is None:
-        flows = [ham.flow(a, b, **_settings(solution)) for a, b in zip(A, B, strict=True)]
-        dA, dB = (np.array(part) for part in zip(*flows, strict=True))
-        return (dA[:-1], dB[:-1]), (dA[1:], dB[1:])
-    L_tilde, W = problem.effective_depth, solution.weights
-
-    def slopes(a: NDArray, b: NDArray) -> tuple[NDArray, NDArray]:
-        S = np.array([ham.augmented(x, problem.sigma, problem.bias) for x in a])
-        pull = np.swapaxes(W[:, :, : problem.width], 1, 2) @ b
-        return W @ S - L_tilde * a, L_tilde * b - problem.sigma.slope(a) * pull
-
-    return slopes(A[:-1], B[:-1]), slopes(A[1:], B[1:])
-
-
-def _hermite(t, h, left, right, left_slope, right_slope) -> NDArray:
-    """Cubic with given values and slopes at t = 0 and 1 of an interval of length h."""
-    return ((1 + 2 * t) * (1 - t) ** 2 * left + t**2 * (3 - 2 * t) * right
-            + h * t * (1 - t) * ((1 - t) * left_slope - t * right_slope))
-
-
-def _settings(solution: Solution) -> dict[str, Any]:
-    problem = solution.problem
-    return {"effective_depth": problem.effective_depth, "activation": solution.activation,
-            "bias": problem.bias}
-
-
-def _pairs(solution: Solution) -> tuple[NDArray, NDArray]:
-    if solution.integrator == "euler":
-        return solution.representations[:-1], solution.momenta[1:]
-    return solution.representations, solution.momenta
 
 
 # -- single steps ----------------------------------------------------------------------------------

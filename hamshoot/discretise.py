@@ -14,13 +14,12 @@ import numpy as np
 
 from hamshoot import discrete
 from hamshoot import hamiltonian as ham
+from hamshoot.checks import check_layers
 from hamshoot.layer_steps import adaptive_steps_of_path, irregular_steps, relative_changes
-from hamshoot.progress import check_layers
+from hamshoot.path import SolvedPath
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from hamshoot.solution import Solution
 
 SCHEMES = ("equidistant", "irregular", "adaptive")
 DEFAULT_LAYERS = 20
@@ -35,7 +34,7 @@ def equidistant_steps(layers: int) -> NDArray:
     return np.full(layers, 1.0 / layers)
 
 
-def mesh_of(solution: Solution, layers: int | None, steps: Any) -> NDArray:
+def mesh_of(solution: SolvedPath, layers: int | None, steps: Any) -> NDArray:
     """Layer steps asked for, (L,)."""
     problem, own = solution.problem, solution.steps
     if steps is not None and not isinstance(steps, str):
@@ -63,7 +62,7 @@ def mesh_of(solution: Solution, layers: int | None, steps: Any) -> NDArray:
     return adaptive_steps_of_path(solution.p if fine else p, A, layers, problem.effective_depth)
 
 
-def _default_layers(solution: Solution) -> int:
+def _default_layers(solution: SolvedPath) -> int:
     """The solution's own L, or 20, or more where 20 equidistant layers could not hold the leak."""
     leak = solution.problem.effective_depth
     if solution.steps is not None and (solution.integrator == "euler"
@@ -72,12 +71,12 @@ def _default_layers(solution: Solution) -> int:
     return max(DEFAULT_LAYERS, int(2 * leak) + 1)
 
 
-def _adaptive_already(solution: Solution) -> bool:
+def _adaptive_already(solution: SolvedPath) -> bool:
     changes = relative_changes(solution.representations)
     return bool(np.ptp(changes) <= SETTLED * np.max(changes))
 
 
-def follow(solution: Solution, steps: NDArray) -> NDArray:
+def follow(solution: SolvedPath, steps: NDArray) -> NDArray:
     """Weights (L, w, w+1) whose network follows the path; see `LeakyResNet.from_solution`."""
     problem = solution.problem
     nodes = np.concatenate([[0.0], np.cumsum(steps)])
@@ -97,7 +96,7 @@ def follow(solution: Solution, steps: NDArray) -> NDArray:
     return weights
 
 
-def states_at(solution: Solution, p: NDArray) -> NDArray:
+def states_at(solution: SolvedPath, p: NDArray) -> NDArray:
     """Representations of the path at depths p (K,), as (K, w, N)."""
     if solution.steps is None:
         return solution.at(p).representations
@@ -112,7 +111,7 @@ def states_at(solution: Solution, p: NDArray) -> NDArray:
     ])
 
 
-def mean_control(solution: Solution, nodes: NDArray) -> NDArray:
+def mean_control(solution: SolvedPath, nodes: NDArray) -> NDArray:
     """Mean of the path's control over each layer, (L, w, w+1)."""
     if solution.steps is None:
         # Three Gauss points a layer: as exact as the interpolation of the path itself.

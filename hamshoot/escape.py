@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot import discrete, layered_newton
-from hamshoot.activations import epsilon_ladder
+from hamshoot.activations import Activation, epsilon_ladder
 from hamshoot.optimality import formulas
 from hamshoot.optimality.second_order_layers import SecondOrder, second_order
 from hamshoot.polish import Polished, polish
@@ -183,8 +183,6 @@ def fast_derivatives(
 
 def _bends(setting: Setting, weights, steps, A, B) -> NDArray:
     """σ″ ⊙ ρWᵀB at the left nodes."""
-    from hamshoot.activations import Activation
-
     w = A.shape[1]
     sigma = Activation(setting.activation, setting.epsilon)
     pull = steps[:, None, None] * (np.swapaxes(weights[:, :, :w], 1, 2) @ B[1:])

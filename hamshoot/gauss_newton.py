@@ -21,25 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot import discrete
 from hamshoot.activations import epsilon_ladder
 from hamshoot.block_sweeps import Executor, threads
+from hamshoot.checks import check_choice, check_count, check_layers, check_options, check_positive
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.kronecker import Ended
-from hamshoot.ladder_search import HISTORY, LadderSearch
+from hamshoot.ladder_search import HISTORY, REHEATS, LadderSearch
 from hamshoot.layer_steps import steps_of
 from hamshoot.multilevel import Multilevel, schedule
 from hamshoot.polish import MAX_CONTROLS, affordable
 from hamshoot.problem import TrainingProblem
-from hamshoot.progress import (
-    Stop,
-    Watch,
-    check_choice,
-    check_count,
-    check_layers,
-    check_options,
-    check_positive,
-    thinned,
-)
+from hamshoot.progress import Stop, Watch, thinned
 from hamshoot.solution import Callback, Solution, Status
 from hamshoot.starts import STARTS, start_seeds, weights_of
 from hamshoot.sweeps import blas_threads
@@ -142,8 +134,6 @@ class DirectSingleShooting:
     checkpoint_every: float = 60.0
 
     def __post_init__(self) -> None:
-        from hamshoot.ladder_search import REHEATS
-
         check_options(self)
         check_count("layers", self.layers, 1)
         check_choice("start", self.start, STARTS)
@@ -335,7 +325,7 @@ class _LevelSearch:
         residuals = {"smooth_stationarity": levels.stationarity,
                      "smooth_objective": levels.objective, "epsilon": levels.epsilon,
                      "relative_gradient": levels.relative_gradient}
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             problem, weights, self.steps, status=status,
             success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
             method=f"single shooting ({levels.optimizer})", nit=watch.iterations,

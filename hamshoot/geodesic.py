@@ -8,8 +8,9 @@ import numpy as np
 
 from hamshoot import discrete, starts
 from hamshoot.flow import HamiltonianFlow
+from hamshoot.path import PathPoint
 from hamshoot.problem import TrainingProblem
-from hamshoot.solution import PathPoint, Solution
+from hamshoot.solution import Solution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

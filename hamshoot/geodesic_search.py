@@ -44,6 +44,7 @@ from hamshoot.progress import (
 )
 from hamshoot.solution import Solution, Status
 from hamshoot.state_form import two_point
+from hamshoot.sweeps import EulerSweeps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,8 +244,6 @@ class GeodesicSearch:
     ) -> tuple[Path, NDArray, bool]:
         """L-BFGS on an Euler network; its path, its weights, and whether it collapsed."""
         from scipy.optimize import minimize
-
-        from hamshoot.sweeps import EulerSweeps
 
         problem = self._soft(stage)
         steps = starts.equidistant_steps(layers)

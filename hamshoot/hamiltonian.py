@@ -109,7 +109,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .activations import Activation
+from hamshoot.activations import Activation
 
 Array = NDArray[Any]
 _RELU = Activation("relu")

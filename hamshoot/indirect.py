@@ -29,18 +29,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hamshoot import starts
+from hamshoot.checks import check_choice, check_count, check_options, check_positive
 from hamshoot.gauss_flow import STAGES
 from hamshoot.geodesic import path_at, read_guess
 from hamshoot.geodesic_search import GeodesicSearch
 from hamshoot.problem import TrainingProblem
-from hamshoot.progress import (
-    Stop,
-    Watch,
-    check_choice,
-    check_count,
-    check_options,
-    check_positive,
-)
+from hamshoot.progress import Stop, Watch
 from hamshoot.solution import Callback, Solution, Status
 
 __all__ = ["IndirectShooting", "path_at"]

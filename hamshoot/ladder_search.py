@@ -26,6 +26,7 @@ from hamshoot import discrete, layered_newton
 from hamshoot.activations import Activation, epsilon_ladder
 from hamshoot.escape import Escape, escape
 from hamshoot.escape import affordable as testable
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.polish import affordable, polish
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import Best, Stop, Watch, thinned
@@ -332,7 +333,7 @@ class LadderSearch:
                  "evaluations": self.sweeps.evaluations}
         if self.escape is not None:
             extra |= self.escape.record()
-        solution = discrete.solution_from_weights(
+        solution = solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),
             method="single shooting (lbfgs)", nit=nit,

@@ -7,6 +7,7 @@ file and the place in it.
 
 from __future__ import annotations
 
+import mmap
 import os
 import weakref
 import zipfile
@@ -288,6 +289,4 @@ def _member(path: Path, file: Any, member: zipfile.ZipInfo) -> NDArray:
 
 
 def _granularity() -> int:
-    import mmap
-
     return mmap.ALLOCATIONGRANULARITY

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot import discretise
+from hamshoot import discretise, verbs
 from hamshoot.activations import Activation
-from hamshoot.data import load_npz
+from hamshoot.checks import check_layers
+from hamshoot.files import load_npz, write_whole
+from hamshoot.path import SolvedPath
 from hamshoot.problem import Scaling, TrainingProblem, _matrix
-from hamshoot.progress import check_layers
-from hamshoot.solution import write_whole
+from hamshoot.version import __version__
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -116,7 +117,7 @@ class LeakyResNet:
     @classmethod
     def from_solution(
         cls,
-        solution: Solution,
+        solution: SolvedPath,
         layers: int | None = None,
         steps: str | ArrayLike | None = None,
     ) -> LeakyResNet:
@@ -169,7 +170,7 @@ class LeakyResNet:
 
     @staticmethod
     def discretisation_error(
-        solution: Solution,
+        solution: SolvedPath,
         layers: Sequence[int] = (10, 20, 40, 80),
         steps: str = "equidistant",
     ) -> DiscretisationError:
@@ -233,16 +234,19 @@ class LeakyResNet:
         ValueError
             As `hamshoot.solve`, and for "indirect", which has no layers.
         """
-        from hamshoot.solve import solve
-
-        if method == "indirect" or not (isinstance(method, str) or hasattr(method, "layers")):
-            raise ValueError("method: expected one that optimises layers, got indirect shooting")
+        named = isinstance(method, str)
+        if method == "indirect" or not (named or hasattr(method, "steps")):
+            raise ValueError("method: expected one that optimises layers, got indirect shooting"
+                             if named or hasattr(method, "solve") else
+                             f"method: expected a name or a method object, got {method!r}")
         self._check_problem(problem)
-        if not isinstance(method, str):
-            return solve(problem, replace(method, layers=self.layers, steps=self.steps),
-                         initial_guess=self, callback=callback, **options)
-        return solve(problem, method, layers=self.layers, steps=self.steps, initial_guess=self,
-                     callback=callback, **options)
+        if named:
+            return verbs.solve(problem, method, layers=self.layers, steps=self.steps,
+                               initial_guess=self, callback=callback, **options)
+        for name in options:
+            raise ValueError(f"{name}: give options to the method object, not to polish")
+        own = replace(method, layers=self.layers, steps=self.steps)
+        return own.solve(problem, initial_guess=self, callback=callback)
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -376,8 +380,6 @@ class LeakyResNet:
         Path
             The file written; `.npz` is added when the name has no suffix.
         """
-        from hamshoot import __version__
-
         path = Path(path)
         path = path if path.suffix else path.with_suffix(".npz")
         arrays = {name: getattr(self, name) for name in ("weights", "steps", "lift", "readout")}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hamshoot.progress import check_choice, check_count, check_positive
+from hamshoot.checks import check_choice, check_count, check_positive
 
 SCHEDULES = ("cosine", "constant")
 

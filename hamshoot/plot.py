@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.solution import write_whole
+from hamshoot.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -40,6 +40,7 @@ import numpy as np
 
 from hamshoot import discrete
 from hamshoot.activations import Activation
+from hamshoot.clarke import clarke_residual
 from hamshoot.problem import TrainingProblem
 from hamshoot.reduced_newton import Expansion, second_derivatives
 
@@ -162,7 +163,7 @@ def polish(
         iteration += more
     objective = _objective(problem, state.W, steps)
     A = discrete.roll_out(problem, state.W, steps)
-    clarke = discrete.clarke_residual(problem, A, state.W, steps)
+    clarke = clarke_residual(problem, A, state.W, steps)
     _, gradient = discrete.costates(problem, A, state.W, steps, slopes=clarke.slopes)
     stationarity = discrete.stationarity(state.W, gradient)
     # J of the smooth optimum is O(ε) above; a rise means another branch, or none.

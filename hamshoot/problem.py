@@ -22,7 +22,7 @@ import numpy as np
 
 from hamshoot import mapped
 from hamshoot.activations import Activation
-from hamshoot.data import Scaling
+from hamshoot.data import Scaling, read_csv, read_npz, split_rows, teacher_data
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -134,8 +134,6 @@ class TrainingProblem:
             `drop`, `test_fraction`, and everything `TrainingProblem` takes; `standardize` is True
             unless given.
         """
-        from hamshoot.data import read_csv
-
         return cls._from_table(read_csv, path, dict(kwargs, targets=targets))
 
     @classmethod
@@ -151,8 +149,6 @@ class TrainingProblem:
         **kwargs
             As in `from_csv`.
         """
-        from hamshoot.data import read_npz
-
         if mmap and kwargs.get("test_fraction"):
             raise ValueError(
                 f"test_fraction: expected 0 with mmap, got {kwargs['test_fraction']!r}; splitting "
@@ -162,8 +158,6 @@ class TrainingProblem:
 
     @classmethod
     def _from_table(cls, read: Any, path: str | PathLike, kwargs: dict[str, Any]):
-        from hamshoot.data import split_rows
-
         reading = {k: kwargs.pop(k) for k in ("targets", "drop", "mmap") if k in kwargs}
         table = read(path, **reading)
         table = split_rows(table, kwargs.pop("test_fraction", 0.0), kwargs.get("seed", 0))
@@ -471,8 +465,6 @@ def teacher_problem(
     **kwargs
         Passed to `TrainingProblem`; `standardize` is "common" unless given.
     """
-    from hamshoot.data import teacher_data
-
     X, Y, X_test, Y_test = teacher_data(dims, samples, test_samples, seed)
     if weight_decay is None:
         weight_decay = 1e-3 * _positive("effective_depth", effective_depth)

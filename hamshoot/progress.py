@@ -1,4 +1,4 @@
-"""What all solvers share around their iterations: clock, callback, best iterate, option checks."""
+"""What all solvers share around their iterations: clock, callback, best iterate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -121,54 +121,3 @@ def deferred_interrupts() -> Iterator[list[int]]:
         yield pending
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def check_options(method: Any) -> None:
-    """Check the options every method object has: tol, max_iter, time_limit, seed.
-
-    Raises
-    ------
-    ValueError
-        Naming the option, what came and what was expected.
-    """
-    check_positive("tol", method.tol)
-    check_count("max_iter", method.max_iter, 1)
-    check_count("seed", method.seed, 0)
-    if method.time_limit is not None:
-        check_positive("time_limit", method.time_limit)
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raise ValueError unless `value` is a finite number > 0."""
-    good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not (good and np.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise ValueError unless `value` is an integer ≥ `least`."""
-    good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not (good and value >= least):
-        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
-
-
-def check_layers(layers: int, effective_depth: float, steps: Any = None) -> None:
-    """Raise ValueError unless an Euler mesh of `layers` keeps every 1 − ρL̃ positive.
-
-    Equidistant steps need L > L̃: otherwise one layer forgets more than it holds.
-    """
-    check_count("layers", layers, 1)
-    largest = 1.0 / layers if steps is None else float(np.max(steps))
-    if largest * effective_depth >= 1:
-        least = int(np.floor(effective_depth)) + 1
-        raise ValueError(
-            f"layers: {'equidistant' if steps is None else 'these'} steps need every ρ·L̃ < 1, "
-            f"got {layers} layers for an effective depth {effective_depth:g}; "
-            f"use at least {least}"
-        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
@@ -15,16 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.data import load_npz
+from hamshoot import blockwise
+from hamshoot import hamiltonian as ham
+from hamshoot.files import load_npz, write_whole
 from hamshoot.mapped import MissingMap
+from hamshoot.network import LeakyResNet
+from hamshoot.path import (
+    PathPoint,
+    energies_along,
+    interpolate,
+    path_hamiltonian,
+    stable_hamiltonians,
+)
 from hamshoot.problem import TrainingProblem
+from hamshoot.version import __version__
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hamshoot.activations import Activation
     from hamshoot.energies import PathEnergies
-    from hamshoot.network import LeakyResNet
 
 FORMAT = 1
 INTEGRATORS = ("euler", "rk4", "flow")
@@ -184,12 +192,17 @@ class Solution:
         """States that are not stored."""
         if name not in STATES or "weights" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        from hamshoot.blockwise import states
-
         computed = vars(self).setdefault("_computed", {})
         if name not in computed:
-            computed[name] = states(self, name)
+            computed[name] = self._compute(name)
+            computed[name].setflags(write=False)
         return computed[name]
+
+    def _compute(self, name: str) -> NDArray:
+        controls = (self.problem, self.weights, self.steps, self.integrator)
+        if name == "representations":
+            return blockwise.states(*controls)
+        return blockwise.costates(*controls, self.representations if self.kinks else None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k != "_computed"}
@@ -223,23 +236,17 @@ class Solution:
 
         A path of a smoothed network (see `activation`) has the H of that network.
         """
-        from hamshoot.discrete import path_hamiltonian
-
         return path_hamiltonian(self)
 
     @property
     def hamiltonian_drift(self) -> float:
         """(max H − min H) / max(1, |median H|) along the path."""
-        from hamshoot.hamiltonian import hamiltonian_drift
-
-        return float(hamiltonian_drift(self.hamiltonian))
+        return float(ham.hamiltonian_drift(self.hamiltonian))
 
     @property
     def bottleneck_rank(self) -> float:
         """−2 median(H)/L̃, the estimate of the bottleneck rank from below."""
-        from hamshoot.hamiltonian import bottleneck_rank
-
-        return float(bottleneck_rank(self.hamiltonian, self.problem.effective_depth))
+        return float(ham.bottleneck_rank(self.hamiltonian, self.problem.effective_depth))
 
     @cached_property
     def stable_bottleneck_rank(self) -> float:
@@ -250,8 +257,6 @@ class Solution:
         continuous path ∂_pA is that of the flow, where A and B say the same.) NaN where the states
         are not stored. Costs O(L(w²N + w³)), once.
         """
-        from hamshoot.discrete import stable_hamiltonians
-
         if not self.stored or not np.isfinite(self.objective):
             return float("nan")
         H = stable_hamiltonians(self, 1e-3)
@@ -265,8 +270,6 @@ class Solution:
         gamma0 : float
             The stable versions use γ_p = γ₀‖σ̂(A_p)‖²_op.
         """
-        from hamshoot.discrete import energies_along
-
         return energies_along(self, gamma0)
 
     def spectra(self) -> tuple[NDArray, NDArray]:
@@ -277,9 +280,7 @@ class Solution:
         )
 
     def at(self, p: float | NDArray) -> PathPoint:
-        """The path at depth p, between the nodes too; see `hamshoot.discrete.interpolate`."""
-        from hamshoot.discrete import interpolate
-
+        """The path at depth p, between the nodes too; see `hamshoot.path.interpolate`."""
         return interpolate(self, p)
 
     def test_error(self) -> float | None:
@@ -291,8 +292,6 @@ class Solution:
     def to_network(self, layers: int | None = None, steps: str | NDArray | None = None
                    ) -> LeakyResNet:
         """Leaky ResNet built from the path; see `LeakyResNet.from_solution`."""
-        from hamshoot.network import LeakyResNet
-
         return LeakyResNet.from_solution(self, layers=layers, steps=steps)
 
     def to_xarray(self) -> Any:
@@ -403,8 +402,6 @@ class Solution:
                 arrays[name] = vars(self)[name]
         names = ("objective", "loss", "parameter_norm", "success", "message", "nit", "residuals",
                  "seconds", "method", "integrator", "kinks", "extra")
-        from hamshoot import __version__
-
         metadata = {
             "format": FORMAT,
             "package": "hamshoot",
@@ -454,45 +451,6 @@ class Solution:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{foreign} ({error})") from None
-
-
-@dataclass(frozen=True, eq=False)
-class PathPoint:
-    """A path at one depth or several.
-
-    Attributes
-    ----------
-    p : ndarray, shape (K,) or ()
-    representations, momenta : ndarray, shape (K, w, N) or (w, N)
-    weights : ndarray, shape (K, w, w+1) or (w, w+1)
-    """
-
-    p: NDArray
-    representations: NDArray
-    momenta: NDArray
-    weights: NDArray
-
-
-def write_whole(path: Path, write: Callable[[Any], None], mode: str = "wb") -> None:
-    """Write a file under a temporary name beside it, then rename: whole or not at all.
-
-    Raises
-    ------
-    OSError
-        If the directory cannot be written to; nothing is left behind.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        encoding = None if "b" in mode else "utf-8"
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            write(file)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is not what a result file should have
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _check_shapes(solution: Solution) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from hamshoot.checks import check_count, check_layers
 from hamshoot.direct import DirectMultipleShooting
 from hamshoot.gauss_newton import DirectSingleShooting
 from hamshoot.indirect import IndirectShooting
 from hamshoot.layer_steps import steps_of
-from hamshoot.progress import check_count, check_layers
 from hamshoot.solution import Callback, Solution
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, lu_solve
 
 
 class StaircaseFactor:
@@ -51,6 +50,8 @@ class StaircaseFactor:
     def __init__(
         self, phi: NDArray, ga: NDArray, gb: NDArray, scale: NDArray | None = None
     ) -> None:
+        from scipy.linalg import lapack
+
         n = phi.shape[1]
         self.nodes = phi.shape[0] + 1
         self.scale = np.ones(n) if scale is None else np.asarray(scale, float)
@@ -95,6 +96,8 @@ class StaircaseFactor:
         numpy.linalg.LinAlgError
             If the matrix is exactly singular (`rcond` is 0).
         """
+        from scipy.linalg import lapack, lu_solve
+
         if self.rcond == 0:
             raise np.linalg.LinAlgError("the multiple-shooting matrix is singular")
         n = g.size

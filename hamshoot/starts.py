@@ -18,6 +18,7 @@ import numpy as np
 from hamshoot import discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.discretise import equidistant_steps, follow, same_steps
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.problem import TrainingProblem
 from hamshoot.solution import Solution, Status
 
@@ -108,7 +109,7 @@ def _path_of(
     problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str
 ) -> Solution:
     """The path that given controls trace out; no claim is made of it."""
-    return discrete.solution_from_weights(
+    return solution_from_weights(
         problem, weights, steps, integrator=integrator, status=Status.MAX_ITER, success=False,
         method="given", terminal=np.zeros_like(problem.initial_state) if problem.hard_endpoint
         else None,

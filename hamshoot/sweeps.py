@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hamshoot.activations import Activation
 from hamshoot.problem import TrainingProblem
@@ -31,7 +32,6 @@ def blas_threads(problem: TrainingProblem) -> AbstractContextManager:
     if problem.width >= THREADED_WIDTH:
         return nullcontext()
     import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
-    from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1, user_api="blas")
 

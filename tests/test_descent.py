@@ -9,8 +9,8 @@ import pytest
 
 import hamshoot as hs
 from hamshoot import closed_forms as exact
-from hamshoot import discrete
 from hamshoot.descent import EpochLoop, largest_curvature, train
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import irregular_steps, relative_changes
 from hamshoot.optimizers import SGD, Adam, optimizer_named
 from hamshoot.solution import Status
@@ -115,7 +115,7 @@ def test_the_cosine_schedule_is_that_of_torch():
 
 def test_training_lowers_the_objective_and_says_how_it_ended():
     problem, solution = teacher(), trained()
-    before = discrete.solution_from_weights(
+    before = solution_from_weights(
         problem, starting_weights(problem, solution.steps, "path", 0), solution.steps,
         status=Status.MAX_ITER, success=False, method="start")
     assert solution.success

@@ -6,6 +6,8 @@ from scipy.optimize import minimize
 
 import hamshoot as hs
 from hamshoot import clarke, discrete, discretise, layered_newton, starts
+from hamshoot.clarke import clarke_residual
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.polish import polish
 
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
@@ -102,7 +104,7 @@ def many_kinks():
 
 def test_clarke_residual_finds_the_entries_on_the_kink():
     problem, W, A, _ = kinked_network()
-    result = discrete.clarke_residual(problem, A, W, STEPS)
+    result = clarke_residual(problem, A, W, STEPS)
     assert set(zip(*np.nonzero(result.on_kink), strict=True)) == {(1, 0, 2), (2, 1, 4), (3, 2, 0)}
     d = result.slopes[result.on_kink]
     assert np.all((d >= 0) & (d <= 1))
@@ -110,7 +112,7 @@ def test_clarke_residual_finds_the_entries_on_the_kink():
 
 def test_clarke_residual_is_the_least_over_a_grid_of_slopes():
     problem, W, A, _ = kinked_network()
-    result = discrete.clarke_residual(problem, A, W, STEPS)
+    result = clarke_residual(problem, A, W, STEPS)
     least = np.inf
     grid = np.linspace(0, 1, 11)
     scale = problem.weight_decay / problem.effective_depth * STEPS[:, None, None]
@@ -151,7 +153,7 @@ def test_a_search_without_jacobian_that_stops_early_returns_a_bound(monkeypatch)
 def test_clarke_jacobian_is_the_difference_quotient():
     problem, W, A, _ = kinked_network()
     base = problem.sigma.slope(A[:-1])
-    on_kink = discrete.clarke_residual(problem, A, W, STEPS).on_kink
+    on_kink = clarke_residual(problem, A, W, STEPS).on_kink
     evaluate = clarke._ClarkeEvaluation(problem, A, W, STEPS, None, base, on_kink)
     d = np.array([0.3, 0.7, 0.5])
     J = evaluate.jacobian(d)
@@ -182,7 +184,7 @@ def test_hamiltonian_of_a_stationary_euler_network_converges_at_first_order():
 
         x = minimize(fun, W.ravel(), jac=True, method="L-BFGS-B",
                      options=dict(maxiter=4000, maxfun=8000, maxcor=40, ftol=1e-16, gtol=1e-9)).x
-        return discrete.solution_from_weights(
+        return solution_from_weights(
             problem, x.reshape(W.shape), steps, status=hs.Status.CONVERGED, success=True,
             method="test",
         )
@@ -196,8 +198,8 @@ def test_hamiltonian_of_a_stationary_euler_network_converges_at_first_order():
 def test_interpolation_meets_the_nodes_and_the_middle_of_an_euler_step():
     problem = small_problem()
     W = starts.starting_weights(problem, STEPS, "path")
-    s = discrete.solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
-                                       method="test")
+    s = solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
+                              method="test")
     at = s.at(s.p)
     np.testing.assert_allclose(at.representations, s.representations, atol=1e-14)
     np.testing.assert_allclose(at.momenta, s.momenta, atol=1e-12)
@@ -217,7 +219,7 @@ def test_the_stable_rank_knows_nothing_of_the_costate(integrator):
     other = problem.replace(Y=-3.0 * np.asarray(problem.Y))
     W = np.random.default_rng(0).standard_normal((len(STEPS), *problem.control_shape))
     settings = dict(status=hs.Status.MAX_ITER, success=False, method="test", integrator=integrator)
-    first, second = (discrete.solution_from_weights(p, W, STEPS, **settings)
+    first, second = (solution_from_weights(p, W, STEPS, **settings)
                      for p in (problem, other))
     rank = first.stable_bottleneck_rank
     assert second.stable_bottleneck_rank == pytest.approx(rank, rel=1e-12)
@@ -231,8 +233,8 @@ def test_the_stable_rank_knows_nothing_of_the_costate(integrator):
 def test_collapse_is_said():
     problem = small_problem("relu").replace(effective_depth=7.0)
     W = np.zeros((5, *problem.control_shape))
-    s = discrete.solution_from_weights(problem, W, STEPS * 0 + 0.2, status=hs.Status.CONVERGED,
-                                       success=True, method="test")
+    s = solution_from_weights(problem, W, STEPS * 0 + 0.2, status=hs.Status.CONVERGED,
+                              success=True, method="test")
     assert s.status is hs.Status.COLLAPSED
     assert not s.success
     assert "start=" in s.message
@@ -247,13 +249,13 @@ def test_a_network_that_answers_the_mean_has_collapsed_too():
     W = np.zeros((8, *problem.control_shape))
     W[-1, :3, -1] = 8 * problem.targets.mean(axis=1)
     settings = dict(status=hs.Status.CONVERGED, success=True, method="test")
-    mean = discrete.solution_from_weights(problem, W, steps, **settings)
+    mean = solution_from_weights(problem, W, steps, **settings)
     assert np.linalg.norm(problem.readout @ mean.representations[-1]) > 4.0
     assert mean.status is hs.Status.COLLAPSED
     assert not mean.success
     # An output that differs with its sample, however badly it fits, is no collapse.
     W[:, :, :-1] = 7 * np.eye(4)
-    other = discrete.solution_from_weights(problem, W, steps, **settings)
+    other = solution_from_weights(problem, W, steps, **settings)
     assert other.loss > mean.loss
     assert other.status is hs.Status.CONVERGED
 
@@ -266,7 +268,7 @@ def test_an_idle_network_has_collapsed_whatever_the_mean_of_the_targets(spread):
                                  effective_depth=4.0, weight_decay=0.1, bias=False)
     W = np.zeros((10, *problem.control_shape))
     settings = dict(status=hs.Status.CONVERGED, success=True, method="test")
-    idle = discrete.solution_from_weights(problem, W, np.full(10, 0.1), **settings)
+    idle = solution_from_weights(problem, W, np.full(10, 0.1), **settings)
     assert idle.status is hs.Status.COLLAPSED
 
 
@@ -278,8 +280,8 @@ def test_an_answer_that_is_right_to_rounding_has_not_collapsed():
                                  effective_depth=7.0, weight_decay=0.1)
     W = np.zeros((8, *problem.control_shape))
     W[-1, 0, -1] = 8.0
-    s = discrete.solution_from_weights(problem, W, np.full(8, 1 / 8), success=True, method="test",
-                                       status=hs.Status.CONVERGED)
+    s = solution_from_weights(problem, W, np.full(8, 1 / 8), success=True, method="test",
+                              status=hs.Status.CONVERGED)
     assert s.status is hs.Status.CONVERGED
 
 
@@ -297,8 +299,8 @@ def test_between_the_nodes_of_rk4_layers_the_path_obeys_its_control():
     """Stationary or not: the state inside a layer is the flow under that layer's own W."""
     problem = small_problem()
     W = starts.starting_weights(problem, STEPS, "path", seed=4)
-    s = discrete.solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
-                                       method="test", integrator="rk4")
+    s = solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
+                              method="test", integrator="rk4")
     for p in (0.05, 0.27, 0.9):
         k = int(np.searchsorted(s.p, p) - 1)
         part = np.full(50, (p - s.p[k]) / 50)
@@ -312,8 +314,8 @@ def test_a_guess_on_the_same_mesh_is_taken_as_it_is_and_another_mesh_is_followed
     problem = small_problem()
     W = starts.starting_weights(problem, STEPS, "path", seed=4)
     np.testing.assert_array_equal(starts.weights_of(W, problem, np.full(5, 0.2)), W)
-    s = discrete.solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
-                                       method="test")
+    s = solution_from_weights(problem, W, STEPS, status=hs.Status.MAX_ITER, success=False,
+                              method="test")
     np.testing.assert_array_equal(starts.weights_of(s, problem, STEPS), W)
     mesh = np.full(40, 1 / 40)
     away = [np.linalg.norm(discrete.roll_out(problem, W40, mesh)[-1] - s.representations[-1])

@@ -12,6 +12,7 @@ import pytest
 import hamshoot as hs
 from hamshoot import blockwise, discrete, mapped
 from hamshoot.block_sweeps import BlockSweeps
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.starts import starting_weights
 
 STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
@@ -31,7 +32,7 @@ def _problem(activation="relu", samples=40, **kwargs):
 def _solution(problem, weights=None, integrator="euler"):
     if weights is None:
         weights = starting_weights(problem, STEPS, "path")
-    return discrete.solution_from_weights(
+    return solution_from_weights(
         problem, weights, STEPS, status=hs.Status.MAX_ITER, success=False, method="test",
         integrator=integrator, seconds=0.5)
 
@@ -169,7 +170,7 @@ def test_states_of_a_hard_endpoint_have_to_be_stored():
     problem = hs.TrainingProblem(np.eye(3), endpoint=np.ones((3, 3)), width=3, effective_depth=1.5,
                                  weight_decay=0.1)
     steps = np.full(4, 0.25)
-    solution = discrete.solution_from_weights(
+    solution = solution_from_weights(
         problem, np.zeros((4, 3, 4)), steps, status=hs.Status.MAX_ITER, success=False,
         method="test", terminal=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="momenta: a hard endpoint has to store them, got none"):

@@ -10,6 +10,7 @@ import hamshoot as hs
 from hamshoot import discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.closed_forms import linear_path
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import irregular_steps, relative_changes
 from hamshoot.network import LeakyResNet
 
@@ -26,7 +27,7 @@ def small_problem(**kwargs):
 def layered(problem, steps, seed=2, scale=1.0, **kwargs):
     """A layered solution with given steps; not stationary, which nothing here needs."""
     weights = scale * RNG(seed).standard_normal((len(steps), *problem.control_shape))
-    return discrete.solution_from_weights(
+    return solution_from_weights(
         problem, weights, steps, status=hs.Status.MAX_ITER, success=False, method="drawn", **kwargs
     )
 
@@ -119,7 +120,7 @@ def test_irregular_steps_asked_for_by_name_are_the_solutions_own():
 def test_adaptive_steps_that_have_settled_are_the_solutions_own():
     path = linear_solution()
     network = path.to_network(30, "adaptive")
-    settled = discrete.solution_from_weights(
+    settled = solution_from_weights(
         path.problem, network.weights, network.steps, status=hs.Status.MAX_ITER, success=False,
         method="built", terminal=path.momenta[-1],
     )
@@ -216,7 +217,7 @@ def test_adaptive_layers_change_their_input_equally():
 def test_finer_and_coarser_networks_of_a_layered_solution_stay_close():
     path = linear_solution()
     source = path.to_network(40)
-    solution = discrete.solution_from_weights(
+    solution = solution_from_weights(
         path.problem, source.weights, source.steps, status=hs.Status.MAX_ITER, success=False,
         method="built", terminal=path.momenta[-1],
     )
@@ -231,7 +232,7 @@ def test_finer_and_coarser_networks_of_a_layered_solution_stay_close():
 def test_an_rk4_solution_is_a_path():
     problem = small_problem(activation="smooth_relu")
     weights = 2 * np.eye(4, 5) + 0.3 * RNG(5).standard_normal((1, 4, 5)) * np.ones((20, 1, 1))
-    solution = discrete.solution_from_weights(
+    solution = solution_from_weights(
         problem, weights, np.full(20, 0.05), status=hs.Status.MAX_ITER, success=False,
         method="drawn", integrator="rk4",
     )
@@ -353,3 +354,16 @@ def test_polish_takes_a_method_object():
     polished = network.polish(problem, hs.DirectSingleShooting(max_iter=50))
     assert polished.layers == 6
     assert polished.objective < network.objective(problem)
+
+
+@pytest.mark.parametrize(("method", "options", "words"), [
+    (hs.IndirectShooting(), {}, "indirect"),
+    (hs.DirectSingleShooting(), {"tol": 1e-3}, "tol: give options to the method object"),
+    (3, {}, "expected a name or a method object, got 3"),
+    ("polishing", {}, "expected one of auto"),
+])
+def test_polish_refuses_what_does_not_optimise_its_layers(method, options, words):
+    problem = small_problem()
+    network = layered(problem, irregular_steps(6)).to_network()
+    with pytest.raises(ValueError, match=words):
+        network.polish(problem, method, **options)

@@ -10,8 +10,9 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 import hamshoot as hs
-from hamshoot import discrete, plot
+from hamshoot import plot
 from hamshoot.closed_forms import one_sample_path
+from hamshoot.evaluate import solution_from_weights
 
 NAMES = ("optimal control", "gradient descent", "optimal control from descent", "adaptive steps")
 
@@ -25,7 +26,7 @@ def drawn(layers=10, width=4, samples=12, seed=0, history=5, scale=1.0, **kwargs
     weights[:, :, :width] = 3 * np.eye(width) + rng.standard_normal((width, width))
     weights = scale * (weights + 0.3 * rng.standard_normal(weights.shape))
     steps = rng.uniform(1, 1.4, layers)
-    solution = discrete.solution_from_weights(
+    solution = solution_from_weights(
         problem, weights, steps / steps.sum(), status=hs.Status.MAX_ITER, success=False,
         method="drawn", seconds=2.0,
     )
@@ -196,7 +197,7 @@ def test_components_carry_the_most_variance():
 def test_one_neuron_has_a_path_too():
     problem = hs.TrainingProblem([[1.0], [2.0]], [[2.0], [3.0]], effective_depth=2.0,
                                  weight_decay=0.1, width=1)
-    solution = discrete.solution_from_weights(
+    solution = solution_from_weights(
         problem, np.full((1, 1, 2), 2.0).repeat(5, axis=0), np.full(5, 0.2),
         status=hs.Status.MAX_ITER, success=False, method="drawn",
     )
@@ -296,11 +297,11 @@ def test_panels_are_drawn_when_called():
 def test_drawing_leaves_pyplot_alone():
     code = (
         "import sys, numpy as np, hamshoot as hs\n"
-        "from hamshoot import plot, discrete\n"
+        "from hamshoot import plot, evaluate\n"
         "assert not any(m.startswith('matplotlib') for m in sys.modules)\n"
         "p = hs.TrainingProblem(np.eye(2), np.eye(2), effective_depth=2., weight_decay=.1,"
         " width=2)\n"
-        "s = discrete.solution_from_weights(p, np.ones((5, 2, 3)), np.full(5, .2),"
+        "s = evaluate.solution_from_weights(p, np.ones((5, 2, 3)), np.full(5, .2),"
         " status=hs.Status.MAX_ITER, success=False, method='m')\n"
         "plot.figure(s).savefig(__import__('io').BytesIO())\n"
         "assert 'matplotlib.pyplot' not in sys.modules"

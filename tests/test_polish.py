@@ -9,6 +9,7 @@ from scipy.linalg import null_space
 import hamshoot as hs
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
+from hamshoot.clarke import clarke_residual
 from hamshoot.optimality.second_order_layers import (
     complex_step_derivatives,
     second_order,
@@ -54,7 +55,7 @@ def test_it_ends_at_a_strict_local_minimum_of_the_relu_network(seed, bias):
     assert polished.held > 0
     assert polished.objective < before
     A = discrete.roll_out(problem, polished.weights, STEPS)
-    clarke = discrete.clarke_residual(problem, A, polished.weights, STEPS)
+    clarke = clarke_residual(problem, A, polished.weights, STEPS)
     assert clarke.residual < 1e-12
     assert clarke.on_kink.sum() == polished.held
     verdict = second_order(problem, polished.weights, STEPS)
@@ -144,7 +145,7 @@ def test_the_kkt_blocks_are_those_of_the_reference():
     problem, W = smoothed(0)
     polished = polish(problem, W, STEPS, 2e-4)
     A = discrete.roll_out(problem, polished.weights, STEPS)
-    clarke = discrete.clarke_residual(problem, A, polished.weights, STEPS)
+    clarke = clarke_residual(problem, A, polished.weights, STEPS)
     momenta, _ = discrete.costates(problem, A, polished.weights, STEPS, slopes=clarke.slopes)
     state = _ActiveSet(problem, polished.weights, STEPS, 1e-7)
     np.testing.assert_array_equal(state.held, clarke.on_kink)
@@ -217,7 +218,7 @@ def test_a_network_of_1440_controls_is_certified_down_the_ladder_and_on_its_kink
     polished = polish(problem, W, steps, 2e-4)
     assert polished.settled
     assert polished.held > 50
-    clarke = discrete.clarke_residual(
+    clarke = clarke_residual(
         problem, discrete.roll_out(problem, polished.weights, steps), polished.weights, steps)
     assert clarke.residual <= 1e-12
     verdict = second_order(problem, polished.weights, steps)

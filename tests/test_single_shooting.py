@@ -10,6 +10,7 @@ import pytest
 import hamshoot as hs
 from hamshoot import closed_forms as exact
 from hamshoot import discrete
+from hamshoot.clarke import clarke_residual
 from hamshoot.direct import DirectMultipleShooting
 from hamshoot.gauss_newton import DirectSingleShooting
 from hamshoot.ladder_search import planned_starts
@@ -57,7 +58,7 @@ def assert_stationary(solution, tol):
     A = discrete.roll_out(problem, W, steps)
     slopes = None
     if problem.activation == "relu":
-        clarke = discrete.clarke_residual(problem, A, W, steps)
+        clarke = clarke_residual(problem, A, W, steps)
         assert clarke.residual <= 1e-10
         assert np.all((clarke.slopes >= 0) & (clarke.slopes <= 1))
         slopes = clarke.slopes

@@ -8,9 +8,10 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
-from hamshoot import discrete, starts
 from hamshoot import hamiltonian as ham
-from hamshoot.solution import write_whole
+from hamshoot import starts
+from hamshoot.evaluate import solution_from_weights
+from hamshoot.files import write_whole
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def solution():
     problem = hs.teacher_problem((4, 2, 4), 9, effective_depth=2.0, width=5, test_samples=6)
     steps = np.array([0.25, 0.25, 0.5])
     history = (hs.Record(1, 2.0, 0.5, 0.1, "ε 0.1"), hs.Record(2, 1.5, float("nan"), 0.2))
-    return discrete.solution_from_weights(
+    return solution_from_weights(
         problem, starts.starting_weights(problem, steps, "path"), steps,
         status=hs.Status.MAX_ITER, success=False, method="test", nit=2, history=history,
         seconds=0.25, residuals={"gap": 1e-3}, extra={"seeds": [0, 1]},

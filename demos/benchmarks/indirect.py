@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import discrete, layered_newton, starts
+from hamshoot import layered_newton, starts
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.flow import HamiltonianFlow
 from hamshoot.indirect import IndirectShooting, path_at
 
@@ -48,7 +49,7 @@ def trained(problem: hs.TrainingProblem, layers: int = 60) -> hs.Solution:
     rough = hs.DirectSingleShooting(layers=layers, tol=1e-3, max_iter=200).solve(problem)
     steps = starts.equidistant_steps(layers)
     least = layered_newton.minimise(problem, rough.weights, steps)
-    return discrete.solution_from_weights(
+    return solution_from_weights(
         problem, least.weights, steps, status=hs.Status.CONVERGED, success=True, method="start",
     )
 

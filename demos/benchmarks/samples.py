@@ -33,7 +33,7 @@ import hamshoot as hs
 from hamshoot.activations import Activation
 from hamshoot.block_sweeps import BlockSweeps, threads
 from hamshoot.data import teacher_data
-from hamshoot.discrete import solution_from_weights
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.kronecker import KroneckerLBFGS
 from hamshoot.starts import starting_weights
 

@@ -17,6 +17,7 @@ import numpy as np
 from hamshoot import blockwise, discrete
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
+from hamshoot.clarke import clarke_residual
 from hamshoot.optimality.second_order_layers import (
     MAX_CONTROLS,
     STATIONARY,
@@ -24,6 +25,7 @@ from hamshoot.optimality.second_order_layers import (
     second_order,
 )
 from hamshoot.optimality.second_order_path import PathSecondOrder, Trajectory, path_second_order
+from hamshoot.path import path_hamiltonian
 from hamshoot.problem import TrainingProblem
 from hamshoot.solution import Solution, Status
 
@@ -190,7 +192,7 @@ def certify(
     J, loss, norm = discrete.objective(problem, A[-1], W, steps)
     slopes, kinks, clarke = None, 0, float("nan")
     if problem.activation == "relu" and solution.integrator == "euler" and np.isfinite(J):
-        result = discrete.clarke_residual(problem, A, W, steps, terminal=terminal)
+        result = clarke_residual(problem, A, W, steps, terminal=terminal)
         slopes, kinks, clarke = result.slopes, int(result.on_kink.sum()), result.residual
     B, gradient = discrete.costates(problem, A, W, steps, solution.integrator, terminal, slopes)
     if np.isnan(clarke):
@@ -198,7 +200,7 @@ def certify(
         clarke = float(np.linalg.norm(scale * gradient))
     measured = {"objective": J, "loss": loss, "parameter_norm": norm,
                 "stationarity": discrete.stationarity(W, gradient)}
-    H = discrete.path_hamiltonian(solution.replace(representations=A, momenta=B))
+    H = path_hamiltonian(solution.replace(representations=A, momenta=B))
     verdict = _second_order(solution, second_order, max_controls)
     stored = {
         "defect": _defect(solution),

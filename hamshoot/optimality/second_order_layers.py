@@ -53,10 +53,12 @@ k idle entries another O(n²k), and what `hamshoot.optimality.coupling` says.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hamshoot.clarke import clarke_residual
 from hamshoot.optimality import coupling, formulas
 from hamshoot.optimality.kinks import Kinks, told_apart
 from hamshoot.problem import TrainingProblem
@@ -238,8 +240,6 @@ class _Test:
         self.setting = setting = setting_of(problem)
         self.A = formulas.roll_out(setting, weights, steps)
         if self.relu and slopes is None:
-            from hamshoot.clarke import clarke_residual
-
             slopes = clarke_residual(problem, self.A, weights, steps).slopes
         slopes = slopes if self.relu else None
         B, G = formulas.costates(setting, self.A, weights, steps, slopes=slopes)
@@ -329,8 +329,6 @@ class _Test:
         entry costs that much less to leave 0, or gives that much more: a slope of 0 then says that
         the true one is positive for every direction that moves an entry.
         """
-        from itertools import product
-
         from scipy.optimize import linprog
 
         stay = self.kinks.held | self.kinks.concave

@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 
 import hamshoot as hs
 from hamshoot import discrete
+from hamshoot.evaluate import solution_from_weights
 from hamshoot.optimality.second_order_layers import (
     complex_step_derivatives,
     second_order,
@@ -79,7 +80,7 @@ def test_tampered_numbers_are_caught(smooth, name):
 
 
 def test_a_false_claim_of_convergence_is_caught(smooth):
-    worse = discrete.solution_from_weights(
+    worse = solution_from_weights(
         smooth.problem, 1.01 * smooth.weights, smooth.steps, status=hs.Status.CONVERGED,
         success=True, method="test",
     )

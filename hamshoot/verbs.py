@@ -1,0 +1,13 @@
+"""Verbs that lower modules offer as methods: handed down by the package, so that none reaches up.
+
+`LeakyResNet.polish` knows method objects by their `solve`; which method a name stands for is known
+above it, by `hamshoot.solve`. The package sets what is declared here when it is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+#: `hamshoot.solve`, loaded when it is first called.
+solve: Callable[..., Any]

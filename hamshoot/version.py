@@ -1,0 +1,3 @@
+"""The version, which every saved file carries."""
+
+__version__ = "0.1.0"
