@@ -52,21 +52,23 @@ k idle entries another O(n²k), and what `hamshoot.optimality.coupling` says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot.clarke import clarke_residual
-from hamshoot.optimality import coupling, formulas
-from hamshoot.optimality.kinks import Kinks, told_apart
+from hamshoot.optimality import coupling
+from hamshoot.optimality.directions import followed, steepest
+from hamshoot.optimality.expansion import (
+    Derivatives,
+    Expansion,
+    complex_step_derivatives,
+    expanded,
+)
+from hamshoot.optimality.kinks import Kinks
 from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from hamshoot.optimality.formulas import Setting
 
 #: More controls than this are not decided by the dense test.
 MAX_CONTROLS = 4000
@@ -74,24 +76,14 @@ MAX_CONTROLS = 4000
 MAX_IDLE = 6000
 #: Eigenvalues within this fraction of the largest count as zero.
 EIGENVALUE_TOLERANCE = 1e-10
-#: Rows of the constraints within this fraction of the largest of being dependent count as such.
-RANK_TOLERANCE = 1e-12
 #: A gradient above this is no stationary point, and its Hessian decides nothing.
 STATIONARY = 1e-6
 #: Couplings within this of 1 are 1 to rounding; above this a proof is not tried, since the
-#: relaxation is half a per cent too large at best.
-SAME, HOPELESS = 1e-6, 0.995
-#: Fall of J, relatively, below which a descent is not told from rounding.
-SEEN = 1e-12
-#: Step lengths along a direction, as shares of ‖W‖; corrections of each back to the entries held.
-LENGTHS, CORRECTIONS = 0.5 ** np.arange(0, 24), 3
+#: relaxation is half a per cent too large at best; overlap of feeding and reading that is rounding.
+SAME, HOPELESS, CROSSED = 1e-6, 0.995, 1e-8
 #: Concave kinks up to which all combinations of sides are tried; slopes, as shares of the largest
 #: force, that count as falling; how much less an entry may cost in a proof.
 MOST_CONCAVE, STEEP, STRICT = 8, 1e-9, 1e-6
-_STEP = 1e-30
-_CHUNK_NUMBERS = 20_000_000
-
-Derivatives = Callable[..., "tuple[NDArray, NDArray]"]
 
 
 class SecondOrder(NamedTuple):
@@ -188,262 +180,124 @@ def second_order(
         return SecondOrder(
             f"not decided: {weights.size} controls, the dense test takes {max_controls}",
             nan, (nan, nan))
-    test = _Test(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
-    if not test.gradient <= STATIONARY * max(test.size, 1e-12):
-        return SecondOrder(
-            f"not decided: not a stationary point (gradient {test.gradient:.1e})", nan,
-            test.multipliers, test.kinks)
-    return test.verdict(prove, starts, seed)
+    at = expanded(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
+    if not at.gradient <= STATIONARY * max(at.size, 1e-12):
+        return _result(at, f"not decided: not a stationary point (gradient {at.gradient:.1e})", nan)
+    return _verdict(at, prove, starts, seed)
 
 
-def complex_step_derivatives(
-    setting: Setting, weights: NDArray, steps: NDArray, pattern: NDArray | None, entries: NDArray
-) -> tuple[NDArray, NDArray]:
-    """Hessian of J in the controls with a pattern of slopes held, and ∂A/∂W of some entries.
-
-    Parameters
-    ----------
-    setting : Setting
-    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
-    pattern : ndarray, shape (L, w, N), or None
-        σ(A) = pattern ⊙ A; None takes σ itself.
-    entries : ndarray of bool, shape (L, w, N)
-
-    Returns
-    -------
-    hessian : ndarray, shape (n, n)
-        Symmetrised; exact to rounding, as every gradient is differentiated by the complex step.
-    rows : ndarray, shape (k, n)
-    """
-    n, (w, N) = weights.size, setting.start.shape
-    chunk = max(1, _CHUNK_NUMBERS // (len(weights) * w * N * 2))
-    scale = (setting.decay / setting.leak * steps)[:, None, None]
-    hessian, rows = np.empty((n, n)), np.empty((n, int(entries.sum())))
-    for first in range(0, n, chunk):
-        some = np.arange(first, min(first + chunk, n))
-        perturbed = np.repeat(weights.reshape(1, -1).astype(complex), len(some), axis=0)
-        perturbed[np.arange(len(some)), some] += 1j * _STEP
-        W = perturbed.reshape(-1, *weights.shape)
-        A = formulas.roll_out(setting, W, steps, pattern=pattern)
-        _, G = formulas.costates(setting, A, W, steps, slopes=pattern, pattern=pattern)
-        hessian[some] = (scale * G).imag.reshape(len(some), n) / _STEP
-        rows[some] = A[:, :-1][:, entries].imag / _STEP
-    return 0.5 * (hessian + hessian.T), rows.T
-
-
-class _Test:
-    """One network: its entries on the kink, the second-order form, and J along directions."""
-
-    def __init__(self, problem, weights, steps, slopes, derivatives):
-        self.W, self.steps, self.derivatives = weights, steps, derivatives
-        self.relu = problem.activation == "relu"
-        self.setting = setting = setting_of(problem)
-        self.A = formulas.roll_out(setting, weights, steps)
-        if self.relu and slopes is None:
-            slopes = clarke_residual(problem, self.A, weights, steps).slopes
-        slopes = slopes if self.relu else None
-        B, G = formulas.costates(setting, self.A, weights, steps, slopes=slopes)
-        self.B, self.gradient = B, formulas.gradient_norm(setting, steps, G)
-        self.size = formulas.gradient_norm(setting, np.sqrt(steps), weights)
-        self.J = float(formulas.objective(setting, self.A[-1], weights, steps)[0])
-        self.kinks = told_apart(self.A, weights, steps, B, slopes) if self.relu else None
-        nan = float("nan")
-        bound = self.kinks.on_kink & ~self.kinks.idle if self.relu else np.zeros(0, bool)
-        d = slopes[bound] if bound.any() else np.array([nan])
-        self.multipliers = float(d.min()), float(d.max())
-
-    # -- the verdict -------------------------------------------------------------------------------
-
-    def verdict(self, prove: bool, starts: int, seed: int) -> SecondOrder:
-        """Concave kinks, the Hessian, the coupling of idle entries, in this order."""
-        self._expand()
-        if self.relu and self.kinks.concave.any():
-            result = self._concave()
-            if result is not None:
-                return result
-        eigenvalues, vectors = self._spectrum()
-        smallest, largest = float(eigenvalues[0]), float(np.abs(eigenvalues).max())
-        number = f"smallest eigenvalue {smallest:.2e}"
-        of = "ReLU network" if self.relu else "network"
-        if smallest < -EIGENVALUE_TOLERANCE * largest:
-            return self._falls(f"saddle of the {of}: {number}", self.basis @ vectors[:, 0],
-                               smallest)
-        if smallest <= EIGENVALUE_TOLERANCE * largest:
-            return self._result(f"not decided: {number} is zero to rounding", smallest)
-        if not self.relu:
-            return self._result(f"strict local minimum of the network: {number}", smallest)
-        if not self.kinks.idle.any():
-            return self._result(f"strict local minimum of the ReLU network: {number}"
-                                f"{self._held()}", smallest)
-        return self._idle(smallest, prove, starts, seed)
-
-    def _held(self) -> str:
-        held, edge = int(self.kinks.held.sum()), int(self.kinks.edge.sum())
-        low, high = self.multipliers
-        words = f", {held} activations held on the kink, d in [{low:.2g}, {high:.2g}]" \
-            if held else ""
-        return words + (f", {edge} on the edge of [0, 1]" if edge else "")
-
-    def _result(self, verdict: str, smallest: float, **more) -> SecondOrder:
-        return SecondOrder(verdict, smallest, self.multipliers, self.kinks, **more)
-
-    def _falls(self, verdict: str, direction: NDArray, smallest: float, **more) -> SecondOrder:
-        """The verdict, with J along the direction; not decided where J does not show it."""
-        direction = direction / np.linalg.norm(direction)
-        descent, lowest = self._followed(direction)
-        if not descent:
-            return self._result(f"not decided: {verdict}, but J was not seen to fall along it",
-                                smallest, **more)
-        length, change = min(descent, key=lambda pair: pair[1])
-        return self._result(
-            f"{verdict}; J falls by {-change:.3g} at a distance of {length:.2g}", smallest,
-            direction=direction.reshape(self.W.shape), descent=descent, lowest=lowest, **more)
-
-    def _concave(self) -> SecondOrder | None:
-        """The verdict on concave kinks; None where others are proved to hold them in place.
-
-        An entry that moves off a concave kink lowers J, and may not be able to move without others,
-        to which it costs more: entries of one neuron for more samples than its row has controls.
-        """
-        concave, nan = self.kinks.concave, float("nan")
-        count = int(concave.sum())
-        words = f"{count} activations on a kink at which J falls to first order"
-        if count > MOST_CONCAVE:
-            return self._result(f"not decided: {words}", nan)
-        fall, direction = self._steepest(concave | self.kinks.held, 0.0)
-        if fall < -STEEP:
-            return self._falls(f"concave kink: {words}", direction, nan)
-        first = np.zeros_like(concave)
-        first[1] = True
-        if not np.any(concave & ~first):
-            # A_1 is linear in the controls, so that what holds to first order holds.
-            fall, _ = self._steepest((concave | self.kinks.held) & first, STRICT)
-            if fall >= -STEEP * STRICT:
-                return None
-        return self._result(f"not decided: {words}, if others let them", nan)
-
-    def _steepest(self, entries: NDArray, slack: float) -> tuple[float, NDArray]:
-        """Least slope −λΣ⟨v, r(a)⟩ over directions, |a| ≤ 1, as a share of λ max|v|; its direction.
-
-        A linear program for each choice of the sides of the concave entries. With `slack` every
-        entry costs that much less to leave 0, or gives that much more: a slope of 0 then says that
-        the true one is positive for every direction that moves an entry.
-        """
-        from scipy.optimize import linprog
-
-        stay = self.kinks.held | self.kinks.concave
-        rows = self.fixed[entries[stay]]
-        U, sizes, V = np.linalg.svd(rows, full_matrices=False)
-        kept = sizes > RANK_TOLERANCE * sizes[0]
-        U, back = U[:, kept], V[kept].T / sizes[kept]
-        k, r = U.shape
-        force = self.kinks.force[entries] / np.abs(self.kinks.force).max()
-        d, concave = self.kinks.slopes[entries], self.kinks.concave[entries]
-        up, down = -force * (1 - d) - slack, -force * d - slack  # J's slopes for a > 0 and −a > 0
-        convex = np.flatnonzero(~concave)
-        # Variables: a = Uz, and for each convex entry a cost t ≥ up·a, t ≥ −down·a.
-        above = np.zeros((2 * len(convex), r + len(convex)))
-        above[: len(convex), :r] = up[convex, None] * U[convex]
-        above[len(convex) :, :r] = -down[convex, None] * U[convex]
-        for part in (slice(0, len(convex)), slice(len(convex), None)):
-            above[part, r:] = -np.eye(len(convex))
-        box = np.concatenate([np.concatenate([U, -U]), np.zeros((2 * k, len(convex)))], axis=1)
-        best, direction = 0.0, np.zeros(r)
-        for sides in product((1.0, -1.0), repeat=int(concave.sum())):
-            sides = np.array(sides)
-            slope = np.where(sides > 0, up[concave], -down[concave])
-            cost = np.concatenate([slope @ U[concave], np.ones(len(convex))])
-            side = np.concatenate([-sides[:, None] * U[concave],
-                                   np.zeros((len(sides), len(convex)))], axis=1)
-            limit = np.concatenate([np.zeros(len(above)), np.ones(2 * k), np.zeros(len(sides))])
-            end = linprog(cost, np.concatenate([above, box, side]), limit, bounds=(None, None))
-            if end.status == 0 and end.fun < best:
-                best, direction = float(end.fun), end.x[:r]
-        return best, back @ direction
-
-    def _idle(self, smallest: float, prove: bool, starts: int, seed: int) -> SecondOrder:
-        """Search for a coupling of idle entries above the weight decay, then bound it."""
-        count = int(self.kinks.idle.sum())
-        neurons = int(np.any(self.kinks.idle, axis=2).any(axis=0).sum())
-        if np.any(self.kinks.idle & ~self.kinks.unread) or self._crossed():
-            return self._result(f"not decided: {count} idle activations, some of neurons that are "
-                                "read or active for other samples", smallest)
-        if count > MAX_IDLE:
-            return self._result(f"not decided: {count} idle activations, the test takes {MAX_IDLE}",
-                                smallest)
-        groups, found, tries = self._groups(), [], 0
-        for own in groups:
-            found.append(coupling.search(self.feeding[:, own], self.reading[:, own], starts, seed))
-            tries += found[-1].tries
-        strongest = max(range(len(found)), key=lambda k: found[k].coupling)
-        kappa = found[strongest].coupling
-        numbers = dict(coupling=kappa, tries=tries, coupling_bound=float("inf"))
-        words = (f"{neurons} dead neurons couple" if neurons > 1 else "a dead neuron couples") + \
-            f" {kappa:.4g} times the weight decay"
-        if kappa > 1 + SAME:
-            result = self._falls(
-                f"descent found: switching a dead neuron on couples {kappa:.4g} times the weight "
-                "decay", self._turned_on(groups[strongest], found[strongest]), smallest, **numbers)
+def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:
+    """Concave kinks, the Hessian, the coupling of idle entries, in this order."""
+    if at.kinks is not None and at.kinks.concave.any():
+        result = _on_concave_kinks(at)
+        if result is not None:
             return result
-        if kappa >= 1 - SAME:
-            return self._result(
-                "not decided: a dead neuron that takes a share of a living one leaves J as it is "
+    eigenvalues, vectors = np.linalg.eigh(at.reduced)
+    smallest, largest = float(eigenvalues[0]), float(np.abs(eigenvalues).max())
+    number = f"smallest eigenvalue {smallest:.2e}"
+    of = "network" if at.kinks is None else "ReLU network"
+    if smallest < -EIGENVALUE_TOLERANCE * largest:
+        return _falling(at, f"saddle of the {of}: {number}", at.basis @ vectors[:, 0], smallest)
+    if smallest <= EIGENVALUE_TOLERANCE * largest:
+        return _result(at, f"not decided: {number} is zero to rounding", smallest)
+    minimum = f"strict local minimum of the {of}: {number}{_held(at)}"
+    if at.kinks is None or not at.kinks.idle.any():
+        return _result(at, minimum, smallest)
+    return _with_dead_neurons(at, minimum, smallest, prove, starts, seed)
+
+
+def _on_concave_kinks(at: Expansion) -> SecondOrder | None:
+    """The verdict on concave kinks; None where others are proved to hold them in place.
+
+    An entry that moves off a concave kink lowers J, and may not be able to move without others, to
+    which it costs more: entries of one neuron for more samples than its row has controls.
+    """
+    concave, nan = at.kinks.concave, float("nan")
+    count = int(concave.sum())
+    words = f"{count} activation{'s' if count > 1 else ''} on a kink at which J falls to first order"
+    if count > MOST_CONCAVE:
+        return _result(at, f"not decided: {words}", nan)
+    fall, direction = steepest(at, at.fixed_entries, 0.0)
+    if fall < -STEEP:
+        return _falling(at, f"concave kink: {words}", direction, nan)
+    first = np.zeros_like(concave)
+    first[1] = True
+    if not np.any(concave & ~first):
+        # A_1 is linear in the controls, so that what holds to first order holds.
+        fall, _ = steepest(at, at.fixed_entries & first, STRICT)
+        if fall >= -STEEP * STRICT:
+            return None
+    return _result(at, f"not decided: {words}, if others let them", nan)
+
+
+def _with_dead_neurons(
+    at: Expansion, minimum: str, smallest: float, prove: bool, starts: int, seed: int
+) -> SecondOrder:
+    """Search for a coupling of idle entries above the weight decay, then bound it."""
+    idle = at.kinks.idle
+    count, neurons = int(idle.sum()), int(idle.any(axis=(0, 2)).sum())
+    if count > MAX_IDLE:
+        return _result(at, f"not decided: {count} idle activations, the test takes {MAX_IDLE}",
+                       smallest)
+    dead = _Dead(at)
+    if np.any(idle & ~at.kinks.unread) or dead.crossed():
+        return _result(at, f"not decided: {count} idle activations, some of neurons that are read "
+                           "or active for other samples", smallest)
+    groups = dead.groups()
+    found = [coupling.search(*dead.group(own), starts, seed) for own in groups]
+    tries = sum(one.tries for one in found)
+    strongest = max(range(len(found)), key=lambda k: found[k].coupling)
+    kappa = found[strongest].coupling
+    numbers = dict(coupling=kappa, tries=tries, coupling_bound=float("inf"))
+    words = (f"{neurons} dead neurons couple" if neurons > 1 else "a dead neuron couples") + \
+        f" {kappa:.4g} times the weight decay"
+    if kappa > 1 + SAME:
+        return _falling(
+            at, f"descent found: switching a dead neuron on couples {kappa:.4g} times the weight "
+                "decay", dead.switched_on(groups[strongest], found[strongest]), smallest, **numbers)
+    if kappa >= 1 - SAME:
+        return _result(
+            at, "not decided: a dead neuron that takes a share of a living one leaves J as it is "
                 f"(coupling 1); no descent found in {tries} tries", smallest, **numbers)
-        if prove and kappa < HOPELESS:
-            numbers["coupling_bound"] = max(
-                coupling.bound(self.feeding[:, own], self.reading[:, own]) for own in groups)
-        if numbers["coupling_bound"] < 1:
-            return self._result(
-                f"strict local minimum of the ReLU network: smallest eigenvalue {smallest:.2e}"
-                f"{self._held()}, {words} in {tries} tries and less than "
-                f"{numbers['coupling_bound']:.4g} times by a bound", smallest, **numbers)
-        return self._result(f"no descent found in {tries} tries: {words} at most", smallest,
-                            **numbers)
+    if prove and kappa < HOPELESS:
+        numbers["coupling_bound"] = max(coupling.bound(*dead.group(own)) for own in groups)
+    if numbers["coupling_bound"] < 1:
+        return _result(at, f"{minimum}, {words} in {tries} tries and less than "
+                           f"{numbers['coupling_bound']:.4g} times by a bound", smallest, **numbers)
+    return _result(at, f"no descent found in {tries} tries: {words} at most", smallest, **numbers)
 
-    # -- the form ----------------------------------------------------------------------------------
 
-    def _expand(self) -> None:
-        """Hessian, the rows of the entries that stay at 0, and a basis of what is left free."""
-        shape = self.A[:-1].shape
-        if not self.relu:
-            self.hessian, _ = self.derivatives(self.setting, self.W, self.steps, None,
-                                               np.zeros(shape, bool))
-            self.fixed, self.basis = np.empty((0, self.W.size)), np.eye(self.W.size)
-            return
-        kinks = self.kinks
-        slopes = np.where(kinks.edge, np.round(kinks.slopes), kinks.slopes)
-        stay = kinks.held | kinks.concave
-        wanted = stay | kinks.idle
-        self.hessian, rows = self.derivatives(self.setting, self.W, self.steps, slopes, wanted)
-        self.fixed, self.rows = rows[stay[wanted]], rows[kinks.idle[wanted]]
-        self.basis = _null_space(self.fixed, self.W.size)
+class _Dead:
+    """Idle entries in coordinates in which the reduced Hessian is the identity.
 
-    def _spectrum(self) -> tuple[NDArray, NDArray]:
-        reduced = self.basis.T @ self.hessian @ self.basis
-        self.reduced = 0.5 * (reduced + reduced.T)
-        return np.linalg.eigh(self.reduced)
+    Attributes
+    ----------
+    feeding, reading : ndarray, shape (m, k)
+        T and E of `hamshoot.optimality.coupling`.
+    """
 
-    def _whiten(self) -> None:
-        """How idle entries are fed and read, in coordinates in which the Hessian is identity."""
+    def __init__(self, at: Expansion) -> None:
         from scipy.linalg import cholesky, solve_triangular
 
-        layer, neuron, sample = np.nonzero(self.kinks.idle)
-        read = np.zeros((len(layer), *self.W.shape))
-        force = -self.setting.decay * self.steps[layer, None] * self.B[layer + 1, :, sample]
+        layer, neuron, sample = np.nonzero(at.kinks.idle)
+        read = np.zeros((len(layer), *at.weights.shape))
+        force = -at.setting.decay * at.steps[layer, None] * at.momenta[layer + 1, :, sample]
         read[np.arange(len(layer)), layer, :, neuron] = force
-        self.factor = cholesky(self.reduced, lower=True)
+        self._factor, self._basis = cholesky(at.reduced, lower=True), at.basis
         self.feeding, self.reading = (
-            solve_triangular(self.factor, self.basis.T @ part.reshape(len(layer), -1).T, lower=True)
-            for part in (self.rows, read))
+            solve_triangular(self._factor, at.basis.T @ part.T, lower=True)
+            for part in (at.feeding, read.reshape(len(layer), -1)))
 
-    def _crossed(self) -> bool:
+    def crossed(self) -> bool:
         """Whether a control both feeds an idle entry and reads one, beyond rounding."""
-        self._whiten()
-        sizes = [float(np.linalg.norm(part)) for part in (self.feeding, self.reading)]
-        cross = float(np.linalg.norm(self.feeding.T @ self.reading))
-        return cross > 1e-8 * max(sizes[0] * sizes[1], 1e-300)
+        sizes = np.linalg.norm(self.feeding) * np.linalg.norm(self.reading)
+        return bool(np.linalg.norm(self.feeding.T @ self.reading) > CROSSED * sizes)
 
-    def _groups(self) -> list[NDArray]:
+    def group(self, own: NDArray) -> tuple[NDArray, NDArray]:
+        """T and E of some entries."""
+        return self.feeding[:, own], self.reading[:, own]
+
+    def groups(self) -> list[NDArray]:
         """Idle entries that couple with each other, of every kind one group.
 
         They are those of one dead neuron, or of several that are read out. Dead neurons that the
@@ -462,74 +316,39 @@ class _Test:
                 kinds.append((own, mine))
         return [own for own, _ in kinds]
 
-    def _turned_on(self, own: NDArray, found: coupling.Found) -> NDArray:
+    def switched_on(self, own: NDArray, found: coupling.Found) -> NDArray:
         """The direction in the controls of a coupling: y, and the c that answers it best."""
         from scipy.linalg import solve_triangular
 
-        on = np.maximum(found.y @ self.feeding[:, own], 0.0)
-        z = found.y - self.reading[:, own] @ on
-        return self.basis @ solve_triangular(self.factor, z, lower=True, trans=1)
-
-    # -- along a direction -------------------------------------------------------------------------
-
-    def _objective(self, W: NDArray) -> float:
-        with np.errstate(all="ignore"):
-            end = formulas.roll_out(self.setting, W, self.steps)[-1]
-            return float(formulas.objective(self.setting, end, W, self.steps)[0])
-
-    def _followed(
-        self, direction: NDArray
-    ) -> tuple[tuple[tuple[float, float], ...], NDArray | None]:
-        """Step lengths at which J is lower, with its change, and the lowest point."""
-        step = direction.reshape(self.W.shape)
-        pairs, best, lowest = [], self.J, None
-        for length in LENGTHS * max(1.0, float(np.linalg.norm(self.W))):
-            for W in self._points(self.W + length * step):
-                J = self._objective(W)
-                if self.J - SEEN * abs(self.J) > J:
-                    pairs.append((float(length), J - self.J))
-                if best > J:
-                    best, lowest = J, W
-        if not pairs:
-            return (), None
-        least: dict[float, float] = {}
-        for length, change in pairs:
-            least[length] = min(change, least.get(length, 0.0))
-        return tuple(least.items()), lowest
-
-    def _points(self, W: NDArray) -> list[NDArray]:
-        """W, and W with the entries held set back to 0, which a straight step leaves."""
-        held = self.kinks.held if self.relu else np.zeros(1, bool)
-        if not held.any():
-            return [W]
-        stay = (self.kinks.held | self.kinks.concave)
-        rows = self.fixed[held[stay]]
-        corrected = W
-        for _ in range(CORRECTIONS):
-            off = formulas.roll_out(self.setting, corrected, self.steps)[:-1][held]
-            if not np.all(np.isfinite(off)):
-                return [W]
-            back = np.linalg.lstsq(rows, off, rcond=RANK_TOLERANCE)[0]
-            corrected = corrected - back.reshape(W.shape)
-        return [W, corrected]
+        feeding, reading = self.group(own)
+        z = found.y - reading @ np.maximum(found.y @ feeding, 0.0)
+        return self._basis @ solve_triangular(self._factor, z, lower=True, trans=1)
 
 
-def setting_of(problem: TrainingProblem) -> Setting:
-    """The arrays and numbers of a problem, for the formulas."""
-    hard = problem.hard_endpoint
-    return formulas.Setting(
-        start=problem.initial_state, targets=None if hard else problem.targets,
-        endpoint=problem.endpoint if hard else None, readout=problem.readout,
-        leak=problem.effective_depth, decay=problem.weight_decay, bias=problem.bias,
-        activation=problem.activation, epsilon=problem.sigma.epsilon, samples=problem.n_samples)
+def _held(at: Expansion) -> str:
+    """Of the entries on the kink that are not idle, in words."""
+    if at.kinks is None:
+        return ""
+    held, edge = int(at.fixed_entries.sum()), int(at.kinks.edge.sum())
+    low, high = at.multipliers
+    words = f", {held} activations held on the kink, d in [{low:.2g}, {high:.2g}]" if held else ""
+    return words + (f", {edge} on the edge of [0, 1]" if edge else "")
 
 
-def _null_space(rows: NDArray, n: int) -> NDArray:
-    """Orthonormal basis (n, n − rank) of the directions that leave the rows at 0."""
-    if not len(rows):
-        return np.eye(n)
-    from scipy.linalg import qr
+def _result(at: Expansion, verdict: str, smallest: float, **more: Any) -> SecondOrder:
+    return SecondOrder(verdict, smallest, at.multipliers, at.kinks, **more)
 
-    Q, R, _ = qr(rows.T, pivoting=True, check_finite=False)
-    sizes = np.abs(np.diag(R))
-    return Q[:, int(np.sum(sizes > RANK_TOLERANCE * sizes[0])) :]
+
+def _falling(
+    at: Expansion, verdict: str, direction: NDArray, smallest: float, **more: Any
+) -> SecondOrder:
+    """The verdict, with J along the direction; not decided where J does not show it."""
+    direction = direction / np.linalg.norm(direction)
+    falls, lowest = followed(at, direction)
+    if not falls:
+        return _result(at, f"not decided: {verdict}, but J was not seen to fall along it",
+                       smallest, **more)
+    length, change = min(falls, key=lambda pair: pair[1])
+    return _result(at, f"{verdict}; J falls by {-change:.3g} at a distance of {length:.2g}",
+                   smallest, direction=direction.reshape(at.weights.shape), descent=falls,
+                   lowest=lowest, **more)

@@ -1,0 +1,173 @@
+"""J around a stationary network: Hessian, entries on the kink, and what of it is free to move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hamshoot.clarke import clarke_residual
+from hamshoot.optimality import formulas
+from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.kinks import Kinks, told_apart
+from hamshoot.problem import TrainingProblem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hamshoot.optimality.formulas import Setting
+
+#: Rows of the constraints within this fraction of the largest of being dependent count as such.
+RANK_TOLERANCE = 1e-12
+_STEP = 1e-30
+_CHUNK_NUMBERS = 20_000_000
+
+#: Hessian (n, n) and rows (k, n) from (setting, weights, steps, pattern, entries).
+Derivatives = Callable[..., "tuple[NDArray, NDArray]"]
+
+
+def complex_step_derivatives(
+    setting: Setting, weights: NDArray, steps: NDArray, pattern: NDArray | None, entries: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Hessian of J in the controls with a pattern of slopes held, and ∂A/∂W of some entries.
+
+    Parameters
+    ----------
+    setting : Setting
+    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
+    pattern : ndarray, shape (L, w, N), or None
+        σ(A) = pattern ⊙ A; None takes σ itself.
+    entries : ndarray of bool, shape (L, w, N)
+
+    Returns
+    -------
+    hessian : ndarray, shape (n, n)
+        Symmetrised; exact to rounding, as every gradient is differentiated by the complex step.
+    rows : ndarray, shape (k, n)
+    """
+    n, (w, N) = weights.size, setting.start.shape
+    chunk = max(1, _CHUNK_NUMBERS // (len(weights) * w * N * 2))
+    scale = (setting.decay / setting.leak * steps)[:, None, None]
+    hessian, rows = np.empty((n, n)), np.empty((n, int(entries.sum())))
+    for first in range(0, n, chunk):
+        some = np.arange(first, min(first + chunk, n))
+        perturbed = np.repeat(weights.reshape(1, -1).astype(complex), len(some), axis=0)
+        perturbed[np.arange(len(some)), some] += 1j * _STEP
+        W = perturbed.reshape(-1, *weights.shape)
+        A = formulas.roll_out(setting, W, steps, pattern=pattern)
+        _, G = formulas.costates(setting, A, W, steps, slopes=pattern, pattern=pattern)
+        hessian[some] = (scale * G).imag.reshape(len(some), n) / _STEP
+        rows[some] = A[:, :-1][:, entries].imag / _STEP
+    return 0.5 * (hessian + hessian.T), rows.T
+
+
+@dataclass
+class Expansion:
+    """One network and J around it to second order; see `hamshoot.optimality.second_order_layers`.
+
+    Attributes
+    ----------
+    setting : Setting
+    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
+    representations, momenta : ndarray, shape (L+1, w, N)
+    objective : float
+    gradient, size : float
+        ‖∂J/∂W‖, and (λ/L̃)‖√ρ W‖, against which it is small or not.
+    kinks : Kinks or None
+        For ReLU.
+    multipliers : (float, float)
+        Smallest and largest slope d of the entries on the kink that are not idle; NaN without any.
+    derivatives : callable
+        See `complex_step_derivatives`.
+    """
+
+    setting: Setting
+    weights: NDArray
+    steps: NDArray
+    representations: NDArray
+    momenta: NDArray
+    objective: float
+    gradient: float
+    size: float
+    kinks: Kinks | None
+    multipliers: tuple[float, float]
+    derivatives: Derivatives
+
+    @cached_property
+    def fixed_entries(self) -> NDArray:
+        """Entries that stay on the kink, (L, w, N): held ones, and those on a concave kink."""
+        if self.kinks is None:
+            return np.zeros(self.representations[:-1].shape, bool)
+        return self.kinks.held | self.kinks.concave
+
+    @cached_property
+    def _expanded(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Hessian of J, and the rows ∂A/∂W of the entries that stay, and of idle ones."""
+        pattern, fixed = None, self.fixed_entries
+        idle = np.zeros_like(fixed)
+        if self.kinks is not None:
+            pattern, idle = self.kinks.slopes, self.kinks.idle
+            pattern = np.where(self.kinks.edge, np.round(pattern), pattern)
+        wanted = fixed | idle
+        hessian, rows = self.derivatives(self.setting, self.weights, self.steps, pattern, wanted)
+        return hessian, rows[fixed[wanted]], rows[idle[wanted]]
+
+    @property
+    def hessian(self) -> NDArray:
+        """Of J with the slopes as they are and idle entries switched off, (n, n)."""
+        return self._expanded[0]
+
+    @property
+    def fixed(self) -> NDArray:
+        """∂A/∂W of the entries that stay, (k, n)."""
+        return self._expanded[1]
+
+    @property
+    def feeding(self) -> NDArray:
+        """∂A/∂W of the idle entries, (k, n)."""
+        return self._expanded[2]
+
+    @cached_property
+    def basis(self) -> NDArray:
+        """Orthonormal basis, (n, m), of the directions that leave the entries that stay."""
+        n = self.weights.size
+        if not len(self.fixed):
+            return np.eye(n)
+        from scipy.linalg import qr
+
+        Q, R, _ = qr(self.fixed.T, pivoting=True, check_finite=False)
+        sizes = np.abs(np.diag(R))
+        return Q[:, int(np.sum(sizes > RANK_TOLERANCE * sizes[0])) :]
+
+    @cached_property
+    def reduced(self) -> NDArray:
+        """Hessian in that basis, (m, m)."""
+        reduced = self.basis.T @ self.hessian @ self.basis
+        return 0.5 * (reduced + reduced.T)
+
+
+def expanded(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, slopes: NDArray | None,
+    derivatives: Derivatives,
+) -> Expansion:
+    """The expansion around a network; for ReLU without slopes, those of a search for the best."""
+    setting = setting_of(problem)
+    A = formulas.roll_out(setting, weights, steps)
+    if problem.activation != "relu":
+        slopes = None
+    elif slopes is None:
+        slopes = clarke_residual(problem, A, weights, steps).slopes
+    B, G = formulas.costates(setting, A, weights, steps, slopes=slopes)
+    kinks, multipliers = None, (float("nan"), float("nan"))
+    if slopes is not None:
+        kinks = told_apart(A, weights, steps, B, slopes)
+        d = slopes[kinks.on_kink & ~kinks.idle]
+        multipliers = (float(d.min()), float(d.max())) if d.size else multipliers
+    return Expansion(
+        setting, weights, steps, A, B,
+        float(formulas.objective(setting, A[-1], weights, steps)[0]),
+        formulas.gradient_norm(setting, steps, G),
+        formulas.gradient_norm(setting, np.sqrt(steps), weights), kinks, multipliers, derivatives)
