@@ -1,0 +1,250 @@
+"""The certificate's own formulas: NumPy alone, nothing from the rest of the package, no search.
+
+The network is A_ℓ = (1 − ρ_ℓL̃) A_{ℓ−1} + ρ_ℓ W_ℓ σ̂(A_{ℓ−1}), A_0 given, σ̂(A) = [σ(A); 1ᵀ], and
+
+    J = (1/N)‖QA_L − Yᵀ‖² + λ/(2L̃) Σ_ℓ ρ_ℓ‖W_ℓ‖².
+
+Write J + λ Σ_ℓ ⟨B_ℓ, A_ℓ − (1 − ρ_ℓL̃)A_{ℓ−1} − ρ_ℓW_ℓσ̂(A_{ℓ−1})⟩, differentiate in A_L, in
+A_{ℓ−1} and in W_ℓ, and ask for 0:
+
+    B_L = −(2/(λN)) Qᵀ(QA_L − Yᵀ),
+    B_{ℓ−1} = (1 − ρ_ℓL̃) B_ℓ + ρ_ℓ σ′(A_{ℓ−1}) ⊙ (W_ℓᵀB_ℓ)      (W_ℓ without its bias column),
+    ∂J/∂W_ℓ = (λρ_ℓ/L̃) G_ℓ,   G_ℓ = W_ℓ − L̃ B_ℓ σ̂(A_{ℓ−1})ᵀ.
+
+With G = 0 inserted, these are the steps of the flow of H = (L̃/2)‖Bσ̂(A)ᵀ‖² − L̃ Tr(BAᵀ).
+
+Shapes: A, B (…, w, N); W (…, w, w+1), last column the bias, or (…, w, w) without; whole networks
+(…, L, w, w+1) with steps (L,). Leading axes are a batch. W may have a tiny imaginary part: all but
+`stationarity` and `gradient_norm` are analytic on each piece of σ, so that the imaginary part of a
+result is a derivative, exact to rounding. A sweep costs 2Lw²N flops.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Runge–Kutta rules: how far each stage after the first follows the velocity of the one before, and
+#: the shares of the stage velocities in the step, both as fractions of the step.
+RULES = {"euler": ((), (1.0,)), "rk4": ((1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))}
+
+
+class Setting(NamedTuple):
+    """The data of a problem, as arrays and numbers.
+
+    Attributes
+    ----------
+    start : ndarray, shape (w, N)
+        A_0.
+    targets, endpoint : ndarray, shape (d_out, N) and (w, N)
+        Yᵀ, or with a hard endpoint the A_1 prescribed; the other one is None.
+    readout : ndarray, shape (d_out, w)
+        Q.
+    leak, decay : float
+        L̃ and λ.
+    bias : bool
+    activation : {"linear", "relu", "smooth_relu"}
+    epsilon : float
+        ε of the smooth ReLU, else 0.
+    samples : int
+        The N that the loss is a mean over; a block of samples keeps the N of all.
+    """
+
+    start: NDArray
+    targets: NDArray | None
+    endpoint: NDArray | None
+    readout: NDArray
+    leak: float
+    decay: float
+    bias: bool
+    activation: str
+    epsilon: float
+    samples: int
+
+
+# -- one node --------------------------------------------------------------------------------------
+
+
+def sigma(setting: Setting, z: NDArray) -> NDArray:
+    """σ(z): z, max(z, 0), or (z + √(z² + ε²))/2, for z < 0 in the form ε²/(2(√(z² + ε²) − z))."""
+    if setting.activation == "linear":
+        return z
+    if setting.activation == "relu":
+        return np.where(z.real > 0, z, 0)
+    far = np.where(z.real < 0, -z, z)  # |z|, kept complex
+    large = (far + np.sqrt(z * z + setting.epsilon**2)) / 2
+    return np.where(z.real < 0, setting.epsilon**2 / (4 * large), large)
+
+
+def slope(setting: Setting, z: NDArray) -> NDArray:
+    """σ′(z): 1, [z > 0], or (1 + z/√(z² + ε²))/2 = σ(z)/√(z² + ε²)."""
+    if setting.activation == "linear":
+        return np.ones_like(z)
+    if setting.activation == "relu":
+        return np.where(z.real > 0, 1.0, 0.0)
+    return sigma(setting, z) / np.sqrt(z * z + setting.epsilon**2)
+
+
+def features(setting: Setting, A: NDArray, pattern: NDArray | None = None) -> NDArray:
+    """σ̂(A), (…, w+1, N), or σ(A) alone without bias.
+
+    With a pattern of slopes (…, w, N), σ(A) = pattern ⊙ A: a piece on which a ReLU network is
+    linear in every A_ℓ, whatever rounding left of activations that are 0.
+    """
+    value = sigma(setting, A) if pattern is None else pattern * A
+    if not setting.bias:
+        return value
+    ones = np.ones((*value.shape[:-2], 1, value.shape[-1]))
+    return np.concatenate([value, ones], axis=-2)
+
+
+def hamiltonian(setting: Setting, A: NDArray, B: NDArray) -> NDArray:
+    """H = (L̃/2)‖Bσ̂(A)ᵀ‖² − L̃ Tr(BAᵀ), (…); of Euler layers at (A_{ℓ−1}, B_ℓ)."""
+    product = B @ _T(features(setting, A))
+    return setting.leak * (_square(product) / 2 - np.sum(B * A, axis=(-2, -1)))
+
+
+def control(setting: Setting, A: NDArray, B: NDArray) -> NDArray:
+    """W = L̃Bσ̂(A)ᵀ, (…, w, w+1)."""
+    return setting.leak * B @ _T(features(setting, A))
+
+
+def flow(setting: Setting, A: NDArray, B: NDArray) -> tuple[NDArray, NDArray]:
+    """∂_pA = ∂H/∂B = Wσ̂(A) − L̃A and ∂_pB = −∂H/∂A = L̃B − σ′(A) ⊙ WᵀB, with W = L̃Bσ̂(A)ᵀ."""
+    W = control(setting, A, B)
+    pull = slope(setting, A) * (_T(_square_part(W)) @ B)
+    return velocity(setting, A, W), setting.leak * B - pull
+
+
+# -- forward ---------------------------------------------------------------------------------------
+
+
+def velocity(setting: Setting, A: NDArray, W: NDArray, pattern: NDArray | None = None) -> NDArray:
+    """∂_pA = Wσ̂(A) − L̃A."""
+    return W @ features(setting, A, pattern) - setting.leak * A
+
+
+def stages(
+    setting: Setting, A: NDArray, W: NDArray, rho, rule: str, pattern: NDArray | None = None
+) -> list[NDArray]:
+    """Points at which a step takes the velocity: A alone by Euler's rule, four by RK4."""
+    points = [A]
+    for reach in RULES[rule][0]:
+        points.append(A + reach * rho * velocity(setting, points[-1], W, pattern))
+    return points
+
+
+def step(
+    setting: Setting, A: NDArray, W: NDArray, rho, rule: str = "euler",
+    pattern: NDArray | None = None,
+) -> NDArray:
+    """A_ℓ from A_{ℓ−1}; `rho` is a number, or (…, 1, 1) for several layers at once."""
+    points = stages(setting, A, W, rho, rule, pattern)
+    return A + rho * sum(share * velocity(setting, x, W, pattern)
+                         for share, x in zip(RULES[rule][1], points, strict=True))
+
+
+def roll_out(
+    setting: Setting, W: NDArray, steps: NDArray, rule: str = "euler",
+    pattern: NDArray | None = None,
+) -> NDArray:
+    """A at all nodes, (…, L+1, w, N), from W (…, L, w, w+1) and perhaps a pattern (…, L, w, N)."""
+    A = np.broadcast_to(setting.start, (*W.shape[:-3], *setting.start.shape))
+    nodes = [A]
+    for k, rho in enumerate(steps):
+        piece = None if pattern is None else pattern[..., k, :, :]
+        nodes.append(step(setting, nodes[-1], W[..., k, :, :], rho, rule, piece))
+    return np.stack(nodes, axis=-3)
+
+
+def loss(setting: Setting, end: NDArray) -> NDArray:
+    """(1/N)‖QA_L − Yᵀ‖², (…)."""
+    return _square(setting.readout @ end - setting.targets) / setting.samples
+
+
+def objective(
+    setting: Setting, end: NDArray, W: NDArray, steps: NDArray
+) -> tuple[NDArray, NDArray, NDArray]:
+    """J, its loss (0 with a hard endpoint) and Σρ‖W‖², (…) each, of networks that end at `end`."""
+    norm = np.sum(steps * _square(W), axis=-1)
+    misfit = 0 * norm if setting.targets is None else loss(setting, end)
+    return misfit + setting.decay / (2 * setting.leak) * norm, misfit, norm
+
+
+# -- backward --------------------------------------------------------------------------------------
+
+
+def terminal(setting: Setting, end: NDArray) -> NDArray:
+    """B_L = −(2/(λN)) Qᵀ(QA_L − Yᵀ)."""
+    error = setting.readout @ end - setting.targets
+    return -2 / (setting.decay * setting.samples) * setting.readout.T @ error
+
+
+def pull_back(
+    setting: Setting, A: NDArray, W: NDArray, rho, B: NDArray, rule: str = "euler",
+    slopes: NDArray | None = None, pattern: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
+    """B_{ℓ−1} from B_ℓ at A_{ℓ−1}, and the G_ℓ of this layer.
+
+    `slopes` (…, w, N) stand in for σ′ by Euler's rule. In general a step adds ρΣ_s c_s v(x_s), and
+    stage s + 1 lies at x_{s+1} = A + a_s ρ v(x_s); with g_s the costate of v(x_s) over ρ,
+
+        g_s = c_s B_ℓ + a_s x̄_{s+1},   x̄_s = ρ (σ′(x_s) ⊙ Wᵀg_s − L̃g_s),   B_{ℓ−1} = B_ℓ + Σ_s x̄_s.
+    """
+    reaches, shares = RULES[rule]
+    left, product, later = B, 0.0, 0.0
+    for x, share, reach in zip(stages(setting, A, W, rho, rule, pattern)[::-1], shares[::-1],
+                               (0.0, *reaches[::-1]), strict=True):
+        g = share * B + reach * later
+        d = slope(setting, x) if slopes is None else slopes
+        later = rho * (d * (_T(_square_part(W)) @ g) - setting.leak * g)
+        left = left + later
+        product = product + g @ _T(features(setting, x, pattern))
+    return left, W - setting.leak * product
+
+
+def costates(
+    setting: Setting, A: NDArray, W: NDArray, steps: NDArray, rule: str = "euler",
+    slopes: NDArray | None = None, end: NDArray | None = None, pattern: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
+    """B at all nodes, (…, L+1, w, N), and G, (…, L, w, w+1), of a roll-out A.
+
+    `slopes` (…, L, w, N) stand in for σ′ (Euler's rule), `end` (…, w, N) for B_L.
+    """
+    B, G = [terminal(setting, A[..., -1, :, :]) if end is None else end], []
+    for k in range(len(steps) - 1, -1, -1):
+        own = (None if choice is None else choice[..., k, :, :] for choice in (slopes, pattern))
+        left, gradient = pull_back(setting, A[..., k, :, :], W[..., k, :, :], steps[k], B[-1],
+                                   rule, *own)
+        B.append(left)
+        G.append(gradient)
+    return np.stack(B[::-1], axis=-3), np.stack(G[::-1], axis=-3)
+
+
+def stationarity(W: NDArray, G: NDArray) -> float:
+    """Largest ‖G_ℓ‖ / max(1, ‖W_ℓ‖) over the layers."""
+    sizes = np.maximum(1.0, np.linalg.norm(W, axis=(-2, -1)))
+    return float(np.max(np.linalg.norm(G, axis=(-2, -1)) / sizes))
+
+
+def gradient_norm(setting: Setting, steps: NDArray, G: NDArray) -> float:
+    """‖∂J/∂W‖."""
+    return float(np.linalg.norm(setting.decay / setting.leak * steps[:, None, None] * G))
+
+
+def _T(M: NDArray) -> NDArray:
+    return np.swapaxes(M, -1, -2)
+
+
+def _square(M: NDArray) -> NDArray:
+    """Sum of squares over the last two axes; of a complex M analytic, not |M|²."""
+    return np.sum(M * M, axis=(-2, -1))
+
+
+def _square_part(W: NDArray) -> NDArray:
+    """W without its bias column."""
+    return W[..., : W.shape[-2]]
