@@ -10,7 +10,8 @@ import hamshoot as hs
 from hamshoot import block_sweeps, discrete
 from hamshoot.activations import Activation
 from hamshoot.block_sweeps import BlockSweeps, block_size, threads
-from hamshoot.optimality.second_order_layers import complex_step_derivatives, setting_of
+from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.expansion import complex_step_derivatives
 
 STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
 

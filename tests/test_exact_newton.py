@@ -9,11 +9,9 @@ import pytest
 import hamshoot as hs
 from hamshoot import discrete, layered_newton, reduced_newton
 from hamshoot.activations import epsilon_ladder
-from hamshoot.optimality.second_order_layers import (
-    complex_step_derivatives,
-    second_order,
-    setting_of,
-)
+from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.expansion import complex_step_derivatives
+from hamshoot.optimality.second_order_layers import second_order
 from hamshoot.starts import starting_weights
 
 STEPS = np.linspace(1, 2, 8) / 12

@@ -11,7 +11,8 @@ from hamshoot import closed_forms as exact
 from hamshoot import hamiltonian as ham
 from hamshoot.indirect import path_at
 from hamshoot.optimality import second_order_path as pso
-from hamshoot.optimality.second_order_layers import complex_step_derivatives, setting_of
+from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_path import SecondVariation, mesh, path_second_order
 
 EVENLY = np.linspace(0, 1, 21)
@@ -128,8 +129,10 @@ def test_at_the_conjugate_point_itself_nothing_is_decided():
 def test_certify_calls_the_long_way_round_a_saddle():
     for angle in (2.0, 4.0):
         proof = hs.certify(solution_of(*circle(angle, 3)))
-        assert proof.holds, proof
-        assert proof.second_order.startswith("saddle" if angle > np.pi else "strict local minimum")
+        saddle = angle > np.pi
+        assert proof.holds is not saddle, proof
+        assert proof.reasons == ((proof.second_order,) if saddle else ())
+        assert proof.second_order.startswith("saddle" if saddle else "strict local minimum")
         assert proof.min_eigenvalue == pytest.approx(circle_eigenvalue(angle), abs=1e-6)
         assert f"{proof.min_eigenvalue:.3g}" in proof.second_order
 
@@ -185,7 +188,7 @@ def test_the_scalar_problem_has_its_exact_eigenvalue_at_all_its_stationary_point
     result = path_second_order(problem, problem.sigma, states, EVENLY)
     assert result.min_eigenvalue == pytest.approx(value, abs=1e-6)
     proof = hs.certify(solution_of(problem, states))
-    assert proof.holds, proof
+    assert proof.reasons == ((proof.second_order,) if which == 1 else ()), proof
     assert proof.min_eigenvalue == pytest.approx(value, abs=1e-5)
     assert proof.second_order.startswith("saddle" if which == 1 else "strict local minimum")
 

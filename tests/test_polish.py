@@ -10,11 +10,9 @@ import hamshoot as hs
 from hamshoot import discrete, layered_newton
 from hamshoot.activations import epsilon_ladder
 from hamshoot.clarke import clarke_residual
-from hamshoot.optimality.second_order_layers import (
-    complex_step_derivatives,
-    second_order,
-    setting_of,
-)
+from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.expansion import complex_step_derivatives
+from hamshoot.optimality.second_order_layers import second_order
 from hamshoot.polish import (
     _ActiveSet,
     _convexified,

@@ -1,85 +1,74 @@
-"""`certify`: check a solution from its arrays by the reference formulas alone.
+"""`certify`: check a solution by formulas that no solver uses, those of `optimality.formulas`.
 
-Nothing of the solver's own account is taken over. Over layers the controls are rolled out, the
-costate is swept back, and objective, stationarity, Hamiltonian and the second-order test follow. A
-continuous path is integrated anew from node to node, by SciPy's DOP853 on the right-hand side in
-`hamshoot.hamiltonian`, and the second variation is taken along what comes of it. Then the numbers
-are compared with what the solution says of itself, so that a file that was tampered with is caught.
+Only the problem's data are taken on trust. What the solution stores is compared with the formulas
+one step at a time, and what it records relative to itself; nothing is searched for. The stored
+momenta are the witness for the slopes on the kink of ReLU (`optimality.layers`), and a continuous
+path is integrated anew (`optimality.paths`). So a file that was tampered with is caught, and so is
+a formula of a solver that is wrong.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from hamshoot import blockwise, discrete
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
-from hamshoot.clarke import clarke_residual
-from hamshoot.optimality.second_order_layers import (
-    MAX_CONTROLS,
-    STATIONARY,
-    SecondOrder,
-    second_order,
-)
-from hamshoot.optimality.second_order_path import PathSecondOrder, Trajectory, path_second_order
-from hamshoot.path import path_hamiltonian
-from hamshoot.problem import TrainingProblem
+from hamshoot.optimality.checks import CLAIMING, Asked, Bound, Findings
+from hamshoot.optimality.layers import check_blocks, check_stored
+from hamshoot.optimality.paths import check_path
+from hamshoot.optimality.second_order_layers import MAX_CONTROLS
 from hamshoot.solution import Solution, Status
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
-class Bound(NamedTuple):
-    """One check: a number, the most it may be, and whether it holds."""
-
-    name: str
-    value: float
-    most: float
-
-    @property
-    def holds(self) -> bool:
-        """value ≤ most; NaN does not hold."""
-        return bool(self.value <= self.most)
+#: Beginnings of verdicts of the second-order test that say: no minimum.
+NO_MINIMUM = ("saddle", "concave kink", "descent found")
+#: Statuses that claim no stationary point, but may be recorded as a success.
+CONTENT = (Status.FLAT, Status.TRAINED)
 
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """What the reference formulas say of a solution.
+    """What the certificate's own formulas say of a solution.
 
     Attributes
     ----------
     objective, loss, parameter_norm : float
         Of the rolled-out controls.
     defect : float
-        Largest ‖A_ℓ − F(A_{ℓ−1}, W_ℓ)‖_F / max(1, ‖A_ℓ‖_F) of the stored representations; on a path
-        F is the flow from the node before.
+        Largest |A_ℓ − F(A_{ℓ−1}, W_ℓ)| of an entry of the stored representations, relative to the
+        absolute values of its terms; A_0 = PXᵀ counts too. On a path F is the flow from the node
+        before, and the norm of the node takes the place of the terms.
     costate_defect : float
-        Largest distance of the stored momenta to the backward sweep, relative to max(1, ‖B‖_F); on
-        a path, to the flow from the node before.
+        The same of the stored momenta and one step of the costate back, with the best slopes on the
+        kink, and of B_L; on a path, of the flow from the node before.
     boundary_residual : float
-        Of the stored ends: A_0 = PXᵀ and B_1 (or the hard endpoint).
+        Of the stored ends: A_0 = PXᵀ and B_1 (or the hard endpoint), relative to max(1, norm).
     stationarity : float
-        Largest ‖W − L̃Bσ̂ᵀ‖_F / max(1, ‖W‖_F); for ReLU with the best slopes on the kink.
+        Largest ‖W − L̃Bσ̂ᵀ‖_F / max(1, ‖W‖_F); for ReLU with the slopes of the stored momenta on the
+        kink.
     clarke_residual : float
-        Smallest ‖∇J(d)‖_F over the slopes d ∈ [0, 1] on the kink; ‖∇J‖_F where none is. Of a
-        solution that does not store its states ‖∇J‖_F with the activation's own slopes, an upper
-        bound where there are kinks; the same holds for the stationarity.
+        ‖∇J(d)‖_F with these slopes d ∈ [0, 1], an upper bound on Clarke's residual; ‖∇J‖_F where
+        there is no kink. Of a solution that does not store its states ‖∇J‖_F with the activation's
+        own slopes, also an upper bound; the same holds for the stationarity.
     hamiltonian, hamiltonian_drift : float
         Median along the path, and (max − min)/max(1, |median|).
     second_order : str
-        Begins with "strict local minimum", "saddle" or "not decided".
+        Begins with "strict local minimum", "saddle" or "not decided", or another verdict of
+        `second_order_layers`.
     min_eigenvalue : float
         Smallest one of the reduced Hessian; NaN when not computed. Over layers in the plain inner
         product of the controls (L, w, w+1); on a path in ∫⟨V, V′⟩dp, where it is extrapolated in
         the mesh. Divided by ρ, the eigenvalues of equal layers tend to those of the path.
     kinks : int
         Hidden entries on the kink of ReLU.
+    idle_kinks : int
+        Those of them in neurons that no weight reads (their column of W is 0): all slopes are the
+        same there.
     bounds : tuple of Bound
         Each bound asked for, and whether it holds.
+    reasons : tuple of str
+        Why it is not certified, the most serious first: bounds that fail, a verdict that denies a
+        minimum, a status that claims no stationary point. Empty if everything holds.
     """
 
     objective: float
@@ -95,12 +84,14 @@ class Certificate:
     second_order: str
     min_eigenvalue: float
     kinks: int
+    idle_kinks: int
     bounds: tuple[Bound, ...]
+    reasons: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether every bound holds."""
-        return all(bound.holds for bound in self.bounds)
+        """Whether there is no reason against it."""
+        return not self.reasons
 
     @property
     def failures(self) -> tuple[Bound, ...]:
@@ -112,28 +103,29 @@ class Certificate:
         values: dict[str, Any] = {
             k: v for k, v in vars(self).items() if k != "bounds"
         }
-        for name, value in values.items():
-            if isinstance(value, float) and not np.isfinite(value):
-                values[name] = None
+        values = {k: _finite(v) if isinstance(v, float) else v for k, v in values.items()}
+        values["reasons"] = list(self.reasons)
         values["holds"] = self.holds
         values["bounds"] = [
-            {"name": b.name, "value": b.value if np.isfinite(b.value) else None, "most": b.most,
-             "holds": b.holds}
+            {"name": b.name, "value": _finite(b.value), "most": _finite(b.most), "holds": b.holds}
             for b in self.bounds
         ]
         return values
 
     def __repr__(self) -> str:
+        idle = f", {self.idle_kinks} of them of neurons that nothing reads" if self.kinks else ""
         lines = [
-            "Certificate: " + ("every bound holds" if self.holds else "NOT certified"),
+            "Certificate: " + ("every bound holds" if self.holds
+                               else f"NOT certified: {self.reasons[0]}"),
             f"  objective     {self.objective:.12g}",
-            f"  stationarity  {self.stationarity:.2e}   kinks {self.kinks}",
+            f"  stationarity  {self.stationarity:.2e}   kinks {self.kinks}{idle}",
             f"  Hamiltonian   {self.hamiltonian:.8g}, drift {self.hamiltonian_drift:.1e}",
             f"  second order  {self.second_order}",
         ]
         for b in self.bounds:
-            lines.append(f"  {'ok  ' if b.holds else 'FAIL'} {b.name:<42} {b.value:9.2e} "
+            lines.append(f"  {'ok  ' if b.holds else 'FAIL'} {b.name:<46} {b.value:9.2e} "
                          f"<= {b.most:.1e}")
+        lines += [f"  FAIL {reason}" for reason in self.reasons[len(self.failures):]]
         return "\n".join(lines)
 
 
@@ -141,7 +133,7 @@ def certify(
     solution: Solution,
     *,
     stationarity: float | None = None,
-    defect: float = 1e-9,
+    defect: float | None = None,
     boundary_residual: float = 1e-8,
     drift: float = 1e-8,
     agreement: float = 1e-9,
@@ -156,16 +148,22 @@ def certify(
         Over Euler or RK4 layers, or a continuous path. A path of a ReLU network that was smoothed
         is checked as the path of the smoothed flow that it claims to be.
     stationarity : float, optional
-        Bound asked of the stationarity. Default 1e-6 for a solution that claims to have converged;
-        no bound for one that does not claim it.
-    defect, boundary_residual : float
-        Bounds on the stored arrays.
+        Bound asked of the stationarity. Default 1e-6 for CONVERGED. SMOOTHED claims a stationary
+        point of the smoothed network: 1e-6, or what is given here if that is more, bounds that
+        network's. Every other status claims none: without this argument such a solution does not
+        hold.
+    defect : float, optional
+        Bound on the defects of the stored arrays. Default 1e-13 over layers, where only rounding
+        tells them from the formulas. On a path, which is integrated anew, 1e-9 of A and 1e-7 of B,
+        and 1e-13 of the controls, which follow from A and B.
+    boundary_residual : float
+        Bound on the boundary residual. (A_0 and B_L of layers count among the defects too.)
     drift : float
         Bound on the Hamiltonian drift of a continuous path, which conserves H; layers do only up to
         O(1/L) and get no bound.
     agreement : float
-        Largest relative difference between recomputed and recorded objective, loss, norm and
-        stationarity.
+        Largest difference between recomputed and recorded objective, loss and norm, relative to
+        each of them; of recorded residuals, the same or 1e-10.
     second_order : bool
         Run the second-order test where it applies: Euler layers with the soft loss, and continuous
         paths with the soft loss or a hard endpoint.
@@ -176,213 +174,50 @@ def certify(
     Returns
     -------
     Certificate
-        Cost: two sweeps, the Clarke residual, and the dense test of
-        `hamshoot.optimality.second_order_layers`. On a path the integration anew, and the test of
-        `hamshoot.optimality.second_order_path`. A solution that does not store its states is
-        evaluated over blocks of samples; with nothing stored there is no defect to be found.
+        Cost: a handful of sweeps, and the dense test of `hamshoot.optimality.second_order_layers`.
+        On a path the integration anew, and the test of `hamshoot.optimality.second_order_path`. A
+        solution that does not store its states is evaluated over blocks of samples; with nothing
+        stored there is no defect to be found.
+
+    Raises
+    ------
+    ValueError
+        For a bound that is negative or not a number.
     """
-    problem, W, steps = solution.problem, solution.weights, solution.steps
-    if steps is None:
-        return _certify_path(solution, stationarity, defect, boundary_residual, drift, agreement,
-                             second_order)
-    if not solution.stored:
-        return _certify_by_blocks(solution, stationarity, agreement, second_order, max_controls)
-    terminal = solution.momenta[-1] if problem.hard_endpoint else None
-    A = discrete.roll_out(problem, W, steps, solution.integrator)
-    J, loss, norm = discrete.objective(problem, A[-1], W, steps)
-    slopes, kinks, clarke = None, 0, float("nan")
-    if problem.activation == "relu" and solution.integrator == "euler" and np.isfinite(J):
-        result = clarke_residual(problem, A, W, steps, terminal=terminal)
-        slopes, kinks, clarke = result.slopes, int(result.on_kink.sum()), result.residual
-    B, gradient = discrete.costates(problem, A, W, steps, solution.integrator, terminal, slopes)
-    if np.isnan(clarke):
-        scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
-        clarke = float(np.linalg.norm(scale * gradient))
-    measured = {"objective": J, "loss": loss, "parameter_norm": norm,
-                "stationarity": discrete.stationarity(W, gradient)}
-    H = path_hamiltonian(solution.replace(representations=A, momenta=B))
-    verdict = _second_order(solution, second_order, max_controls)
-    stored = {
-        "defect": _defect(solution),
-        "costate_defect": _relative(solution.momenta, B),
-        "boundary_residual": discrete.boundary_residual(
-            problem, solution.representations, solution.momenta
-        ),
-    }
-    bounds = [
-        Bound("defect of the representations", stored["defect"], defect),
-        Bound("defect of the momenta", stored["costate_defect"], max(defect, 1e-7)),
-        Bound("boundary residual", stored["boundary_residual"], boundary_residual),
-        *_agreement(solution, measured, agreement),
-    ]
-    bounds += _stationary(solution, measured["stationarity"], stationarity)
-    return Certificate(
-        **measured, **stored, clarke_residual=clarke, hamiltonian=float(np.median(H)),
-        hamiltonian_drift=float(ham.hamiltonian_drift(H)), second_order=verdict.verdict,
-        min_eigenvalue=verdict.min_eigenvalue, kinks=kinks, bounds=tuple(bounds),
-    )
+    for name, most in (("stationarity", stationarity), ("defect", defect),
+                       ("boundary_residual", boundary_residual), ("drift", drift),
+                       ("agreement", agreement)):
+        if most is not None and not most >= 0:
+            raise ValueError(f"{name}: expected a number >= 0, got {most!r}")
+    asked = Asked(stationarity, defect, boundary_residual, drift, agreement, second_order,
+                  max_controls)
+    check = check_path if solution.steps is None else \
+        check_stored if solution.stored else check_blocks
+    # Non-finite numbers are answered by bounds that do not hold, not by warnings.
+    with np.errstate(all="ignore"):
+        found = check(solution, asked)
+    names = Certificate.__dataclass_fields__.keys() - {"bounds", "reasons"}
+    return Certificate(**{name: found.numbers[name] for name in names},
+                       bounds=tuple(found.bounds), reasons=_reasons(solution, found, asked))
 
 
-def _certify_by_blocks(
-    solution: Solution, stationarity: float | None, agreement: float, second_order: bool,
-    max_controls: int,
-) -> Certificate:
-    """The same where states are not stored: from the controls alone, by blocks of samples."""
-    problem, W, steps = solution.problem, solution.weights, solution.steps
-    sums = blockwise.evaluate(problem, W, steps, solution.integrator)
-    measured = {"objective": sums.objective, "loss": sums.loss,
-                "parameter_norm": sums.parameter_norm,
-                "stationarity": discrete.stationarity(W, sums.gradient)}
-    verdict = _second_order(solution, second_order, max_controls)
-    bounds = [*_agreement(solution, measured, agreement),
-              *_stationary(solution, measured["stationarity"], stationarity)]
-    return Certificate(
-        **measured, defect=0.0, costate_defect=0.0, boundary_residual=0.0,
-        clarke_residual=blockwise.gradient_norm(problem, steps, sums.gradient),
-        hamiltonian=float(np.median(sums.hamiltonian)),
-        hamiltonian_drift=float(ham.hamiltonian_drift(sums.hamiltonian)),
-        second_order=verdict.verdict, min_eigenvalue=verdict.min_eigenvalue, kinks=sums.kinks,
-        bounds=tuple(bounds),
-    )
+def _reasons(solution: Solution, found: Findings, asked: Asked) -> tuple[str, ...]:
+    """Why the solution is not certified, the most serious first."""
+    status, name = solution.status, solution.status.name.lower()
+    reasons = [f"{b.name} {b.value:.2e}, expected at most {b.most:.1e}"
+               for b in found.bounds if not b.holds]
+    verdict = found.numbers["second_order"]
+    if verdict.startswith(NO_MINIMUM):
+        reasons.append(verdict)
+    if solution.success and status not in CLAIMING + CONTENT:
+        reasons.append(f"success is recorded with the status {name}, which denies it")
+    if not solution.success and status in CLAIMING:
+        reasons.append(f"no success is recorded with the status {name}, which claims it")
+    if status not in CLAIMING and asked.stationarity is None:
+        reasons.append(f"the status, {name}, claims no stationary point, and no bound on the "
+                       "stationarity was asked for")
+    return tuple(reasons)
 
 
-def _certify_path(
-    solution: Solution, stationarity: float | None, defect: float, boundary_residual: float,
-    drift: float, agreement: float, second_order: bool,
-) -> Certificate:
-    """The same for a continuous path: integrate it anew, node to node."""
-    problem, A, B, nan = solution.problem, solution.representations, solution.momenta, float("nan")
-    epsilon = solution.extra.get("epsilon")
-    sigma = problem.sigma.smoothed(epsilon) if epsilon else problem.sigma
-    settings = {"effective_depth": problem.effective_depth, "bias": problem.bias}
-    ends_A, ends_B, norm, trajectory = _integrate(solution, sigma)
-    loss = 0.0 if problem.hard_endpoint else \
-        float(ham.loss(A[-1], problem.readout, problem.targets))
-    nodes = list(zip(solution.weights, A, B, strict=True))
-    gradient, own = (
-        np.array([w - ham.control(a, b, activation=used, **settings) for w, a, b in nodes])
-        for used in (problem.sigma, sigma)
-    )
-    measured = {
-        "objective": loss + problem.weight_decay / (2 * problem.effective_depth) * norm,
-        "loss": loss, "parameter_norm": norm,
-        "stationarity": discrete.stationarity(solution.weights, gradient),
-    }
-    stored = {
-        "defect": _relative(A[1:], ends_A), "costate_defect": _relative(B[1:], ends_B),
-        "boundary_residual": discrete.boundary_residual(problem, A, B),
-    }
-    follows = discrete.stationarity(solution.weights, own)
-    verdict = _path_second_order(problem, sigma, trajectory, second_order,
-                                 {"control": follows, **stored})
-    H = np.array([ham.hamiltonian(a, b, activation=sigma, **settings)
-                  for a, b in zip(A, B, strict=True)])
-    moved = float(ham.hamiltonian_drift(H))
-    bounds = [
-        Bound("defect of the representations", stored["defect"], defect),
-        Bound("defect of the momenta", stored["costate_defect"], max(defect, 1e-7)),
-        Bound("boundary residual", stored["boundary_residual"], boundary_residual),
-        Bound("controls against L̃Bσ̂(A)ᵀ", follows, defect),
-        *_agreement(solution, measured, agreement),
-        *_stationary(solution, measured["stationarity"], stationarity),
-    ]
-    if solution.success:
-        bounds.append(Bound("Hamiltonian drift", moved, drift))
-    return Certificate(
-        **measured, **stored, clarke_residual=nan, hamiltonian=float(np.median(H)),
-        hamiltonian_drift=moved, second_order=verdict.verdict,
-        min_eigenvalue=verdict.min_eigenvalue, kinks=0, bounds=tuple(bounds),
-    )
-
-
-def _path_second_order(
-    problem: TrainingProblem, sigma: Activation, trajectory: Trajectory, wanted: bool,
-    residuals: dict[str, float],
-) -> PathSecondOrder:
-    """The test, if asked for and if the path is an extremal to begin with."""
-    nan = float("nan")
-    if not wanted:
-        return PathSecondOrder("not decided: not asked for", nan, nan, 0)
-    name, worst = max(residuals.items(), key=lambda item: np.nan_to_num(item[1], nan=np.inf))
-    if not worst <= STATIONARY:
-        name = name.replace("_", " ")
-        return PathSecondOrder(f"not decided: not an extremal ({name} {worst:.1e})", nan, nan, 0)
-    return path_second_order(problem, sigma, trajectory, trajectory.breaks)
-
-
-def _integrate(
-    solution: Solution, sigma: Activation
-) -> tuple[NDArray, NDArray, float, Trajectory]:
-    """Ends A and B of every interval, from its stored left node, ∫‖W‖² dp, and all between."""
-    from scipy.integrate import solve_ivp
-
-    problem, p = solution.problem, solution.p
-    shape = problem.initial_state.shape
-    n = shape[0] * shape[1]
-    settings = {"effective_depth": problem.effective_depth, "activation": sigma,
-                "bias": problem.bias}
-
-    def rates(_: float, y: NDArray) -> NDArray:
-        a, b = y[:n].reshape(shape), y[n:-1].reshape(shape)
-        dA, dB = ham.flow(a, b, **settings)
-        return np.concatenate([dA.ravel(), dB.ravel(),
-                               [np.sum(ham.control(a, b, **settings) ** 2)]])
-
-    ends, pieces, norm = [], [], 0.0
-    for k in range(len(p) - 1):
-        y = np.concatenate([solution.representations[k].ravel(), solution.momenta[k].ravel(), [0]])
-        span = (p[k], p[k + 1])
-        piece = solve_ivp(rates, span, y, method="DOP853", rtol=1e-11, atol=1e-12,
-                          dense_output=True)
-        end = piece.y[:, -1]
-        pieces.append(piece.sol)
-        ends.append(end[:-1].reshape(2, *shape))
-        norm += float(end[-1])
-    A, B = np.array(ends).swapaxes(0, 1)
-    return A, B, norm, Trajectory(pieces, shape)
-
-
-def _stationary(solution: Solution, measured: float, most: float | None) -> list[Bound]:
-    """The bound on stationarity: the one asked for, or 1e-6 for who claims to have converged."""
-    if most is None and solution.success and solution.status is Status.CONVERGED:
-        most = 1e-6
-    return [] if most is None else [Bound("stationarity", measured, most)]
-
-
-def _second_order(solution: Solution, wanted: bool, max_controls: int) -> SecondOrder:
-    nan = float("nan")
-    if not wanted:
-        return SecondOrder("not decided: not asked for", nan, (nan, nan))
-    if solution.integrator != "euler":
-        return SecondOrder("not decided: the test is for Euler layers", nan, (nan, nan))
-    return second_order(solution.problem, solution.weights, solution.steps, max_controls)
-
-
-def _defect(solution: Solution) -> float:
-    """Largest one-step defect of the stored representations."""
-    A, worst = solution.representations, 0.0
-    for k in range(len(solution.steps)):
-        step = discrete.roll_out(
-            solution.problem, solution.weights[k : k + 1], solution.steps[k : k + 1],
-            solution.integrator, initial_state=A[k],
-        )[-1]
-        worst = max(worst, np.linalg.norm(A[k + 1] - step) / max(1.0, np.linalg.norm(A[k + 1])))
-    return float(worst)
-
-
-def _relative(stored: NDArray, recomputed: NDArray) -> float:
-    return float(max(
-        np.linalg.norm(a - b) / max(1.0, np.linalg.norm(b))
-        for a, b in zip(stored, recomputed, strict=True)
-    ))
-
-
-def _agreement(solution: Solution, measured: dict[str, float], most: float) -> list[Bound]:
-    """Recorded against recomputed numbers."""
-    recorded = {"objective": solution.objective, "loss": solution.loss,
-                "parameter_norm": solution.parameter_norm, "stationarity": solution.stationarity}
-    return [
-        Bound(f"recorded against recomputed {name.replace('_', ' ')}",
-              abs(recorded[name] - value) / max(1.0, abs(value)), most)
-        for name, value in measured.items()
-    ]
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -14,9 +14,9 @@ A_{ℓ−1} and in W_ℓ, and ask for 0:
 With G = 0 inserted, these are the steps of the flow of H = (L̃/2)‖Bσ̂(A)ᵀ‖² − L̃ Tr(BAᵀ).
 
 Shapes: A, B (…, w, N); W (…, w, w+1), last column the bias, or (…, w, w) without; whole networks
-(…, L, w, w+1) with steps (L,). Leading axes are a batch, and W may be complex with a tiny imaginary
-part: every function but `stationarity` and `gradient_norm` is analytic on each piece of σ, so that
-the imaginary part of a result is a derivative, exact to rounding. A sweep costs 2Lw²N flops.
+(…, L, w, w+1) with steps (L,). Leading axes are a batch. W may have a tiny imaginary part: all but
+`stationarity` and `gradient_norm` are analytic on each piece of σ, so that the imaginary part of a
+result is a derivative, exact to rounding. A sweep costs 2Lw²N flops.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Runge–Kutta rules whose stages use the one before alone: how far each stage after the first
-#: reaches, and the shares of the stage velocities in the step. Both in units of the step.
+#: Runge–Kutta rules: how far each stage after the first follows the velocity of the one before, and
+#: the shares of the stage velocities in the step, both as fractions of the step.
 RULES = {"euler": ((), (1.0,)), "rk4": ((1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))}
 
 
@@ -40,16 +40,13 @@ class Setting(NamedTuple):
     ----------
     start : ndarray, shape (w, N)
         A_0.
-    targets : ndarray, shape (d_out, N), or None
-        Yᵀ; None with a hard endpoint.
-    endpoint : ndarray, shape (w, N), or None
-        A_1 where it is prescribed.
+    targets, endpoint : ndarray, shape (d_out, N) and (w, N)
+        Yᵀ, or with a hard endpoint the A_1 prescribed; the other one is None.
     readout : ndarray, shape (d_out, w)
         Q.
     leak, decay : float
         L̃ and λ.
     bias : bool
-        Whether σ̂ has its row of ones.
     activation : {"linear", "relu", "smooth_relu"}
     epsilon : float
         ε of the smooth ReLU, else 0.
@@ -93,10 +90,10 @@ def slope(setting: Setting, z: NDArray) -> NDArray:
 
 
 def features(setting: Setting, A: NDArray, pattern: NDArray | None = None) -> NDArray:
-    """σ̂(A), (…, w+1, N), or (…, w, N) without bias; with a pattern of slopes, σ(A) = pattern ⊙ A.
+    """σ̂(A), (…, w+1, N), or σ(A) alone without bias.
 
-    A ReLU network is linear in every A_ℓ while no activation changes sides: `pattern` (…, w, N)
-    says on which side each one is, whatever rounding left of those that are 0.
+    With a pattern of slopes (…, w, N), σ(A) = pattern ⊙ A: a piece on which a ReLU network is
+    linear in every A_ℓ, whatever rounding left of activations that are 0.
     """
     value = sigma(setting, A) if pattern is None else pattern * A
     if not setting.bias:
@@ -107,20 +104,20 @@ def features(setting: Setting, A: NDArray, pattern: NDArray | None = None) -> ND
 
 def hamiltonian(setting: Setting, A: NDArray, B: NDArray) -> NDArray:
     """H = (L̃/2)‖Bσ̂(A)ᵀ‖² − L̃ Tr(BAᵀ), (…); of Euler layers at (A_{ℓ−1}, B_ℓ)."""
-    product = B @ _transposed(features(setting, A))
+    product = B @ _T(features(setting, A))
     return setting.leak * (_square(product) / 2 - np.sum(B * A, axis=(-2, -1)))
 
 
 def control(setting: Setting, A: NDArray, B: NDArray) -> NDArray:
     """W = L̃Bσ̂(A)ᵀ, (…, w, w+1)."""
-    return setting.leak * B @ _transposed(features(setting, A))
+    return setting.leak * B @ _T(features(setting, A))
 
 
 def flow(setting: Setting, A: NDArray, B: NDArray) -> tuple[NDArray, NDArray]:
     """∂_pA = ∂H/∂B = Wσ̂(A) − L̃A and ∂_pB = −∂H/∂A = L̃B − σ′(A) ⊙ WᵀB, with W = L̃Bσ̂(A)ᵀ."""
     W = control(setting, A, B)
-    return (velocity(setting, A, W),
-            setting.leak * B - slope(setting, A) * (_transposed(_square_part(W)) @ B))
+    pull = slope(setting, A) * (_T(_square_part(W)) @ B)
+    return velocity(setting, A, W), setting.leak * B - pull
 
 
 # -- forward ---------------------------------------------------------------------------------------
@@ -134,7 +131,7 @@ def velocity(setting: Setting, A: NDArray, W: NDArray, pattern: NDArray | None =
 def stages(
     setting: Setting, A: NDArray, W: NDArray, rho, rule: str, pattern: NDArray | None = None
 ) -> list[NDArray]:
-    """Points at which a step evaluates the velocity: A alone by Euler's rule, four by RK4."""
+    """Points at which a step takes the velocity: A alone by Euler's rule, four by RK4."""
     points = [A]
     for reach in RULES[rule][0]:
         points.append(A + reach * rho * velocity(setting, points[-1], W, pattern))
@@ -146,9 +143,9 @@ def step(
     pattern: NDArray | None = None,
 ) -> NDArray:
     """A_ℓ from A_{ℓ−1}; `rho` is a number, or (…, 1, 1) for several layers at once."""
-    points, shares = stages(setting, A, W, rho, rule, pattern), RULES[rule][1]
-    return A + rho * sum(
-        share * velocity(setting, x, W, pattern) for share, x in zip(shares, points, strict=True))
+    points = stages(setting, A, W, rho, rule, pattern)
+    return A + rho * sum(share * velocity(setting, x, W, pattern)
+                         for share, x in zip(RULES[rule][1], points, strict=True))
 
 
 def roll_out(
@@ -159,9 +156,14 @@ def roll_out(
     A = np.broadcast_to(setting.start, (*W.shape[:-3], *setting.start.shape))
     nodes = [A]
     for k, rho in enumerate(steps):
-        own = None if pattern is None else pattern[..., k, :, :]
-        nodes.append(step(setting, nodes[-1], W[..., k, :, :], rho, rule, own))
+        piece = None if pattern is None else pattern[..., k, :, :]
+        nodes.append(step(setting, nodes[-1], W[..., k, :, :], rho, rule, piece))
     return np.stack(nodes, axis=-3)
+
+
+def loss(setting: Setting, end: NDArray) -> NDArray:
+    """(1/N)‖QA_L − Yᵀ‖², (…)."""
+    return _square(setting.readout @ end - setting.targets) / setting.samples
 
 
 def objective(
@@ -169,9 +171,8 @@ def objective(
 ) -> tuple[NDArray, NDArray, NDArray]:
     """J, its loss (0 with a hard endpoint) and Σρ‖W‖², (…) each, of networks that end at `end`."""
     norm = np.sum(steps * _square(W), axis=-1)
-    loss = 0 * norm if setting.targets is None else \
-        _square(setting.readout @ end - setting.targets) / setting.samples
-    return loss + setting.decay / (2 * setting.leak) * norm, loss, norm
+    misfit = 0 * norm if setting.targets is None else loss(setting, end)
+    return misfit + setting.decay / (2 * setting.leak) * norm, misfit, norm
 
 
 # -- backward --------------------------------------------------------------------------------------
@@ -200,9 +201,9 @@ def pull_back(
                                (0.0, *reaches[::-1]), strict=True):
         g = share * B + reach * later
         d = slope(setting, x) if slopes is None else slopes
-        later = rho * (d * (_transposed(_square_part(W)) @ g) - setting.leak * g)
+        later = rho * (d * (_T(_square_part(W)) @ g) - setting.leak * g)
         left = left + later
-        product = product + g @ _transposed(features(setting, x, pattern))
+        product = product + g @ _T(features(setting, x, pattern))
     return left, W - setting.leak * product
 
 
@@ -214,8 +215,7 @@ def costates(
 
     `slopes` (…, L, w, N) stand in for σ′ (Euler's rule), `end` (…, w, N) for B_L.
     """
-    B = [terminal(setting, A[..., -1, :, :]) if end is None else end]
-    G = []
+    B, G = [terminal(setting, A[..., -1, :, :]) if end is None else end], []
     for k in range(len(steps) - 1, -1, -1):
         own = (None if choice is None else choice[..., k, :, :] for choice in (slopes, pattern))
         left, gradient = pull_back(setting, A[..., k, :, :], W[..., k, :, :], steps[k], B[-1],
@@ -236,7 +236,7 @@ def gradient_norm(setting: Setting, steps: NDArray, G: NDArray) -> float:
     return float(np.linalg.norm(setting.decay / setting.leak * steps[:, None, None] * G))
 
 
-def _transposed(M: NDArray) -> NDArray:
+def _T(M: NDArray) -> NDArray:
     return np.swapaxes(M, -1, -2)
 
 

@@ -7,11 +7,9 @@ from scipy.optimize import minimize
 import hamshoot as hs
 from hamshoot import discrete
 from hamshoot.evaluate import solution_from_weights
-from hamshoot.optimality.second_order_layers import (
-    complex_step_derivatives,
-    second_order,
-    setting_of,
-)
+from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.expansion import complex_step_derivatives
+from hamshoot.optimality.second_order_layers import second_order
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,184 @@
+"""What every check of a solution is made of: bounds, the claim of a status, recorded numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hamshoot.optimality import formulas
+from hamshoot.optimality.formulas import Setting
+from hamshoot.problem import TrainingProblem
+from hamshoot.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Bound on the stationarity that a status claims, unless the caller asks for another.
+CLAIMED = 1e-6
+#: Bound on what is equal but for rounding: 450 units of the last place, where an entry is a sum of
+#: some hundreds of terms taken in another order. Measured are 1e-15; a change by 1e-9 stands out.
+ROUNDING = 1e-13
+#: Recorded residuals agree to the agreement asked for, or to this: rounding, amplified by the
+#: roll-out. (Measured are 3e-12 at L̃ = 7 and 15.)
+RESIDUAL_FLOOR = 1e-10
+#: Statuses that claim a stationary point.
+CLAIMING = (Status.CONVERGED, Status.SMOOTHED)
+NAN = float("nan")
+
+
+class Bound(NamedTuple):
+    """One check: a number, the most it may be, and whether it holds."""
+
+    name: str
+    value: float
+    most: float
+
+    @property
+    def holds(self) -> bool:
+        """value ≤ most; NaN does not hold."""
+        return bool(self.value <= self.most)
+
+
+#: Of a solution that claims to be stationary once smoothed, and does not say how.
+NO_EPSILON = Bound("stationarity of a smoothed network, of which no ε is known", NAN, CLAIMED)
+
+
+class Asked(NamedTuple):
+    """The arguments of `certify`."""
+
+    stationarity: float | None
+    defect: float | None
+    boundary_residual: float
+    drift: float
+    agreement: float
+    second_order: bool
+    max_controls: int
+
+
+class Findings(NamedTuple):
+    """What a check found.
+
+    Attributes
+    ----------
+    numbers : dict
+        Fields of the certificate by name.
+    bounds : list of Bound
+    """
+
+    numbers: dict[str, Any]
+    bounds: list[Bound]
+
+
+# -- the data of the formulas ----------------------------------------------------------------------
+
+
+def setting_of(problem: TrainingProblem, block: tuple[NDArray, NDArray] | None = None) -> Setting:
+    """The data of a problem, or of a block of its samples, (A_0, Yᵀ), for the formulas."""
+    hard = problem.hard_endpoint
+    start, targets = block if block is not None else \
+        (problem.initial_state, None if hard else problem.targets)
+    return Setting(start, targets, problem.endpoint, problem.readout, problem.effective_depth,
+                   problem.weight_decay, problem.bias, problem.activation, problem.sigma.epsilon,
+                   problem.n_samples)
+
+
+def smoothed(setting: Setting, solution: Solution) -> Setting | None:
+    """The ReLU network smoothed with the ε that the solution records; None where there is none."""
+    numbers = solution.extra if solution.steps is None else solution.residuals
+    epsilon = numbers.get("epsilon")
+    if setting.activation != "relu" or not epsilon or not epsilon > 0:
+        return None
+    return setting._replace(activation="smooth_relu", epsilon=epsilon)
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+def defects(
+    of_states: float, of_momenta: float, asked: Asked, default: tuple[float, float]
+) -> list[Bound]:
+    """Bounds on the stored arrays."""
+    most = default if asked.defect is None else (asked.defect, asked.defect)
+    return [Bound("defect of the representations", of_states, most[0]),
+            Bound("defect of the momenta", of_momenta, most[1])]
+
+
+def agreement(
+    solution: Solution, measured: dict[str, float], residuals: dict[str, float], asked: Asked
+) -> list[Bound]:
+    """Recorded numbers against recomputed ones, relative to themselves; residuals to a floor."""
+    bounds = [_recorded(name, relative(getattr(solution, name), value), asked.agreement)
+              for name, value in measured.items()]
+    for name, value in residuals.items():
+        if name in solution.residuals or name == "stationarity":
+            bounds.append(agreed_residual(name, solution.residuals.get(name, NAN), value, asked))
+    return bounds
+
+
+def agreed_residual(name: str, recorded: float, value: float, asked: Asked) -> Bound:
+    """A recorded residual against the recomputed one."""
+    return _recorded(name, abs(recorded - value), max(RESIDUAL_FLOOR, asked.agreement * abs(value)))
+
+
+def _recorded(name: str, apart: float, most: float) -> Bound:
+    return Bound(f"recorded against recomputed {name.replace('_', ' ')}", float(apart), most)
+
+
+def counted(solution: Solution, kinks: int, unsure: int = 0) -> Bound:
+    """The recorded number of kinks against the one counted."""
+    return Bound("recorded against counted kinks", float(abs(solution.kinks - kinks)),
+                 float(unsure))
+
+
+def stationary(solution: Solution, measured: float, asked: Asked) -> list[Bound]:
+    """The bound on the stationarity: the one asked for, or that of the claim to have converged."""
+    most = asked.stationarity
+    if most is None and solution.status is Status.CONVERGED:
+        most = CLAIMED
+    return [] if most is None else [Bound("stationarity", measured, most)]
+
+
+def boundary(value: float, asked: Asked, of: str = "") -> Bound:
+    """The bound on the boundary residual."""
+    return Bound(f"boundary residual{of}", value, asked.boundary_residual)
+
+
+# -- distances -------------------------------------------------------------------------------------
+
+
+def boundary_residual(setting: Setting, solution: Solution) -> float:
+    """Largest violation of A_0 = PXᵀ and of the condition at p = 1, relative to max(1, norm)."""
+    A, B = solution.representations, solution.momenta
+    if setting.targets is None:
+        end = missed(A[-1], setting.endpoint)
+    else:
+        end = missed(B[-1], formulas.terminal(setting, A[-1]))
+    return max(missed(A[0], setting.start), end, key=worst)
+
+
+def missed(stored: NDArray, given: NDArray) -> float:
+    """‖stored − given‖ / max(1, ‖given‖)."""
+    return float(np.linalg.norm(stored - given) / max(1.0, np.linalg.norm(given)))
+
+
+def entries_apart(stored: NDArray, computed: NDArray, terms: NDArray) -> float:
+    """Largest |stored − computed| / terms of an entry; 0/0 is 0."""
+    return float(np.max(relative(stored, computed, terms)))
+
+
+def relative(stored: Any, computed: Any, size: Any = None) -> NDArray:
+    """|stored − computed| / size, by default relative to |computed|; 0/0 is 0."""
+    apart = np.abs(np.asarray(stored, dtype=float) - computed)
+    size = np.abs(computed) if size is None else size
+    return np.divide(apart, size, out=np.zeros_like(apart), where=apart != 0)
+
+
+def drift(H: NDArray) -> float:
+    """(max H − min H) / max(1, |median H|)."""
+    return float((H.max() - H.min()) / max(1.0, abs(float(np.median(H)))))
+
+
+def worst(value: float) -> float:
+    """The order in which NaN is the worst."""
+    return np.inf if np.isnan(value) else value

@@ -1,0 +1,287 @@
+"""The check of layered networks: a roll-out, a costate with the stored slopes, one step at a time.
+
+The stored momenta are a witness. Off the kink of ReLU
+
+    B_{ℓ−1} − (1 − ρ_ℓL̃) B_ℓ = σ′(A_{ℓ−1}) ⊙ v_ℓ,    v_ℓ = ρ_ℓW_ℓᵀB_ℓ,
+
+and at an entry on the kink the left side must lie between 0 and v: then it is d ⊙ v for slopes
+d ∈ [0, 1], an element of Clarke's subdifferential, and stationarity with these slopes is proof.
+
+Each step of the stored arrays is compared with the formulas entry by entry, relative to the sum of
+the absolute values of the terms that make the entry: nothing but rounding may be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hamshoot.optimality import checks, formulas
+from hamshoot.optimality.checks import NAN, NO_EPSILON, ROUNDING, Asked, Bound, Findings
+from hamshoot.optimality.formulas import Setting
+from hamshoot.optimality.second_order_layers import SecondOrder, second_order
+from hamshoot.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: |A| up to this times max(1, max|A|) lies on the kink of ReLU, for solvers and certificate alike.
+KINK_TOLERANCE = 1e-9
+#: A column of W below this times the largest one (or 1) reads nothing.
+IDLE_COLUMN = 1e-13
+#: Numbers of the representations of one block, where the states are not stored.
+BLOCK_NUMBERS = 2_000_000
+
+
+# -- with stored states ----------------------------------------------------------------------------
+
+
+def check_stored(solution: Solution, asked: Asked) -> Findings:
+    """Check layers with stored states."""
+    setting, rule = checks.setting_of(solution.problem), solution.integrator
+    W, steps, momenta = solution.weights, solution.steps, solution.momenta
+    A = formulas.roll_out(setting, W, steps, rule)
+    on_kink, idle = kinks(setting, A, W, rule)
+    slopes = witnessed_slopes(setting, A, W, steps, momenta, on_kink)
+    end = momenta[-1] if setting.targets is None else None
+    B, G = formulas.costates(setting, A, W, steps, rule, slopes, end)
+    measured = _objective(setting, A[-1], W, steps)
+    stored = {"defect": state_defect(setting, solution),
+              "costate_defect": costate_defect(setting, solution, on_kink)}
+    residuals = {**_residuals(setting, W, steps, G), "defect": stored["defect"],
+                 "boundary_residual": checks.boundary_residual(setting, solution)}
+    bounds = [
+        *_nodes(solution),
+        *checks.defects(*stored.values(), asked, (ROUNDING, ROUNDING)),
+        *checks.agreement(solution, measured, residuals, asked),
+        checks.counted(solution, int(on_kink.sum())),
+        *checks.stationary(solution, residuals["stationarity"], asked),
+    ]
+    if solution.status is Status.SMOOTHED:
+        bounds += _smoothed_claim(setting, solution, end, asked)
+    else:
+        bounds.append(checks.boundary(residuals["boundary_residual"], asked))
+    H = formulas.hamiltonian(setting, *((A[:-1], B[1:]) if rule == "euler" else (A, B)))
+    numbers = {**measured, **residuals, **stored, "hamiltonian": float(np.median(H)),
+               "hamiltonian_drift": checks.drift(H), "kinks": int(on_kink.sum()),
+               "idle_kinks": int(idle.sum()), **_second_order(solution, asked)}
+    return Findings(numbers, bounds)
+
+
+def kinks(
+    setting: Setting, A: NDArray, W: NDArray, rule: str, tolerance: float = KINK_TOLERANCE
+) -> tuple[NDArray, NDArray]:
+    """Entries of the left nodes on the kink, (L, w, N), and those of them that nothing reads.
+
+    None at the first node, where A is given, nor between RK4 layers, whose stages pass the kink.
+    """
+    left = A[:-1]
+    on_kink = np.zeros(left.shape, bool)
+    if setting.activation == "relu" and rule == "euler":
+        on_kink[1:] = np.abs(left[1:]) <= tolerance * max(1.0, float(np.abs(left).max()))
+    columns = np.linalg.norm(W[:, :, : A.shape[1]], axis=1)[:, :, None]
+    return on_kink, on_kink & (columns <= IDLE_COLUMN * columns.max(initial=1.0))
+
+
+def witnessed_slopes(
+    setting: Setting, A: NDArray, W: NDArray, steps: NDArray, momenta: NDArray, on_kink: NDArray
+) -> NDArray | None:
+    """σ′, (L, w, N), with the stored momenta's d in [0, 1] on the kink; None without kinks.
+
+    Where v = 0 any d will do. What the momenta say beyond [0, 1] is left to their defect.
+    """
+    if not on_kink.any():
+        return None
+    rho = steps[:, None, None]
+    force = rho * np.swapaxes(W[:, :, : A.shape[1]], 1, 2) @ momenta[1:]
+    passed = momenta[:-1] - (1 - rho * setting.leak) * momenta[1:]
+    d = np.clip(np.divide(passed, force, out=np.zeros_like(force), where=force != 0), 0, 1)
+    return np.where(on_kink, d, formulas.slope(setting, A[:-1]))
+
+
+def state_defect(setting: Setting, solution: Solution) -> float:
+    """Largest defect of an entry of the stored representations, relative to its terms."""
+    A, W, rule = solution.representations, solution.weights, solution.integrator
+    rho = solution.steps[:, None, None]
+    positive = setting._replace(leak=-setting.leak)  # on absolute values every term then adds
+    return max(
+        checks.entries_apart(A[0], setting.start, np.abs(setting.start)),
+        checks.entries_apart(A[1:], formulas.step(setting, A[:-1], W, rho, rule),
+                             formulas.step(positive, np.abs(A[:-1]), np.abs(W), rho, rule)),
+        key=checks.worst,
+    )
+
+
+def costate_defect(setting: Setting, solution: Solution, on_kink: NDArray) -> float:
+    """Largest defect of an entry of the stored momenta, relative to its terms."""
+    A, B, W = solution.representations, solution.momenta, solution.weights
+    rho, rule = solution.steps[:, None, None], solution.integrator
+    slopes = witnessed_slopes(setting, A, W, solution.steps, B, on_kink)
+    back, _ = formulas.pull_back(setting, A[:-1], W, rho, B[1:], rule, slopes)
+    positive = setting._replace(leak=-setting.leak)
+    terms, _ = formulas.pull_back(positive, np.abs(A[:-1]), np.abs(W), rho, np.abs(B[1:]), rule,
+                                  slopes)
+    return max(_terminal_defect(setting, A[-1], B[-1]),
+               checks.entries_apart(B[:-1], back, terms), key=checks.worst)
+
+
+def _terminal_defect(setting: Setting, end: NDArray, momenta: NDArray) -> float:
+    """The same of B_L; with a hard endpoint it is a multiplier, and free."""
+    if setting.targets is None:
+        return 0.0
+    positive = setting._replace(readout=np.abs(setting.readout), targets=-np.abs(setting.targets))
+    return checks.entries_apart(momenta, formulas.terminal(setting, end),
+                                np.abs(formulas.terminal(positive, np.abs(end))))
+
+
+def _smoothed_claim(
+    setting: Setting, solution: Solution, end: NDArray | None, asked: Asked
+) -> list[Bound]:
+    """What SMOOTHED claims: the smoothed network is stationary, and it reaches a hard endpoint."""
+    smooth, W, steps, rule = (checks.smoothed(setting, solution), solution.weights, solution.steps,
+                              solution.integrator)
+    if smooth is None:
+        return [NO_EPSILON]
+    A = formulas.roll_out(smooth, W, steps, rule)
+    _, G = formulas.costates(smooth, A, W, steps, rule, end=end)
+    bounds = _smooth_bounds(solution, _objective(smooth, A[-1], W, steps)["objective"], G, asked)
+    if setting.targets is None:
+        apart = checks.missed(A[-1], setting.endpoint)
+        bounds.append(checks.boundary(apart, asked, " of the smoothed network"))
+    return bounds
+
+
+def _smooth_bounds(
+    solution: Solution, objective: float, G: NDArray, asked: Asked
+) -> list[Bound]:
+    """Bounds on the stationarity of the smoothed network, and on what is recorded of it."""
+    value, recorded = formulas.stationarity(solution.weights, G), solution.residuals
+    most = max(checks.CLAIMED, asked.stationarity or 0.0)
+    return [
+        Bound("stationarity of the smoothed network", value, most),
+        checks.agreed_residual("smooth_stationarity", recorded.get("smooth_stationarity", NAN),
+                               value, asked),
+        Bound("recorded against recomputed smooth objective",
+              float(checks.relative(recorded.get("smooth_objective", NAN), objective)),
+              asked.agreement),
+    ]
+
+
+# -- with states that are not stored ---------------------------------------------------------------
+
+
+class _Sums(NamedTuple):
+    """What is summed over blocks of samples.
+
+    Entries within a factor 2 of the tolerance of a kink, relative to the largest entry of a block,
+    are `unsure`: other blocks may count otherwise.
+    """
+
+    objective: dict[str, float]
+    G: NDArray
+    hamiltonian: NDArray
+    kinks: int
+    idle: int
+    unsure: int
+
+
+def check_blocks(solution: Solution, asked: Asked) -> Findings:
+    """Check layers from the controls alone, by blocks of samples."""
+    W, steps = solution.weights, solution.steps
+    setting = checks.setting_of(solution.problem, next(_blocks(solution)))
+    sums = _sums(solution, setting)
+    residuals = _residuals(setting, W, steps, sums.G)
+    bounds = [
+        *_nodes(solution), *checks.agreement(solution, sums.objective, residuals, asked),
+        checks.counted(solution, sums.kinks, sums.unsure),
+        *checks.stationary(solution, residuals["stationarity"], asked),
+    ]
+    if solution.status is Status.SMOOTHED:
+        smooth = checks.smoothed(setting, solution)
+        if smooth is None:
+            bounds.append(NO_EPSILON)
+        else:
+            again = _sums(solution, smooth)
+            bounds += _smooth_bounds(solution, again.objective["objective"], again.G, asked)
+    numbers = {
+        **sums.objective, **residuals, "defect": 0.0, "costate_defect": 0.0,
+        "boundary_residual": 0.0, "hamiltonian": float(np.median(sums.hamiltonian)),
+        "hamiltonian_drift": checks.drift(sums.hamiltonian), "kinks": sums.kinks,
+        "idle_kinks": sums.idle, **_second_order(solution, asked),
+    }
+    return Findings(numbers, bounds)
+
+
+def _blocks(solution: Solution) -> Iterator[tuple[NDArray, NDArray]]:
+    """A_0 and Yᵀ of one block of samples after the other."""
+    problem = solution.problem
+    size = max(1, BLOCK_NUMBERS // (len(solution.p) * problem.width))
+    for a in range(0, problem.n_samples, size):
+        yield problem.block(a, min(a + size, problem.n_samples))
+
+
+def _sums(solution: Solution, setting: Setting) -> _Sums:
+    """Sums over all samples, with the activation of `setting`, whose data are one block's.
+
+    H_ℓ = ‖M‖²/(2L̃) − L̃ Tr(BAᵀ) with M = L̃Bσ̂(A)ᵀ: both M and the trace are sums over samples.
+    """
+    W, steps, rule, leak = solution.weights, solution.steps, solution.integrator, setting.leak
+    loss, products, traces, at_nodes, found = 0.0, 0.0, 0.0, 0.0, np.zeros(4, dtype=int)
+    for start, targets in _blocks(solution):
+        block = setting._replace(start=start, targets=targets)
+        A = formulas.roll_out(block, W, steps, rule)
+        B, G = formulas.costates(block, A, W, steps, rule)
+        loss += float(formulas.loss(block, A[-1]))
+        products = products + (W - G)
+        left, right = (A[:-1], B[1:]) if rule == "euler" else (A, B)
+        at_nodes = at_nodes + formulas.control(block, left, right)
+        traces = traces + np.sum(left * right, axis=(1, 2))
+        found += _count(block, A, W, rule)
+    norm = float(steps @ np.sum(W * W, axis=(1, 2)))
+    objective = {"objective": loss + setting.decay / (2 * leak) * norm, "loss": loss,
+                 "parameter_norm": norm}
+    H = np.sum(at_nodes**2, axis=(1, 2)) / (2 * leak) - leak * traces
+    on_kink, idle, least, most = found.tolist()
+    return _Sums(objective, W - products, H, on_kink, idle, most - least)
+
+
+def _count(setting: Setting, A: NDArray, W: NDArray, rule: str) -> NDArray:
+    """Kinks, idle ones, and those at half and at twice the tolerance."""
+    on_kink, idle = kinks(setting, A, W, rule)
+    around = [kinks(setting, A, W, rule, factor * KINK_TOLERANCE)[0].sum() for factor in (0.5, 2)]
+    return np.array([on_kink.sum(), idle.sum(), *around])
+
+
+# -- both ------------------------------------------------------------------------------------------
+
+
+def _nodes(solution: Solution) -> list[Bound]:
+    """Steps that are positive, and positions of the nodes against them."""
+    ends = np.concatenate([[0.0], np.cumsum(solution.steps)])
+    return [Bound("steps that are not positive", float(np.sum(~(solution.steps > 0))), 0.0),
+            Bound("nodes p against the steps", float(np.max(np.abs(solution.p - ends))), ROUNDING)]
+
+
+def _objective(setting: Setting, end: NDArray, W: NDArray, steps: NDArray) -> dict[str, float]:
+    values = formulas.objective(setting, end, W, steps)
+    return dict(zip(("objective", "loss", "parameter_norm"), map(float, values), strict=True))
+
+
+def _residuals(setting: Setting, W: NDArray, steps: NDArray, G: NDArray) -> dict[str, float]:
+    norm = formulas.gradient_norm(setting, steps, G)
+    return {"stationarity": formulas.stationarity(W, G), "gradient_norm": norm,
+            "clarke_residual": norm}
+
+
+def _second_order(solution: Solution, asked: Asked) -> dict[str, str | float]:
+    """Fields of the certificate from the second-order test, if it was asked for and applies."""
+    if not asked.second_order:
+        result = SecondOrder("not decided: not asked for", NAN, (NAN, NAN))
+    elif solution.integrator != "euler":
+        result = SecondOrder("not decided: the test is for Euler layers", NAN, (NAN, NAN))
+    else:
+        result = second_order(solution.problem, solution.weights, solution.steps,
+                              asked.max_controls)
+    return {"second_order": result.verdict, "min_eigenvalue": result.min_eigenvalue}

@@ -1,0 +1,121 @@
+"""The check of continuous paths: each interval integrated anew from its stored left node.
+
+SciPy's DOP853 integrates the flow of the certificate's own formulas; the controls follow from A and
+B by an equation, which holds to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hamshoot.optimality import checks, formulas
+from hamshoot.optimality.checks import CLAIMING, NAN, NO_EPSILON, ROUNDING, Asked, Bound, Findings
+from hamshoot.optimality.formulas import Setting
+from hamshoot.optimality.second_order_layers import STATIONARY
+from hamshoot.optimality.second_order_path import PathSecondOrder, Trajectory, path_second_order
+from hamshoot.problem import TrainingProblem
+from hamshoot.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Bounds on the defects of A and B: what two integrators leave, each accurate to 1e-11 of a state
+#: whose B takes up the errors of the whole interval. (Measured 4e-11 and 7e-10 at L̃ = 4.)
+INTEGRATED = (1e-9, 1e-7)
+#: Tolerances of the integration anew.
+RELATIVE, ABSOLUTE = 1e-11, 1e-12
+
+
+def check_path(solution: Solution, asked: Asked) -> Findings:
+    """Check a continuous path; of a smoothed ReLU network, as that of the smoothed flow."""
+    A, B, W = solution.representations, solution.momenta, solution.weights
+    plain = checks.setting_of(solution.problem)
+    smooth = checks.smoothed(plain, solution)
+    setting = plain if smooth is None else smooth
+    ends_A, ends_B, norm, trajectory = _integrate(solution, setting)
+    loss = 0.0 if setting.targets is None else float(formulas.loss(setting, A[-1]))
+    control, H = formulas.control(setting, A, B), formulas.hamiltonian(setting, A, B)
+    measured = {"objective": loss + setting.decay / (2 * setting.leak) * norm, "loss": loss,
+                "parameter_norm": norm}
+    stored = {"defect": _nodes_apart(A[1:], ends_A), "costate_defect": _nodes_apart(B[1:], ends_B)}
+    residuals = {"stationarity": formulas.stationarity(W, W - formulas.control(plain, A, B)),
+                 "boundary_residual": checks.boundary_residual(setting, solution),
+                 "hamiltonian_drift": checks.drift(H)}
+    terms = formulas.control(setting, np.abs(A), np.abs(B))
+    bounds = [
+        _nodes(solution),
+        *checks.defects(*stored.values(), asked, INTEGRATED),
+        Bound("controls against L̃Bσ̂(A)ᵀ", checks.entries_apart(W, control, terms),
+              ROUNDING if asked.defect is None else asked.defect),
+        *checks.agreement(solution, measured, residuals, asked),
+        checks.counted(solution, 0),
+        *checks.stationary(solution, residuals["stationarity"], asked),
+        checks.boundary(residuals["boundary_residual"], asked),
+    ]
+    if solution.status in CLAIMING:
+        bounds.append(Bound("Hamiltonian drift", residuals["hamiltonian_drift"], asked.drift))
+    if solution.status is Status.SMOOTHED and smooth is None:
+        bounds.append(NO_EPSILON)
+    extremal = {"control": formulas.stationarity(W, W - control), **stored,
+                "boundary_residual": residuals["boundary_residual"]}
+    verdict = _second_order(solution.problem, setting, trajectory, asked.second_order, extremal)
+    numbers = {**measured, **stored, **residuals, "clarke_residual": NAN, "kinks": 0,
+               "idle_kinks": 0, "hamiltonian": float(np.median(H)),
+               "second_order": verdict.verdict, "min_eigenvalue": verdict.min_eigenvalue}
+    return Findings(numbers, bounds)
+
+
+def _nodes(solution: Solution) -> Bound:
+    p = solution.p
+    ascending = p[0] == 0 and p[-1] == 1 and np.all(np.diff(p) > 0)
+    return Bound("nodes p that do not ascend from 0 to 1", float(not ascending), 0.0)
+
+
+def _integrate(
+    solution: Solution, setting: Setting
+) -> tuple[NDArray, NDArray, float, Trajectory]:
+    """Ends A and B of every interval, from its stored left node, ∫‖W‖² dp, and all between."""
+    from scipy.integrate import solve_ivp
+
+    p, shape = solution.p, setting.start.shape
+
+    def rates(_: float, y: NDArray) -> NDArray:
+        a, b = y[:-1].reshape(2, *shape)
+        squares = np.sum(formulas.control(setting, a, b) ** 2)
+        return np.concatenate([*(r.ravel() for r in formulas.flow(setting, a, b)), [squares]])
+
+    ends, pieces, norm = [], [], 0.0
+    for k in range(len(p) - 1):
+        y = np.concatenate([solution.representations[k].ravel(), solution.momenta[k].ravel(), [0]])
+        piece = solve_ivp(rates, (p[k], p[k + 1]), y, method="DOP853", rtol=RELATIVE,
+                          atol=ABSOLUTE, dense_output=True)
+        end = piece.y[:, -1]
+        pieces.append(piece.sol)
+        ends.append(end[:-1].reshape(2, *shape))
+        norm += float(end[-1])
+    A, B = np.array(ends).swapaxes(0, 1)
+    return A, B, norm, Trajectory(pieces, shape)
+
+
+def _nodes_apart(stored: NDArray, integrated: NDArray) -> float:
+    """Largest ‖stored − integrated‖ of a node, relative to its norm."""
+    apart = np.linalg.norm(stored - integrated, axis=(1, 2))
+    return float(np.max(checks.relative(apart, 0.0, np.linalg.norm(integrated, axis=(1, 2)))))
+
+
+def _second_order(
+    problem: TrainingProblem, setting: Setting, trajectory: Trajectory, wanted: bool,
+    residuals: dict[str, float],
+) -> PathSecondOrder:
+    """The test, if asked for and if the path is an extremal to begin with."""
+    if not wanted:
+        return PathSecondOrder("not decided: not asked for", NAN, NAN, 0)
+    name, most = max(residuals.items(), key=lambda item: checks.worst(item[1]))
+    if not most <= STATIONARY:
+        name = name.replace("_", " ")
+        return PathSecondOrder(f"not decided: not an extremal ({name} {most:.1e})", NAN, NAN, 0)
+    sigma = problem.sigma if setting.activation == problem.activation else \
+        problem.sigma.smoothed(setting.epsilon)
+    return path_second_order(problem, sigma, trajectory, trajectory.breaks)
