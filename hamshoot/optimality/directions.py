@@ -1,4 +1,4 @@
-"""J along directions from a stationary network: the steepest one off the kinks, and what J shows."""
+"""J along directions from a stationary network: the steepest off the kinks, and what J shows."""
 
 from __future__ import annotations
 

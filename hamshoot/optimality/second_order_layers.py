@@ -214,7 +214,7 @@ def _on_concave_kinks(at: Expansion) -> SecondOrder | None:
     """
     concave, nan = at.kinks.concave, float("nan")
     count = int(concave.sum())
-    words = f"{count} activation{'s' if count > 1 else ''} on a kink at which J falls to first order"
+    words = f"{count} activation{'s' * (count > 1)} on a kink at which J falls to first order"
     if count > MOST_CONCAVE:
         return _result(at, f"not decided: {words}", nan)
     fall, direction = steepest(at, at.fixed_entries, 0.0)
