@@ -111,9 +111,9 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
                 "activation": TEXT, "epsilon": NUMBER, "bias": FLAG, "lift": TEXT,
                 "readout": TEXT, "seed": INTEGER},
     "descent": {"optimizer": TEXT, "epochs": INTEGER, "rate": NUMBER, "rates": NUMBERS,
-                "schedule": TEXT, "schedules": TEXTS, "sgd_epochs": INTEGER, "sgd_rate": NUMBER,
-                "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER, "epsilon": NUMBER,
-                "steps": STEPS},
+                "schedule": TEXT, "schedules": TEXTS, "finalists": INTEGER, "sgd_epochs": INTEGER,
+                "sgd_rate": NUMBER, "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER,
+                "epsilon": NUMBER, "steps": STEPS},
 }
 
 

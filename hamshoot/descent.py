@@ -8,10 +8,11 @@ with the learning rate and its schedule chosen from a grid.
 schedule compressed into it, because a rate must be judged by where its decay ends and not by its
 first noisy epochs. Pilots only rank the rates of one schedule and never one schedule against
 another: how soon a schedule arrives says little about where it ends, a cosine, say, arrives only at
-its end. The two best rates of each schedule then run in full from the start, as a short run
-slightly favours large rates, and the lowest end wins. A constant rate and one that decays at last
-are the same run up to the decay, which leaves the constant run there and costs a fifth of one. Runs
-whose numbers become non-finite are out. Everything tried is listed in `Solution.extra["grid"]`.
+its end. The two best rates of each schedule (`finalists`) then run in full from the start, as a
+short run slightly favours large rates, and the lowest end wins. A constant rate and one that decays
+at last are the same run up to the decay, which leaves the constant run there and costs a fifth of
+one. Runs whose numbers become non-finite are out. Everything tried is listed in
+`Solution.extra["grid"]`.
 
 *The descent after Adam.* Its rate is set by curvature, since a rate of gradient descent, unlike one
 of Adam, has units: with κ the largest curvature where Adam ended, gradient descent with momentum β
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 STEPS = ("equidistant", "irregular", "adaptive")
 #: Length of a pilot: this share of the epochs, and at least so many.
 PILOT_SHARE, PILOT_LEAST = 0.2, 200
-#: Rates of a schedule that run in full after the pilots.
-FINALISTS = 2
 #: A trial of a rate after Adam: this share of its epochs, at most so many rates, a third each time.
 TRIAL_SHARE, TRIALS = 0.1, 6
 #: Adaptive steps are updated every so many epochs, over this share of the first stage; then held.
@@ -298,7 +297,7 @@ class _Training:
                       "objective": None} for rate in rates for schedule in schedules]
         chosen = self.grid
         pilot = min(optimizer.epochs, max(PILOT_LEAST, round(PILOT_SHARE * optimizer.epochs)))
-        if len(rates) > FINALISTS and pilot < optimizer.epochs:
+        if len(rates) > optimizer.finalists and pilot < optimizer.epochs:
             for rate in rates:
                 for run in self._runs(1, weights, rate, schedules, pilot, pilot=True):
                     self._row(run)["pilot_objective"] = None if run.diverged else run.objective
@@ -314,7 +313,7 @@ class _Training:
         """Rows of a schedule whose pilots ended lowest."""
         ended = [row for row in self.grid
                  if row["schedule"] == schedule and row["pilot_objective"] is not None]
-        return sorted(ended, key=lambda row: row["pilot_objective"])[:FINALISTS]
+        return sorted(ended, key=lambda row: row["pilot_objective"])[: self.optimizer.finalists]
 
     def _row(self, run: _Run) -> dict[str, Any]:
         return next(row for row in self.grid

@@ -39,6 +39,9 @@ class Adam:
         Of the rate, in both stages, see `schedule_factors`; by default the best of `schedules`.
     schedules : tuple of str
         The grid, together with `rates`.
+    finalists : int
+        Rates of each schedule that run in full after the pilots; pilots are left out where there
+        are no more rates than that.
     sgd_epochs : int
         Of the descent afterwards, 0 for none.
     sgd_rate : float, optional
@@ -60,6 +63,7 @@ class Adam:
     epsilon: float = 1e-8
     schedule: str | None = None
     schedules: tuple[str, ...] = SCHEDULES
+    finalists: int = 2
     sgd_epochs: int = 1000
     sgd_rate: float | None = None
     momentum: float = 0.9
@@ -91,6 +95,9 @@ class SGD:
         Of the rate, see `schedule_factors`; by default the best of `schedules`.
     schedules : tuple of str
         The grid, together with `rates`.
+    finalists : int
+        Rates of each schedule that run in full after the pilots; pilots are left out where there
+        are no more rates than that.
 
     Raises
     ------
@@ -104,6 +111,7 @@ class SGD:
     momentum: float = 0.9
     schedule: str | None = None
     schedules: tuple[str, ...] = SCHEDULES
+    finalists: int = 2
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -180,6 +188,7 @@ def _check_common(optimizer: Adam | SGD) -> None:
     for name in names:
         check_choice("schedules", name, SCHEDULES)
     object.__setattr__(optimizer, "schedules", tuple(dict.fromkeys(names)))
+    check_count("finalists", optimizer.finalists, 1)
     _check_decay("momentum", optimizer.momentum)
 
 

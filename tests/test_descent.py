@@ -235,6 +235,17 @@ def test_the_winner_is_the_lowest_of_the_full_runs_even_where_the_pilots_say_oth
     assert turned > 0
 
 
+@pytest.mark.parametrize(("finalists", "full"), [(1, 1), (3, 3), (4, 4), (9, 4)])
+def test_as_many_rates_as_asked_for_run_in_full(finalists, full):
+    rates = (1e-5, 0.003, 0.03, 0.1)
+    grid = train(teacher(), 8, optimizer=SGD(rates=rates, epochs=300, finalists=finalists)).extra[
+        "grid"]
+    for schedule in SCHEDULES:
+        rows = [row for row in grid if row["schedule"] == schedule]
+        assert sum(row["objective"] is not None for row in rows) == full
+        assert all((row["pilot_objective"] is None) is (finalists >= 4) for row in rows)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_given_schedule_is_used_alone(schedule):
     solution = train(teacher(), 8, optimizer=Adam(rates=(0.01, 0.03, 0.1), epochs=300,
@@ -463,6 +474,7 @@ def test_a_trained_solution_is_saved_whole(tmp_path):
     (lambda: SGD(schedule=1), "schedule: expected one of constant, decay, cosine, got 1"),
     (lambda: Adam(schedules=()), "schedules: expected one or more of constant, decay, cosine, got"),
     (lambda: Adam(schedules="decay"), "schedules: expected one or more of constant, decay, cosine"),
+    (lambda: Adam(finalists=0), "finalists: expected an integer >= 1, got 0"),
     (lambda: SGD(schedules=("decay", "step")), "schedules: expected one of .* got 'step'"),
     (lambda: schedule_factors("step", 10), "schedule: expected one of constant, decay, cosine"),
     (lambda: Adam(sgd_epochs=-1), "sgd_epochs: expected an integer >= 0"),
