@@ -5,16 +5,15 @@ one. Here the same small network (12 layers of width 6, a teacher 6 → 2 → 6,
 ten path fits and ten identities with noise, for two teachers; every answer is stationary in
 Clarke's sense and gets a second-order certificate. Each start counts, where the solver by default
 takes the best of five and reheats it. Then Adam trains the network from the same twenty starts for
-60 000 epochs, at the best rate and schedule of a grid that is tried at every start (one such run
-takes less time than a solve, the grid more), and the solver goes on from where Adam ended, at its
-last ε alone so that it stays close: the minimum it runs into is taken for the one that Adam was on
-its way to. Adam's end is no stationary point, and how far the solver moves from there is part of
-what was found.
+60 000 epochs, at the best rate and schedule of a grid that is tried at every start, and the solver
+goes on from where Adam ended, at its last ε alone so that it stays close: the minimum it runs into
+is taken for the one that Adam was on its way to. Adam's end is no stationary point, and how far the
+solver moves from there is part of what was found.
 
 Two minima count as one if their objectives agree to 1e-9. Ranks are the median over the layers of
 −2H/L̃ with the stable energies, γ₀ = 1e-3, and the least stable cost of identity.
 
-Run ``python demos/09_local_minima.py`` (six to fifteen minutes on one core): it draws
+Run ``python demos/09_local_minima.py`` (four to ten minutes on one core): it draws
 figures/09_local_minima.png and writes results/09_local_minima.json. ``--small`` takes seconds, and
 writes to ``--out DIRECTORY``, or to a temporary one.
 """
@@ -45,8 +44,7 @@ SETTINGS = {
                  dims=(6, 2, 6), samples=30, width=6, effective_depth=7.0, layers=12,
                  rates=(0.01, 0.03, 0.1, 0.3), epochs=60_000),
     "small": dict(teachers=(0,), seeds=(0, 1, 2), starts=("path",), dims=(3, 1, 3), samples=8,
-                  width=3, effective_depth=3.0, layers=6, rates=(0.03, 0.1),
-                  epochs=3000),
+                  width=3, effective_depth=3.0, layers=6, rates=(0.03, 0.1), epochs=3000),
 }
 
 
