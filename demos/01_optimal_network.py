@@ -1,8 +1,9 @@
 """The optimal network beside the trained one: five teachers, two ways to train, who ends lower.
 
 Each seed makes a teacher 6 → 2 → 6, its thirty samples and the start. `hs.compare` then finds a
-20-layer Leaky ResNet by optimal control and by Adam (6000 epochs, and again with 60 000) from that
-one start, and by optimal control once more from where Adam ended. Objectives of ReLU networks have
+20-layer Leaky ResNet by optimal control and by Adam (6000 epochs, and again with 60 000, each with
+the best rate and schedule of a grid) from that one start, and by optimal control once more from
+where Adam ended. Objectives of ReLU networks have
 many local minima, so either side may win a seed: the table and the sentences below it say who did.
 
 Run ``python demos/01_optimal_network.py`` (three to five minutes): it draws
@@ -114,7 +115,7 @@ def findings(results: list[dict[str, Any]]) -> list[str]:
         f"Seconds: {_spread([x['seconds'] for x in a], '.1f')} by optimal control, "
         f"{_spread([r['rows'][DESCENT]['seconds'] for r in results], '.1f')} by Adam, "
         f"{_spread([r['rows'][LONGER]['seconds'] for r in results], '.1f')} with ten times the "
-        "epochs (without the grid of learning rates).",
+        "epochs (without the grid of rates and schedules).",
     ]
     unsolved = [f"seed {r['seed']}, {name}: {row['status']}" for r in results
                 for name, row in r["rows"].items() if not row["success"]]

@@ -197,7 +197,9 @@ def trained(problem: hs.TrainingProblem, scheme: str, steps: np.ndarray, seed: i
     if len(steps) not in settings["trained"]:
         return {}
     epochs = settings["epochs"]
-    optimizer = hs.Adam(rate=settings["rate"], epochs=epochs, sgd_epochs=epochs // 5)
+    # One rate and schedule for all schemes: it is the steps that are compared.
+    optimizer = hs.Adam(rate=settings["rate"], schedule="cosine", epochs=epochs,
+                        sgd_epochs=epochs // 5)
     solution = hs.train(problem, len(steps), steps if scheme == "integrator" else scheme,
                         optimizer=optimizer, seed=seed)
     return {"trained": {"objective": digits(solution.objective),

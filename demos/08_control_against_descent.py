@@ -3,10 +3,11 @@
 The same 20-layer network of width 30 on teachers 20 → 4 → 20, from exactly the same starting
 weights (a path fit), in the same process and on one thread, compiled beforehand: once by Adam for
 about five seconds, once by direct single shooting under a limit of just the seconds that Adam took.
-Adam gets its best: its rate comes from a grid, tried with the very schedule of the run, and the
-seconds of the grid are not charged. It also gets a run of four times the epochs at that rate, and
-both get an eighth. The solver in turn goes without the coarse levels that it begins with where no
-weights are given. Gradient descent is full batch with a cosine schedule.
+Adam gets its best: for every problem rate and schedule (constant, constant and then decay, cosine)
+come from a grid, tried with the very schedule of the run, and the seconds of the grid are not
+charged. It also gets a run of four times the epochs at that rate, the schedule chosen anew, and
+both get an eighth, where Adam has its whole grid again. The solver in turn goes without the coarse
+levels that it begins with where no weights are given. Gradient descent is full batch.
 
 Does a lower objective generalise better? First from the networks above: of every two networks of
 one problem, how often the one with the lower J has the lower test error. Then with noise on the
@@ -20,7 +21,7 @@ drift is max − min of −2H/L̃, in dimensions and not in shares of a median t
 are the median of −2H/L̃ and the least stable cost of identity, the norm is ∫‖W_p‖² dp. Stationarity
 is that of the ReLU network itself, where the solver aims at the network smoothed with ε = 1e-3.
 
-Run ``python demos/08_control_against_descent.py`` (twenty to thirty minutes on one core; it goes
+Run ``python demos/08_control_against_descent.py`` (forty minutes to an hour on one core; it goes
 on where it was interrupted): figures/08_control_against_descent.png and
 results/08_control_against_descent.json. ``--small`` takes seconds.
 """
@@ -70,7 +71,8 @@ def compiled() -> None:
     """Have both contestants compiled in this process, on a problem of seconds."""
     problem = hs.teacher_problem((3, 1, 3), samples=10, effective_depth=1.0, width=3)
     hs.solve(problem, hs.DirectSingleShooting(layers=4, optimizer="kronecker", time_limit=20))
-    hs.train(problem, 4, optimizer=hs.Adam(rate=0.03, epochs=50, sgd_epochs=0))
+    hs.train(problem, 4, optimizer=hs.Adam(rate=0.03, schedule="constant", epochs=50,
+                                           sgd_epochs=0))
 
 
 def by_control(problem, start: np.ndarray, seconds: float) -> hs.Solution:
@@ -78,15 +80,16 @@ def by_control(problem, start: np.ndarray, seconds: float) -> hs.Solution:
         layers=len(start), optimizer="kronecker", time_limit=seconds), initial_guess=start)
 
 
-def by_descent(problem, start: np.ndarray, epochs: int, rate: float | None = None) -> hs.Solution:
-    """Adam at a rate, or at the best of the grid."""
+def by_descent(problem, start: np.ndarray, epochs: int, rate: float | None = None,
+               schedule: str | None = None) -> hs.Solution:
+    """Adam at a rate and with a schedule, each the best of the grid where it is not given."""
     return hs.train(problem, len(start), initial_guess=start, optimizer=hs.Adam(
-        rate=rate, rates=RATES, epochs=max(1, epochs), sgd_epochs=0))
+        rate=rate, rates=RATES, schedule=schedule, epochs=max(1, epochs), sgd_epochs=0))
 
 
 def epochs_in(problem, start: np.ndarray, seconds: float) -> int:
     """How many epochs of Adam take so many seconds, by a run of some."""
-    run = by_descent(problem, start, CALIBRATION, rate=RATES[1])
+    run = by_descent(problem, start, CALIBRATION, RATES[1], "constant")
     return max(10, round(seconds * run.nit / run.seconds))
 
 
@@ -108,17 +111,22 @@ def contest(effective_depth: float, seed: int, settings: dict[str, Any]) -> list
     found = [
         (CONTROL, SHORT, by_control(problem, start, SHORT * seconds)),
         (CONTROL, WHOLE, by_control(problem, start, WHOLE * seconds)),
-        (DESCENT, SHORT, by_descent(problem, start, round(SHORT * epochs), rate)),
+        (DESCENT, SHORT, by_descent(problem, start, round(SHORT * epochs))),
         (DESCENT, WHOLE, trained),
         (DESCENT, LONG, by_descent(problem, start, LONG * epochs, rate)),
     ]
     rows = [{"method": method, "share": share, "effective_depth": effective_depth, "seed": seed,
-             **described(solution)} for method, share, solution in found]
-    rows[3]["grid_seconds"] = trained.extra["grid_seconds"]
+             **described(solution), **tried(solution)} for method, share, solution in found]
     trace = found[1][2].extra["trace"]
     for row in rows[3:]:
-        row.update(rate=rate, matched=reached(trace, row["objective"]))
+        row["matched"] = reached(trace, row["objective"])
     return rows
+
+
+def tried(solution: hs.Solution) -> dict[str, Any]:
+    """What Adam's grid chose, and its seconds; nothing of optimal control."""
+    return {key: solution.extra[key] for key in ("rate", "schedule", "grid_seconds")
+            if key in solution.extra}
 
 
 def reached(trace: Iterable[tuple[float, float]], objective: float) -> float | None:
@@ -178,7 +186,7 @@ def decayed(factor: float, seed: int, settings: dict[str, Any]) -> list[dict[str
              **{key: value for key, value in described(solution).items()
                 if key not in ("drift", "stationarity")},
              "validation_error": solution.to_network().error(*chosen_on) / mean_square(problem),
-             "rate": solution.extra.get("rate")}
+             "rate": solution.extra.get("rate"), "schedule": solution.extra.get("schedule")}
             for method, solution in found.items()]
 
 

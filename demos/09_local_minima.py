@@ -4,18 +4,18 @@ The objective of a ReLU network is neither convex nor smooth, so an exact optimu
 one. Here the same small network (12 layers of width 6, a teacher 6 → 2 → 6, L̃ = 7) is solved from
 ten path fits and ten identities with noise, for two teachers; every answer is stationary in
 Clarke's sense and gets a second-order certificate. Each start counts, where the solver by default
-takes the best of five and reheats it. Then Adam trains the network from the same twenty starts, at
-a fixed rate for 60 000 epochs, which take less time than a solve, and the solver goes on from where
-Adam ended, at its last ε alone so that it stays close: the minimum it runs into is taken for the
-one that Adam was on its way to. Adam's end is no stationary point, and how far the solver moves
-from there is part of what was found.
+takes the best of five and reheats it. Then Adam trains the network from the same twenty starts for
+60 000 epochs, at the best rate and schedule of a grid that is tried at every start, and the solver
+goes on from where Adam ended, at its last ε alone so that it stays close: the minimum it runs into
+is taken for the one that Adam was on its way to. Adam's end is no stationary point, and how far the
+solver moves from there is part of what was found.
 
 Two minima count as one if their objectives agree to 1e-9. Ranks are the median over the layers of
 −2H/L̃ with the stable energies, γ₀ = 1e-3, and the least stable cost of identity.
 
-Run ``python demos/09_local_minima.py`` (two to seven minutes): it draws figures/09_local_minima.png
-and writes results/09_local_minima.json. ``--small`` takes seconds, and writes to
-``--out DIRECTORY``, or to a temporary one.
+Run ``python demos/09_local_minima.py`` (four to ten minutes on one core): it draws
+figures/09_local_minima.png and writes results/09_local_minima.json. ``--small`` takes seconds, and
+writes to ``--out DIRECTORY``, or to a temporary one.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ METHODS = (CONTROL, DESCENT, AFTER)
 STATIONARY = (CONTROL, AFTER)
 SETTINGS = {
     "full": dict(teachers=(0, 1), seeds=tuple(range(10)), starts=("path", "identity"),
-                 dims=(6, 2, 6), samples=30, width=6, effective_depth=7.0, layers=12, rate=0.03,
-                 epochs=60_000),
+                 dims=(6, 2, 6), samples=30, width=6, effective_depth=7.0, layers=12,
+                 rates=(0.01, 0.03, 0.1, 0.3), epochs=60_000),
     "small": dict(teachers=(0,), seeds=(0, 1, 2), starts=("path",), dims=(3, 1, 3), samples=8,
-                  width=3, effective_depth=3.0, layers=6, rate=0.03, epochs=3000),
+                  width=3, effective_depth=3.0, layers=6, rates=(0.03, 0.1), epochs=3000),
 }
 
 
@@ -61,7 +61,7 @@ def from_start(teacher: int, seed: int, start: str, settings: dict[str, Any]) ->
     optimum = hs.solve(problem, method)
     short, adam = (
         hs.train(problem, layers, seed=seed, start=start, optimizer=hs.Adam(
-            rate=settings["rate"], epochs=epochs, sgd_epochs=0))
+            rates=settings["rates"], epochs=epochs, sgd_epochs=0))
         for epochs in (settings["epochs"] // SHORTER, settings["epochs"]))
     near = hs.DirectSingleShooting(layers=layers, epsilon=(EPSILON, EPSILON, 0.5))
     after = hs.solve(problem, near, initial_guess=adam)
@@ -69,7 +69,8 @@ def from_start(teacher: int, seed: int, start: str, settings: dict[str, Any]) ->
     rows = [{"method": name, "teacher": teacher, "seed": seed, "start": start,
              **described(solution)}
             for name, solution in zip(METHODS, (optimum, adam, after), strict=True)]
-    rows[1] |= {"shorter_objective": short.objective, "shorter_test_error": short.test_error()}
+    rows[1] |= {"shorter_objective": short.objective, "shorter_test_error": short.test_error(),
+                **{key: adam.extra[key] for key in ("rate", "schedule", "grid_seconds")}}
     rows[2]["moved"] = float(moved)
     return rows
 

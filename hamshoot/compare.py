@@ -1,7 +1,7 @@
 """`compare`: the network that optimal control finds, beside one that gradient descent trains.
 
-Both get the same network, the same start and the same data. Descent gets a learning rate from a
-grid and a schedule, and where it is cheap a second run of ten times the epochs, since the recipe's
+Both get the same network, the same start and the same data. Descent gets a learning rate and a
+schedule from a grid, and where it is cheap a second run of ten times the epochs, since the recipe's
 number of epochs is no law; the solver gets a second chance too, from where descent ended, since
 descent may land in another basin, even a lower one.
 """
@@ -33,7 +33,9 @@ DESCENT = "gradient descent"
 LONGER = "gradient descent, longer"
 CONTINUED = "optimal control from descent"
 #: Factor on the epochs of the longer run, and the flops up to which it is done (a minute or less).
-TIMES, LONGER_FLOPS = 10, 1e12
+TIMES, LONGER_FLOPS = 10, 2e12
+#: A training with its grid of rates and schedules takes as long as so many runs, see `train`.
+GRID_RUNS = 8
 #: Objectives closer than this, relatively, are called equal.
 EQUAL = 1e-6
 
@@ -56,10 +58,16 @@ class Row:
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
-        """Fields of the summary, with train error, cost of identity and accuracy beside them."""
+        """Fields of the summary, with train error, cost of identity and accuracy beside them.
+
+        Of a trained network also what its grid chose, `rate` and `schedule`, and `grid_seconds`.
+        """
         solution, problem = self.solution, self.solution.problem
         numbers = {"name": self.name, **solution.summary()}
         numbers["train_error"] = numbers["loss"]
+        for name in ("rate", "schedule", "grid_seconds"):
+            if name in solution.extra:
+                numbers[name] = solution.extra[name]
         energies = solution.energies(self.gamma0)
         numbers["cost_of_identity"] = float(np.min(energies.stable_cost_of_identity))
         if problem.classes is not None:
@@ -132,7 +140,7 @@ class Comparison:
             f"Stationarity: {a.stationarity:.1e} by optimal control, {b.stationarity:.1e} by "
             f"descent; Hamiltonian drift {a.hamiltonian_drift:.1e} against "
             f"{b.hamiltonian_drift:.1e}; seconds {a.seconds:.1f} against {b.seconds:.1f}"
-            + (f" ({b.extra['grid_seconds']:.1f} with the grid of rates)."
+            + (f" ({b.extra['grid_seconds']:.1f} with the grid of rates and schedules)."
                if "grid_seconds" in b.extra else ".")
         )
         errors = [(row.name, row.numbers["test_error"]) for row in self.rows]
@@ -180,7 +188,7 @@ def compare(
     method : str or method object
         As in `solve`.
     optimizer : Adam or SGD, optional
-        Default `Adam()`: the learning rate from a grid, cosine schedule, then SGD.
+        Default `Adam()`: learning rate and schedule from a grid, then SGD.
     start : {"path", "identity", "random"}
         Of both.
     seed : int
@@ -234,7 +242,7 @@ def compare(
              DESCENT: lambda call: descend(optimizer, call)}
     prolonged = _prolonged(optimizer)
     if longer is None:
-        longer = _flops(problem, layers, prolonged) * starts <= LONGER_FLOPS
+        longer = _flops(problem, layers, prolonged, starts) <= LONGER_FLOPS
     if longer:
         tasks[LONGER] = lambda call: descend(prolonged, call)
     tasks[CONTINUED] = lambda call: control(_lowest(rows[1:]), call)
@@ -257,10 +265,14 @@ def _prolonged(optimizer: Adam | SGD) -> Adam | SGD:
     return replace(optimizer, **epochs)
 
 
-def _flops(problem: TrainingProblem, layers: int, optimizer: Adam | SGD) -> float:
-    """Of a training, 6Lw²N an epoch; the grid of rates adds about two runs to the one."""
+def _flops(
+    problem: TrainingProblem, layers: int, optimizer: Adam | SGD, starts: int
+) -> float:
+    """Of a training, 6Lw²N an epoch; a grid is tried on the first start alone."""
     epochs = optimizer.epochs + getattr(optimizer, "sgd_epochs", 0)
-    return 3.0 * epochs * 6 * layers * problem.width**2 * problem.n_samples
+    given = optimizer.rate is not None and optimizer.schedule is not None
+    runs = starts - 1 + (1 if given else GRID_RUNS)
+    return float(runs) * epochs * 6 * layers * problem.width**2 * problem.n_samples
 
 
 def _lowest(rows: list[Row]) -> Solution:

@@ -52,6 +52,8 @@ seed = 0
 optimizer = "adam"          # "adam" (then SGD, as in the paper) or "sgd"
 epochs = 5000
 # rate = 0.03               # default: the best of a grid
+# schedule = "decay"        # of the rate: "constant", "decay" (at last) or "cosine"; default: the
+                            # best of these, tried with every rate (schedules = ["decay", ...])
 steps = "equidistant"       # layer steps: "equidistant", "irregular" or "adaptive"
 """
 
@@ -109,8 +111,9 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
                 "activation": TEXT, "epsilon": NUMBER, "bias": FLAG, "lift": TEXT,
                 "readout": TEXT, "seed": INTEGER},
     "descent": {"optimizer": TEXT, "epochs": INTEGER, "rate": NUMBER, "rates": NUMBERS,
-                "schedule": TEXT, "sgd_epochs": INTEGER, "sgd_rate": NUMBER, "momentum": NUMBER,
-                "beta1": NUMBER, "beta2": NUMBER, "epsilon": NUMBER, "steps": STEPS},
+                "schedule": TEXT, "schedules": TEXTS, "finalists": INTEGER, "sgd_epochs": INTEGER,
+                "sgd_rate": NUMBER, "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER,
+                "epsilon": NUMBER, "steps": STEPS},
 }
 
 

@@ -2,24 +2,28 @@
 
 It is the baseline that optimal control is measured against, so it gets the same network, the same
 start and a fair chance: the paper's recipe (Adam, then plain gradient descent with a smaller rate)
-with the learning rate chosen from a grid.
+with the learning rate and its schedule chosen from a grid.
 
-*The grid.* Every rate runs a pilot, a fifth of the epochs with the whole schedule compressed into
-it, because a rate must be judged by where its decay ends and not by its first noisy epochs. The two
-best then run in full from the start, as a short run slightly favours large rates, and the lower end
-wins. Rates whose numbers become non-finite are out. Everything tried is listed in
+*The grid.* Every rate runs a pilot with every schedule, a fifth of the epochs with the whole
+schedule compressed into it, because a rate must be judged by where its decay ends and not by its
+first noisy epochs. Pilots only rank the rates of one schedule and never one schedule against
+another: how soon a schedule arrives says little about where it ends, a cosine, say, arrives only at
+its end. The two best rates of each schedule (`finalists`) then run in full from the start, as a
+short run slightly favours large rates, and the lowest end wins. A constant rate and one that decays
+at last are the same run up to the decay, which leaves the constant run there and costs a fifth of
+one. Runs whose numbers become non-finite are out. Everything tried is listed in
 `Solution.extra["grid"]`.
 
 *The descent after Adam.* Its rate is set by curvature, since a rate of gradient descent, unlike one
 of Adam, has units: with κ the largest curvature where Adam ended, gradient descent with momentum β
-is stable below 2(1 + β)/κ. Trials from (1 + β)/κ downwards, a third each time, pick the rate. Both
-stages return the best network they saw, by the problem's own objective, which can only help the
-baseline.
+is stable below 2(1 + β)/κ. Trials from (1 + β)/κ downwards, a third each time, pick the rate; its
+schedule is Adam's. Both stages return the best network they saw, by the problem's own objective,
+which can only help the baseline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +32,7 @@ import numpy as np
 from hamshoot.checks import check_choice, check_count, check_layers, check_positive
 from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import adaptive_update, steps_of
-from hamshoot.optimizers import SGD, Adam
+from hamshoot.optimizers import SGD, Adam, held_epochs, schedule_factors
 from hamshoot.problem import TrainingProblem
 from hamshoot.progress import Stop, Watch, thinned
 from hamshoot.solution import Callback, Solution, Status
@@ -41,8 +45,6 @@ if TYPE_CHECKING:
 STEPS = ("equidistant", "irregular", "adaptive")
 #: Length of a pilot: this share of the epochs, and at least so many.
 PILOT_SHARE, PILOT_LEAST = 0.2, 200
-#: Rates that run in full after the pilots.
-FINALISTS = 2
 #: A trial of a rate after Adam: this share of its epochs, at most so many rates, a third each time.
 TRIAL_SHARE, TRIALS = 0.1, 6
 #: Adaptive steps are updated every so many epochs, over this share of the first stage; then held.
@@ -86,7 +88,7 @@ def train(
     start : {"path", "identity", "random"}
         As for the solvers, see `hamshoot.starts`.
     starts : int
-        Best of so many. The rate is chosen on the first and kept for the others.
+        Best of so many. Rate and schedule are chosen on the first and kept for the others.
     noise : float, optional
         Of the start.
     initial_guess : Solution, LeakyResNet or array_like, optional
@@ -100,12 +102,13 @@ def train(
     -------
     Solution
         The best network seen in the best full run, with status TRAINED when all its epochs ran;
-        DIVERGED when every rate's numbers became non-finite, STALLED when none went below the
+        DIVERGED when the numbers of every run became non-finite, STALLED when none went below the
         start; INTERRUPTED and TIME_LIMIT keep the best network so far. `nit` counts the epochs of
-        the run returned, `seconds` the runs at its rate. In `extra`: "rate" and "sgd_rate" used,
-        "grid" (a row a rate: objectives of its pilot and its full run, None where it has none or
-        diverged), "grid_seconds" (all of it, pilots and runners-up too; only if a grid was tried),
-        "start_objectives".
+        the run returned, `seconds` its time from the start on (of all runs at its rate and
+        schedule, if there are several starts). In `extra`: "rate", "schedule" and "sgd_rate" used,
+        "grid" (a row a rate and schedule: objectives of its pilot and its full run, None where it
+        has none or diverged), "grid_seconds" (all of it, pilots and runners-up too; only if a grid
+        was tried), "start_objectives".
 
     Raises
     ------
@@ -114,8 +117,12 @@ def train(
 
     Notes
     -----
-    An epoch costs 6Lw²N flops, and a few passes over the Lw(w+1) controls. With the grid of 6 rates
-    a training costs about 3.5 full runs: 6 pilots of a fifth, two finalists, trials after Adam.
+    An epoch costs 6Lw²N flops, and a few passes over the Lw(w+1) controls. With the default grid, 6
+    rates and 3 schedules, a training costs 7 to 9 full runs: of the pilots, a fifth long, a rate
+    needs 1 (constant), 0.2 (decay) and 1 (cosine), together 2.6 times Adam's epochs; the finalists
+    4.4 times where constant and decay agree on their two rates, else up to 6, and each has its own
+    descent afterwards. One schedule alone costs about 3.5, a given rate and schedule one; where
+    time is limited, give them, since the pilots count too.
     """
     optimizer = Adam() if optimizer is None else optimizer
     if not isinstance(optimizer, (Adam, SGD)):
@@ -147,10 +154,11 @@ def train(
 
 @dataclass
 class _Run:
-    """Descent from one start at one rate: its best network so far, and what it took."""
+    """Descent from one start at one rate and schedule: its best network, and what it took."""
 
     start: int
     rate: float
+    schedule: str
     weights: NDArray
     steps: NDArray
     objective: float
@@ -177,9 +185,7 @@ class _Stage:
     @property
     def rates(self) -> NDArray:
         """Rate of every epoch."""
-        if self.schedule == "constant":
-            return np.full(self.epochs, self.rate)
-        return self.rate * 0.5 * (1 + np.cos(np.pi * np.arange(self.epochs) / self.epochs))
+        return self.rate * schedule_factors(self.schedule, self.epochs)
 
 
 class EpochLoop:
@@ -199,6 +205,8 @@ class EpochLoop:
     weights, best_weights : ndarray
     best : float
         J of the latter, infinity before the first epoch.
+    count : int
+        Epochs done.
     """
 
     def __init__(self, sweeps: EulerSweeps, weights: NDArray, *, adam: bool, beta1: float,
@@ -208,7 +216,17 @@ class EpochLoop:
         self.best_weights, self.best = self.weights.copy(), np.inf
         self._settings = (bool(adam), float(beta1), float(beta2), float(epsilon))
         self._moments = np.zeros_like(self.weights), np.zeros_like(self.weights)
-        self._count = 0
+        self.count = 0
+
+    def copy(self) -> EpochLoop:
+        """Make another one that goes on from here, on the same sweeps."""
+        adam, beta1, beta2, epsilon = self._settings
+        other = EpochLoop(self.sweeps, self.weights, adam=adam, beta1=beta1, beta2=beta2,
+                          epsilon=epsilon)
+        other.best_weights, other.best = self.best_weights.copy(), self.best
+        other._moments = tuple(moment.copy() for moment in self._moments)
+        other.count = self.count
+        return other
 
     def run(self, rates: ArrayLike) -> NDArray:
         """One epoch a rate; J before each update. Ends early at the first that is not finite."""
@@ -217,10 +235,10 @@ class EpochLoop:
         rates = np.asarray(rates, dtype=float)
         values = np.full(len(rates), np.nan)
         done, self.best = _kernels.epochs(
-            rates, *self._settings, self._count, *self._moments, float(self.best),
+            rates, *self._settings, self.count, *self._moments, float(self.best),
             self.best_weights, values, self.weights, *self.sweeps.arguments,
         )
-        self._count += done
+        self.count += done
         return values[: min(done + 1, len(rates))]
 
     def evaluate(self) -> float:
@@ -248,10 +266,11 @@ class _Training:
     def run(self, starts: list[NDArray]) -> Solution:
         self.count = len(starts)
         try:
-            rate = self._chosen_rate(starts[0])
-            for number, weights in enumerate(starts[1:], start=2):
-                if rate is not None:
-                    self._full_run(number, weights, rate)
+            chosen = self._chosen(starts[0])
+            if chosen is not None:
+                rate, schedule = chosen
+                for number, weights in enumerate(starts[1:], start=2):
+                    self._full_runs(number, weights, rate, [schedule])
             return self._finished()
         except (Stop, KeyboardInterrupt) as stop:
             if not self.runs:  # interrupted before there was anything to keep
@@ -261,28 +280,73 @@ class _Training:
 
     # -- runs --------------------------------------------------------------------------------------
 
-    def _chosen_rate(self, weights: NDArray) -> float | None:
-        """Best rate of the grid (or the only one), after its full run; None if all diverged."""
-        given, epochs = self.optimizer.rate, self.optimizer.epochs
-        rates = self.optimizer.rates if given is None else (given,)
-        pilot = min(epochs, max(PILOT_LEAST, round(PILOT_SHARE * epochs)))
-        self.grid = [{"rate": float(rate), "pilot_objective": None, "objective": None}
-                     for rate in rates]
+    def _chosen(self, weights: NDArray) -> tuple[float, str] | None:
+        """Best rate and schedule of the grid by full runs; None if all of them diverged."""
+        optimizer = self.optimizer
+        rates = optimizer.rates if optimizer.rate is None else (optimizer.rate,)
+        schedules = (optimizer.schedules if optimizer.schedule is None
+                     else (optimizer.schedule,))
+        self.grid = [{"rate": float(rate), "schedule": schedule, "pilot_objective": None,
+                      "objective": None} for rate in rates for schedule in schedules]
         chosen = self.grid
-        if len(rates) > FINALISTS and pilot < epochs:
-            for row in self.grid:
-                run = self._begin(1, weights, row["rate"], pilot=True)
-                self._descend(run, self._stage(row["rate"], pilot), f"pilot, rate {run.rate:g}")
-                row["pilot_objective"] = None if run.diverged else run.objective
-            finite = [row for row in self.grid if row["pilot_objective"] is not None]
-            chosen = sorted(finite, key=lambda row: row["pilot_objective"])[:FINALISTS]
-        for row in chosen:
-            run = self._full_run(1, weights, row["rate"])
-            row["objective"] = None if run.diverged else run.objective
+        pilot = min(optimizer.epochs, max(PILOT_LEAST, round(PILOT_SHARE * optimizer.epochs)))
+        if len(rates) > optimizer.finalists and pilot < optimizer.epochs:
+            for rate in rates:
+                for run in self._runs(1, weights, rate, schedules, pilot, pilot=True):
+                    self._row(run)["pilot_objective"] = None if run.diverged else run.objective
+            chosen = [row for schedule in schedules for row in self._finalists(schedule)]
+        for rate in dict.fromkeys(row["rate"] for row in chosen):
+            entered = [row["schedule"] for row in chosen if row["rate"] == rate]
+            self._full_runs(1, weights, rate, entered)
         ended = [row for row in chosen if row["objective"] is not None]
-        return min(ended, key=lambda row: row["objective"])["rate"] if ended else None
+        best = min(ended, key=lambda row: row["objective"], default=None)
+        return None if best is None else (best["rate"], best["schedule"])
 
-    def _begin(self, start: int, weights: NDArray, rate: float, pilot: bool = False) -> _Run:
+    def _finalists(self, schedule: str) -> list[dict[str, Any]]:
+        """Rows of a schedule whose pilots ended lowest."""
+        ended = [row for row in self.grid
+                 if row["schedule"] == schedule and row["pilot_objective"] is not None]
+        return sorted(ended, key=lambda row: row["pilot_objective"])[: self.optimizer.finalists]
+
+    def _row(self, run: _Run) -> dict[str, Any]:
+        return next(row for row in self.grid
+                    if (row["rate"], row["schedule"]) == (run.rate, run.schedule))
+
+    def _full_runs(self, start: int, weights: NDArray, rate: float,
+                   schedules: Sequence[str]) -> None:
+        """Both stages at one rate, with each of the schedules."""
+        optimizer = self.optimizer
+        for run in self._runs(start, weights, rate, schedules, optimizer.epochs):
+            if isinstance(optimizer, Adam) and optimizer.sgd_epochs and not run.diverged:
+                self._descend_on(run, self._label(run))
+            if start == 1:
+                self._row(run)["objective"] = None if run.diverged else run.objective
+
+    def _runs(self, start: int, weights: NDArray, rate: float, schedules: Sequence[str],
+              epochs: int, pilot: bool = False) -> Iterator[_Run]:
+        """First stage at one rate, a run a schedule: constant and decay share what they can."""
+        if "cosine" in schedules:
+            run = self._begin(start, weights, rate, "cosine", pilot)
+            self._descend(run, self._stage(run, epochs), self._label(run), self._total(run, epochs))
+            yield run
+        holding = [schedule for schedule in schedules if schedule != "cosine"]
+        if not holding:
+            return
+        run = self._begin(start, weights, rate, holding[0], pilot)
+        stage, total = self._stage(run, epochs), self._total(run, epochs)
+        loop = self._loop(run, stage)
+        self._advance(run, loop, stage, held_epochs(epochs), self._label(run), total)
+        parted = [(run, loop)]
+        for schedule in holding[1:]:
+            self.runs.append(replace(run, schedule=schedule, notes=[]))
+            parted.append((self.runs[-1], loop.copy()))
+        for run, loop in parted:
+            if not run.diverged:
+                self._advance(run, loop, self._stage(run, epochs), epochs, self._label(run), total)
+            yield run
+
+    def _begin(self, start: int, weights: NDArray, rate: float, schedule: str,
+               pilot: bool) -> _Run:
         self.sweeps.steps = self.steps
         objective = self.sweeps.objective(weights)
         if not np.isfinite(objective) and self.guess is not None:
@@ -290,18 +354,15 @@ class _Training:
                              f"got {objective}")
         objective = objective if np.isfinite(objective) else np.inf
         self.first_objective = min(self.first_objective, objective)
-        self.runs.append(_Run(start, float(rate), np.array(weights), self.steps, objective, pilot))
+        self.runs.append(_Run(start, float(rate), schedule, np.array(weights), self.steps,
+                              objective, pilot))
         return self.runs[-1]
 
-    def _full_run(self, start: int, weights: NDArray, rate: float) -> _Run:
-        optimizer = self.optimizer
-        run = self._begin(start, weights, rate)
-        label = f"start {start}/{self.count}, " if self.count > 1 else ""
-        label += f"rate {rate:g}"
-        self._descend(run, self._stage(rate, optimizer.epochs), label, self._total)
-        if isinstance(optimizer, Adam) and optimizer.sgd_epochs and not run.diverged:
-            self._descend_on(run, label)
-        return run
+    def _label(self, run: _Run) -> str:
+        """What a record's stage says of a run."""
+        begun = "pilot, " if run.pilot else (
+            f"start {run.start}/{self.count}, " if self.count > 1 else "")
+        return f"{begun}rate {run.rate:g} {run.schedule}"
 
     def _descend_on(self, run: _Run, label: str) -> None:
         """Gradient descent where Adam ended."""
@@ -311,7 +372,8 @@ class _Training:
             run.notes.append("no rate of gradient descent went below where Adam ended")
             return
         label += f", then gradient descent at {run.sgd_rate:.2g}"
-        self._descend(run, self._tail(run.sgd_rate, self.optimizer.sgd_epochs), label, self._total)
+        self._descend(run, self._tail(run, run.sgd_rate, self.optimizer.sgd_epochs), label,
+                      self._total(run, self.optimizer.epochs))
         if run.diverged and given is None:
             run.diverged = False  # Adam's end stands; the rate was not the user's choice
             run.notes.append(f"gradient descent at {run.sgd_rate:.2g} diverged; its best is kept")
@@ -328,34 +390,43 @@ class _Training:
         for k in range(TRIALS):
             rate = (1 + optimizer.momentum) / curvature / 3**k
             trial = replace(run, notes=[])
-            self._descend(trial, self._tail(rate, epochs), f"{label}, trial of {rate:.2g}")
+            self._descend(trial, self._tail(trial, rate, epochs),
+                          f"{label}, trial of {rate:.2g}", run.epochs + epochs)
             if trial.objective < best and not trial.diverged:
                 best, chosen = trial.objective, rate
             elif chosen is not None:
                 break
         return chosen
 
-    def _descend(self, run: _Run, stage: _Stage, label: str, total: int | None = None) -> None:
-        """Run one stage from the run's best network, which it replaces where it gets lower.
+    def _descend(self, run: _Run, stage: _Stage, label: str, total: int) -> None:
+        """Run one whole stage from the run's best network."""
+        self._advance(run, self._loop(run, stage), stage, stage.epochs, label, total)
+
+    def _loop(self, run: _Run, stage: _Stage) -> EpochLoop:
+        """Begin a stage at the run's best network."""
+        loop = EpochLoop(self.sweeps, run.weights, adam=stage.adam, beta1=stage.beta1,
+                         beta2=stage.beta2, epsilon=stage.epsilon)
+        loop.best = run.objective
+        return loop
+
+    def _advance(self, run: _Run, loop: EpochLoop, stage: _Stage, end: int, label: str,
+                 total: int) -> None:
+        """Go on with a stage to an epoch of it; the run's best network is replaced by lower ones.
 
         Raises
         ------
         Stop
             When the callback or the clock ends the training; the run is up to date then.
         """
-        rates, before = stage.rates, run.epochs
-        total = stage.epochs if total is None else total
-        adapting = self.adaptive and run.epochs == 0
+        rates, before = stage.rates, run.epochs - loop.count
+        adapting = self.adaptive and before == 0
         chunk = min(_chunk(self.problem, len(run.steps)), ADAPT_EVERY if adapting else 50)
         self.sweeps.steps = run.steps
-        loop = EpochLoop(self.sweeps, run.weights, adam=stage.adam, beta1=stage.beta1,
-                         beta2=stage.beta2, epsilon=stage.epsilon)
-        loop.best = run.objective
         clock, spent = self.watch.seconds, run.seconds
-        for done in range(0, stage.epochs, chunk):
+        for done in range(loop.count, end, chunk):
             if adapting and 0 < done <= ADAPT_SHARE * stage.epochs and done % ADAPT_EVERY == 0:
                 self._adapt(run, loop)
-            values = loop.run(rates[done : done + chunk])
+            values = loop.run(rates[done : min(done + chunk, end)])
             objective = loop.evaluate() if np.isfinite(values[-1]) else np.nan
             run.objective, run.weights = loop.best, loop.best_weights.copy()
             run.epochs = before + done + len(values)
@@ -386,18 +457,18 @@ class _Training:
 
     # -- parts -------------------------------------------------------------------------------------
 
-    @property
-    def _total(self) -> int:
-        return self.optimizer.epochs + getattr(self.optimizer, "sgd_epochs", 0)
+    def _total(self, run: _Run, epochs: int) -> int:
+        """Epochs of a run with so many in its first stage."""
+        return epochs if run.pilot else epochs + getattr(self.optimizer, "sgd_epochs", 0)
 
-    def _stage(self, rate: float, epochs: int) -> _Stage:
+    def _stage(self, run: _Run, epochs: int) -> _Stage:
         o = self.optimizer
         if isinstance(o, Adam):
-            return _Stage(True, rate, epochs, o.schedule, o.beta1, o.beta2, o.epsilon)
-        return _Stage(False, rate, epochs, o.schedule, o.momentum)
+            return _Stage(True, run.rate, epochs, run.schedule, o.beta1, o.beta2, o.epsilon)
+        return _Stage(False, run.rate, epochs, run.schedule, o.momentum)
 
-    def _tail(self, rate: float, epochs: int) -> _Stage:
-        return _Stage(False, rate, epochs, self.optimizer.schedule, self.optimizer.momentum)
+    def _tail(self, run: _Run, rate: float, epochs: int) -> _Stage:
+        return _Stage(False, rate, epochs, run.schedule, self.optimizer.momentum)
 
     def _finished(self) -> Solution:
         """All runs are over: which to return, and what to say of it."""
@@ -418,10 +489,11 @@ class _Training:
         if self.guess is not None and run.objective > self.first_objective:
             # Only while steps adapt: otherwise the guess is the first network that a run sees.
             run = replace(run, weights=self.guess, steps=self.steps)
-        own = [other for other in self.runs if not other.pilot and other.rate == run.rate]
+        own = [other for other in self.runs if not other.pilot
+               and (other.rate, other.schedule) == (run.rate, run.schedule)]
         seconds = sum(other.seconds for other in own) if own else self.watch.seconds
-        extra = {"rate": run.rate, "sgd_rate": run.sgd_rate, "grid": self.grid,
-                 "start_objectives": [float(other.objective) for other in own]}
+        extra = {"rate": run.rate, "schedule": run.schedule, "sgd_rate": run.sgd_rate,
+                 "grid": self.grid, "start_objectives": [float(other.objective) for other in own]}
         if len(self.grid) > 1:
             extra["grid_seconds"] = self.watch.seconds
         name = "adam" if isinstance(self.optimizer, Adam) else "sgd"
@@ -434,12 +506,12 @@ class _Training:
         return solution.replace(message=f"{solution.message} ({details})")
 
     def _notes(self, run: _Run, own: Sequence[_Run]) -> list[str]:
-        notes = [f"rate {run.rate:g}"]
+        notes = [f"rate {run.rate:g}, schedule {run.schedule}"]
         if len(self.grid) > 1:
             notes[0] += f", chosen from {len(self.grid)}"
-            rates = [row["rate"] for row in self.grid]
-            if run.rate in (min(rates), max(rates)):
-                notes.append("it lies at the edge of the grid, a wider one may do better")
+            rates = sorted({row["rate"] for row in self.grid})
+            if len(rates) > 1 and run.rate in (rates[0], rates[-1]):
+                notes.append("the rate lies at the edge of the grid, a wider one may do better")
         if self.count > 1:
             low, high = min(map(_objective, own)), max(map(_objective, own))
             notes.append(f"best of {len(own)} starts, J from {low:.6g} to {high:.6g}")

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.checks import check_choice, check_count, check_positive
 
-SCHEDULES = ("cosine", "constant")
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Of the rate over the epochs of a stage, see `schedule_factors`.
+SCHEDULES = ("constant", "decay", "cosine")
+#: Share of the epochs for which "decay" holds the rate. Measured on the built-in problem, eight
+#: seeds, 1000 to 20 000 epochs, best of the rates: a straight line to 0 ends a little below half a
+#: cosine; 0.5 is 1 % worse than 0.8, and from 0.7 to 0.95 the ends differ by half a percent, the
+#: more epochs the less. Far from the end, where the shortest decay is the best, a constant rate is
+#: better still, and it is in the grid too. Layer steps that adapt come to rest at the same epoch.
+HOLD = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +35,13 @@ class Adam:
     epochs : int
     beta1, beta2, epsilon : float
         Decay of the two moments, in [0, 1), and the number added to the denominator.
-    schedule : {"cosine", "constant"}
-        Of the rate, in both stages: cosine falls from the rate to 0.
+    schedule : {"constant", "decay", "cosine"}, optional
+        Of the rate, in both stages, see `schedule_factors`; by default the best of `schedules`.
+    schedules : tuple of str
+        The grid, together with `rates`.
+    finalists : int
+        Rates of each schedule that run in full after the pilots; pilots are left out where there
+        are no more rates than that.
     sgd_epochs : int
         Of the descent afterwards, 0 for none.
     sgd_rate : float, optional
@@ -46,7 +61,9 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    schedule: str = "cosine"
+    schedule: str | None = None
+    schedules: tuple[str, ...] = SCHEDULES
+    finalists: int = 2
     sgd_epochs: int = 1000
     sgd_rate: float | None = None
     momentum: float = 0.9
@@ -74,7 +91,13 @@ class SGD:
     epochs : int
     momentum : float
         In [0, 1).
-    schedule : {"cosine", "constant"}
+    schedule : {"constant", "decay", "cosine"}, optional
+        Of the rate, see `schedule_factors`; by default the best of `schedules`.
+    schedules : tuple of str
+        The grid, together with `rates`.
+    finalists : int
+        Rates of each schedule that run in full after the pilots; pilots are left out where there
+        are no more rates than that.
 
     Raises
     ------
@@ -86,10 +109,42 @@ class SGD:
     rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     epochs: int = 6000
     momentum: float = 0.9
-    schedule: str = "cosine"
+    schedule: str | None = None
+    schedules: tuple[str, ...] = SCHEDULES
+    finalists: int = 2
 
     def __post_init__(self) -> None:
         _check_common(self)
+
+
+def schedule_factors(schedule: str, epochs: int) -> NDArray:
+    """Share of the rate at every epoch, shape (epochs,).
+
+    Parameters
+    ----------
+    schedule : {"constant", "decay", "cosine"}
+        1 throughout; 1 for the first four fifths, then on a straight line to 0; half a cosine from
+        1 to 0. The 0 itself would come at epoch number `epochs`, which is not run.
+    epochs : int
+
+    Raises
+    ------
+    ValueError
+        For an unknown schedule.
+    """
+    check_choice("schedule", schedule, SCHEDULES)
+    factors = np.ones(epochs)
+    if schedule == "cosine":
+        return 0.5 * (1 + np.cos(np.pi * np.arange(epochs) / epochs))
+    if schedule == "decay":
+        held = held_epochs(epochs)
+        factors[held:] = 1 - np.arange(epochs - held) / (epochs - held)
+    return factors
+
+
+def held_epochs(epochs: int) -> int:
+    """First epochs of "decay", which are those of "constant" too."""
+    return round(HOLD * epochs)
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
@@ -124,7 +179,16 @@ def _check_common(optimizer: Adam | SGD) -> None:
         check_positive("rates", rate)
     object.__setattr__(optimizer, "rates", tuple(dict.fromkeys(float(r) for r in rates)))
     check_count("epochs", optimizer.epochs, 1)
-    check_choice("schedule", optimizer.schedule, SCHEDULES)
+    if optimizer.schedule is not None:
+        check_choice("schedule", optimizer.schedule, SCHEDULES)
+    names = optimizer.schedules
+    if not isinstance(names, (tuple, list)) or len(names) == 0:
+        raise ValueError(
+            f"schedules: expected one or more of {', '.join(SCHEDULES)}, got {names!r}")
+    for name in names:
+        check_choice("schedules", name, SCHEDULES)
+    object.__setattr__(optimizer, "schedules", tuple(dict.fromkeys(names)))
+    check_count("finalists", optimizer.finalists, 1)
     _check_decay("momentum", optimizer.momentum)
 
 

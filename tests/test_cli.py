@@ -140,6 +140,28 @@ def test_compare_tells_the_same_in_table_json_and_file(tmp_path, capsys):
         assert run(capsys, "verify", tmp_path / "out" / name, *asked)[0] == 0, name
 
 
+@pytest.mark.parametrize(("lines", "tried"), [
+    ('schedule = "decay"', {"decay"}),
+    ('schedules = ["cosine", "constant"]', {"cosine", "constant"}),
+    ("", {"constant", "decay", "cosine"}),
+])
+def test_the_problem_file_says_which_schedules_descent_tries(lines, tried, tmp_path, capsys):
+    (tmp_path / "p.toml").write_text(
+        "[data]\nteacher = { dims = [2, 1, 2], samples = 5, test_samples = 5 }\n"
+        "[problem]\neffective_depth = 1.0\nwidth = 2\n[solve]\nlayers = 3\n"
+        f"[descent]\nrates = [0.1, 0.03]\nepochs = 300\nsgd_epochs = 0\nfinalists = 1\n"
+        f"{lines}\n")
+    code, _, err = run(capsys, "compare", tmp_path / "p.toml", "-o", tmp_path / "out")
+    assert code == 0, err
+    descent = hs.Solution.load(tmp_path / "out" / "descent.npz")
+    assert {row["schedule"] for row in descent.extra["grid"]} == tried
+    assert sum(row["objective"] is not None for row in descent.extra["grid"]) == len(tried)
+    assert descent.extra["schedule"] in tried
+    row = json.loads((tmp_path / "out" / "summary.json").read_text())["rows"][1]
+    assert (row["rate"], row["schedule"]) == (descent.extra["rate"], descent.extra["schedule"])
+    assert f"rate {row['rate']:g}, schedule {row['schedule']}" in row["message"]
+
+
 def test_a_pipe_gets_plain_lines(tmp_path):
     done = subprocess.run([sys.executable, "-m", "hamshoot.cli", "solve", *SMALL, "-o", tmp_path],
                           capture_output=True, text=True, timeout=250, check=False)

@@ -96,7 +96,9 @@ DESCENT = {
     "unknown optimizer": ("descent.optimizer=magic", "optimizer"),
     "negative rate": ("descent.rate=-0.1", "rate"),
     "no epochs": ("descent.epochs=0", "epochs"),
-    "unknown schedule": ("descent.schedule=bumpy", "schedule"),
+    "unknown schedule": ("descent.schedule=bumpy", "schedule: expected one of constant, decay"),
+    "unknown schedules": ("descent.schedules=['decay', 'bumpy']", "got 'bumpy'"),
+    "schedules no list": ("descent.schedules='decay'", "descent.schedules: expected a list of str"),
     "unknown steps": ("descent.steps=random", "steps"),
     "unknown descent key": ("descent.learning_rate=0.1", "unknown key descent.learning_rate"),
 }

@@ -1,12 +1,22 @@
 """`compare` says what it found, whichever way it went, and treats both sides alike."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot.compare import CONTINUED, CONTROL, DESCENT, LONGER, Comparison, Row
+from hamshoot.compare import (
+    CONTINUED,
+    CONTROL,
+    DESCENT,
+    GRID_RUNS,
+    LONGER,
+    Comparison,
+    Row,
+    _flops,
+)
 
 QUICK = hs.Adam(epochs=150, sgd_epochs=30, rates=(0.03, 0.1))
 
@@ -34,6 +44,13 @@ def test_rows_and_fields():
         assert numbers["train_error"] == numbers["loss"]
         assert np.isfinite(numbers["cost_of_identity"])
         assert numbers["test_error"] == pytest.approx(row.solution.test_error())
+        assert ("rate" in numbers) is ("schedule" in numbers) is (row.name in (DESCENT, LONGER))
+    for name in (DESCENT, LONGER):
+        row = comparison.row(name)
+        chosen = min(row.solution.extra["grid"], key=lambda one: one["objective"])
+        assert (row.numbers["rate"], row.numbers["schedule"]) == (
+            chosen["rate"], chosen["schedule"])
+        assert row.numbers["grid_seconds"] > row.numbers["seconds"]
     assert comparison.best.solution.objective == min(
         row.solution.objective for row in comparison.rows)
 
@@ -60,6 +77,15 @@ def test_the_solver_from_descent_ends_at_or_below_it():
 def test_the_longer_run_can_be_left_out():
     comparison = compared(longer=False)
     assert [row.name for row in comparison.rows] == [CONTROL, DESCENT, CONTINUED]
+
+
+def test_the_effort_of_descent_counts_its_grid_once():
+    problem, alone = compared().problem, replace(QUICK, rate=0.1, schedule="decay")
+    once = _flops(problem, 6, alone, starts=1)
+    assert once == 6 * 6 * 3**2 * 10 * 180
+    assert _flops(problem, 6, alone, starts=3) == 3 * once
+    for grid in (QUICK, replace(QUICK, rate=0.1), replace(QUICK, schedule="decay")):
+        assert _flops(problem, 6, grid, starts=3) == (GRID_RUNS + 2) * once
 
 
 def test_findings_name_the_winner():

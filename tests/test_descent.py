@@ -12,12 +12,20 @@ from hamshoot import closed_forms as exact
 from hamshoot.descent import EpochLoop, largest_curvature, train
 from hamshoot.evaluate import solution_from_weights
 from hamshoot.layer_steps import irregular_steps, relative_changes
-from hamshoot.optimizers import SGD, Adam, optimizer_named
+from hamshoot.optimizers import (
+    HOLD,
+    SCHEDULES,
+    SGD,
+    Adam,
+    held_epochs,
+    optimizer_named,
+    schedule_factors,
+)
 from hamshoot.solution import Status
 from hamshoot.starts import equidistant_steps, starting_weights
 from hamshoot.sweeps import EulerSweeps
 
-SHORT = Adam(rate=0.03, epochs=300, sgd_epochs=60)
+SHORT = Adam(rate=0.03, epochs=300, sgd_epochs=60, schedule="cosine")
 
 
 def teacher(activation="relu", **options):
@@ -94,20 +102,49 @@ def test_every_epoch_is_that_of_torch(activation, bias, name):
     assert np.ptp(expected) > 1e-2
 
 
-def test_the_cosine_schedule_is_that_of_torch():
+FACTORS = {
+    "constant": lambda e: 1.0,
+    "decay": lambda e: min(1.0, (1 - e / 100) / (1 - HOLD)),
+    "cosine": lambda e: 0.5 * (1 + np.cos(np.pi * e / 100)),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_schedule_is_that_of_torch(schedule, name):
     problem, steps = teacher("smooth_relu"), equidistant_steps(8)
     weights = starting_weights(problem, steps)
-    expected = torch_values(problem, weights, steps,
-                            lambda torch, W: torch.optim.Adam(W, lr=0.02), 100,
-                            lambda e: 0.5 * (1 + np.cos(np.pi * e / 100)))
-    solution = train(problem, 8, optimizer=Adam(rate=0.02, epochs=100, sgd_epochs=0),
-                     initial_guess=weights)
+    options = dict(epochs=100, schedule=schedule)
+    if name == "adam":
+        optimizer = Adam(rate=0.02, sgd_epochs=0, **options)
+        expected = torch_values(problem, weights, steps, lambda torch, W: torch.optim.Adam(
+            W, lr=0.02), 101, FACTORS[schedule])
+    else:
+        optimizer = SGD(rate=0.05, **options)
+        expected = torch_values(problem, weights, steps, lambda torch, W: torch.optim.SGD(
+            W, lr=0.05, momentum=0.9), 101, FACTORS[schedule])
+    solution = train(problem, 8, optimizer=optimizer, initial_guess=weights)
     assert solution.nit == 100
-    assert abs(solution.history[0].objective - expected[50]) < 1e-8
-    assert solution.objective <= expected.min() + 1e-12
-    constant = train(problem, 8, initial_guess=weights,
-                     optimizer=Adam(rate=0.02, epochs=100, sgd_epochs=0, schedule="constant"))
-    assert abs(constant.history[0].objective - expected[50]) > 1e-4
+    records = [record.objective for record in solution.history]
+    if schedule != "cosine":  # they stop at the decay, which a constant run may leave there
+        assert len(records) == 3
+        assert abs(records.pop(1) - expected[held_epochs(100)]) < 1e-8
+    np.testing.assert_allclose(records, expected[[50, 100]], rtol=0, atol=1e-8)
+    assert solution.objective == pytest.approx(expected.min(), rel=1e-9)
+    other = torch_values(problem, weights, steps, lambda torch, W: torch.optim.Adam(W, lr=0.02),
+                         101, FACTORS["decay" if schedule == "cosine" else "cosine"])
+    assert abs(records[-1] - other[100]) > 1e-5
+
+
+def test_the_decay_is_constant_and_then_falls_evenly():
+    factors = schedule_factors("decay", 1000)
+    held = held_epochs(1000)
+    assert held == round(1000 * HOLD)
+    np.testing.assert_array_equal(factors[:held], 1.0)
+    np.testing.assert_allclose(np.diff(factors[held:]), -1 / (1000 - held), rtol=1e-10)
+    assert factors[-1] == pytest.approx(1 / (1000 - held))
+    for schedule in SCHEDULES:
+        assert schedule_factors(schedule, 1).tolist() == [1.0]
 
 
 # -- the recipe ------------------------------------------------------------------------------------
@@ -129,7 +166,8 @@ def test_training_lowers_the_objective_and_says_how_it_ended():
 
 
 def test_descent_after_adam_lowers_the_objective_at_a_stable_rate():
-    alone = train(teacher(), 8, optimizer=Adam(rate=0.03, epochs=300, sgd_epochs=0))
+    alone = train(teacher(), 8, optimizer=Adam(rate=0.03, epochs=300, sgd_epochs=0,
+                                               schedule="cosine"))
     both = trained()
     assert both.objective < alone.objective * (1 - 1e-4)
     sweeps = EulerSweeps(teacher(), alone.steps)
@@ -149,26 +187,101 @@ def test_the_largest_curvature_is_that_of_the_hessian():
     assert 0.95 * largest < found < 1.001 * largest
 
 
-def test_the_grid_takes_the_lowest_of_its_rates():
+@pytest.mark.parametrize("steps", ["equidistant", "adaptive"])
+def test_the_grid_takes_the_lowest_of_its_rates_and_schedules(steps):
     rates = (1e-5, 0.003, 0.03, 0.1)
-    grid = train(teacher(), 8, optimizer=Adam(rates=rates, epochs=500, sgd_epochs=0))
-    each = {rate: train(teacher(), 8, optimizer=Adam(rate=rate, epochs=500, sgd_epochs=0))
-            for rate in rates}
-    lowest = min(rates, key=lambda rate: each[rate].objective)
-    assert grid.extra["rate"] == lowest
-    assert grid.objective == each[lowest].objective
+    options = dict(epochs=503, sgd_epochs=0)  # no multiple of anything
+    grid = train(teacher(), 8, steps, Adam(rates=rates, **options))
+    each = {(rate, schedule): train(teacher(), 8, steps, Adam(
+        rate=rate, schedule=schedule, **options)) for rate in rates for schedule in SCHEDULES}
     rows = grid.extra["grid"]
-    assert [row["rate"] for row in rows] == list(rates)
-    assert rows[0]["pilot_objective"] > rows[2]["pilot_objective"]
-    assert sum(row["objective"] is not None for row in rows) == 2
+    assert [(row["rate"], row["schedule"]) for row in rows] == list(each)
+    in_full = [row for row in rows if row["objective"] is not None]
+    counts = [sum(row["schedule"] == schedule for row in in_full) for schedule in SCHEDULES]
+    assert counts == [2, 2, 2]
+    for row in in_full:  # also where constant and decay shared their beginning
+        alone = each[row["rate"], row["schedule"]]
+        assert row["objective"] == pytest.approx(alone.objective, rel=1e-13)
+        assert {"rate": row["rate"], "schedule": row["schedule"]}.items() <= alone.extra.items()
+    lowest = min(in_full, key=lambda row: row["objective"])
+    assert (grid.extra["rate"], grid.extra["schedule"]) == (lowest["rate"], lowest["schedule"])
+    assert grid.objective == pytest.approx(lowest["objective"], rel=1e-13)
+    assert grid.objective == min(one.objective for one in each.values())
+    assert f"rate {lowest['rate']:g}, schedule {lowest['schedule']}, chosen from 12" in grid.message
     assert grid.extra["grid_seconds"] > grid.seconds > 0
+
+
+def test_pilots_rank_the_rates_of_one_schedule_and_never_the_schedules():
+    grid = train(teacher(), 8, optimizer=Adam(rates=(1e-5, 0.003, 0.03, 0.1), epochs=500,
+                                              sgd_epochs=30)).extra["grid"]
+    for schedule in SCHEDULES:
+        rows = [row for row in grid if row["schedule"] == schedule]
+        assert len(rows) == 4
+        order = sorted(rows, key=lambda row: row["pilot_objective"])
+        assert [row["objective"] is not None for row in order] == [True, True, False, False]
+
+
+def test_the_winner_is_the_lowest_of_the_full_runs_even_where_the_pilots_say_otherwise():
+    turned = 0
+    for seed in range(4):
+        solution = train(teacher(), 8, seed=seed, optimizer=Adam(
+            rates=(0.01, 0.1, 0.3), epochs=1000, sgd_epochs=0))
+        rows = [row for row in solution.extra["grid"] if row["objective"] is not None]
+        winner = min(rows, key=lambda row: row["objective"])
+        assert solution.objective == pytest.approx(winner["objective"], rel=1e-13)
+        assert (solution.extra["rate"], solution.extra["schedule"]) == (
+            winner["rate"], winner["schedule"])
+        turned += winner != min(rows, key=lambda row: row["pilot_objective"])
+    assert turned > 0
+
+
+@pytest.mark.parametrize(("finalists", "full"), [(1, 1), (3, 3), (4, 4), (9, 4)])
+def test_as_many_rates_as_asked_for_run_in_full(finalists, full):
+    rates = (1e-5, 0.003, 0.03, 0.1)
+    grid = train(teacher(), 8, optimizer=SGD(rates=rates, epochs=300, finalists=finalists)).extra[
+        "grid"]
+    for schedule in SCHEDULES:
+        rows = [row for row in grid if row["schedule"] == schedule]
+        assert sum(row["objective"] is not None for row in rows) == full
+        assert all((row["pilot_objective"] is None) is (finalists >= 4) for row in rows)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_given_schedule_is_used_alone(schedule):
+    solution = train(teacher(), 8, optimizer=Adam(rates=(0.01, 0.03, 0.1), epochs=300,
+                                                  sgd_epochs=30, schedule=schedule))
+    grid = solution.extra["grid"]
+    assert [row["schedule"] for row in grid] == [schedule] * 3
+    assert solution.extra["schedule"] == schedule
+    assert all(f" {schedule}, " in record.stage for record in solution.history)
+    alone = train(teacher(), 8, optimizer=Adam(rate=0.03, epochs=300, sgd_epochs=30,
+                                               schedules=[schedule]))
+    assert len(alone.extra["grid"]) == 1
+    assert alone.extra["schedule"] == schedule
+    assert "grid_seconds" not in alone.extra
+    assert f"(rate 0.03, schedule {schedule})" in alone.message
+
+
+def test_a_constant_run_and_its_decay_share_their_beginning():
+    optimizer = Adam(rate=0.03, epochs=1000, sgd_epochs=0, schedules=("constant", "decay"))
+    records = []
+    train(teacher(), 8, optimizer=optimizer, callback=records.append)
+    last = [int(r.stage.split("epoch ")[1].split("/")[0]) for r in records]
+    held = held_epochs(1000)
+    at = last.index(1000) + 1
+    assert last[:at] == list(range(50, 1001, 50))
+    assert last[at:] == list(range(held + 50, 1001, 50))
+    assert all("constant" in r.stage for r in records[:at])
+    assert all("decay" in r.stage for r in records[at:])
 
 
 def test_a_rate_that_diverges_is_left_out():
     solution = train(teacher(), 8, optimizer=SGD(rates=(1e6, 0.1, 1e7), epochs=300))
     assert solution.status is Status.TRAINED
     assert solution.extra["rate"] == 0.1
-    assert solution.extra["grid"][0] == {"rate": 1e6, "pilot_objective": None, "objective": None}
+    assert solution.extra["grid"][:3] == [
+        {"rate": 1e6, "schedule": schedule, "pilot_objective": None, "objective": None}
+        for schedule in SCHEDULES]
     assert solution.method == "gradient descent (sgd)"
 
 
@@ -182,11 +295,13 @@ def test_the_best_of_starts_is_returned():
     assert single.objective == pytest.approx(ends[0], rel=1e-12)
 
 
-def test_other_starts_take_the_rate_the_grid_chose():
+def test_other_starts_take_the_rate_and_schedule_that_the_grid_chose():
     grid = Adam(rates=(0.003, 0.03), epochs=200, sgd_epochs=0)
     solution = train(teacher(), 8, optimizer=grid, starts=2)
     assert solution.extra["rate"] == 0.03
-    alone = train(teacher(), 8, optimizer=Adam(rate=0.03, epochs=200, sgd_epochs=0), seed=1000)
+    assert len(solution.extra["start_objectives"]) == 2
+    alone = train(teacher(), 8, seed=1000, optimizer=Adam(
+        rate=0.03, schedule=solution.extra["schedule"], epochs=200, sgd_epochs=0))
     assert solution.extra["start_objectives"][1] == pytest.approx(alone.objective, rel=1e-12)
 
 
@@ -195,6 +310,10 @@ def test_the_same_seed_gives_the_same_numbers():
     np.testing.assert_array_equal(again.weights, trained().weights)
     other = train(teacher(), 8, optimizer=SHORT, seed=1)
     assert abs(other.objective - again.objective) > 1e-8
+    grid = Adam(rates=(0.01, 0.03, 0.1), epochs=300, sgd_epochs=30)
+    first, second = (train(teacher(), 8, optimizer=grid) for _ in range(2))
+    np.testing.assert_array_equal(first.weights, second.weights)
+    assert first.extra["grid"] == second.extra["grid"]
 
 
 def test_a_linear_scalar_reaches_its_closed_form():
@@ -221,7 +340,7 @@ def test_named_and_given_steps_are_the_same_mesh():
 
 
 def test_adaptive_steps_end_with_nearly_equal_changes():
-    optimizer = Adam(rate=0.03, epochs=1500, sgd_epochs=100)
+    optimizer = Adam(rate=0.03, epochs=1500, sgd_epochs=100, schedule="cosine")
     fixed = train(teacher(), 8, optimizer=optimizer)
     solution = train(teacher(), 8, steps="adaptive", optimizer=optimizer)
     changes = relative_changes(solution.representations)
@@ -351,7 +470,13 @@ def test_a_trained_solution_is_saved_whole(tmp_path):
     (lambda: Adam(beta1=1.0), r"beta1: expected a number in \[0, 1\), got 1.0"),
     (lambda: Adam(beta2=-0.1), r"beta2: expected a number in \[0, 1\)"),
     (lambda: Adam(epsilon=0.0), "epsilon: expected a finite number > 0"),
-    (lambda: Adam(schedule="linear"), "schedule: expected one of cosine, constant, got 'linear'"),
+    (lambda: Adam(schedule="linear"), "schedule: expected one of constant, decay, cosine, got 'li"),
+    (lambda: SGD(schedule=1), "schedule: expected one of constant, decay, cosine, got 1"),
+    (lambda: Adam(schedules=()), "schedules: expected one or more of constant, decay, cosine, got"),
+    (lambda: Adam(schedules="decay"), "schedules: expected one or more of constant, decay, cosine"),
+    (lambda: Adam(finalists=0), "finalists: expected an integer >= 1, got 0"),
+    (lambda: SGD(schedules=("decay", "step")), "schedules: expected one of .* got 'step'"),
+    (lambda: schedule_factors("step", 10), "schedule: expected one of constant, decay, cosine"),
     (lambda: Adam(sgd_epochs=-1), "sgd_epochs: expected an integer >= 0"),
     (lambda: Adam(sgd_rate=float("nan")), "sgd_rate: expected a finite number > 0"),
     (lambda: SGD(momentum=True), r"momentum: expected a number in \[0, 1\), got True"),
@@ -383,6 +508,8 @@ def test_bad_input_is_refused_in_a_sentence(call, complaint):
 def test_options_by_name_make_the_optimiser():
     assert optimizer_named("adam", {"rates": [0.1, 0.2]}) == Adam(rates=(0.1, 0.2))
     assert optimizer_named("sgd", {"momentum": 0.5}) == SGD(momentum=0.5)
+    named = optimizer_named("adam", {"schedules": ["cosine", "decay", "cosine"]})
+    assert named == Adam(schedules=("cosine", "decay"))
 
 
 def test_the_package_offers_them():

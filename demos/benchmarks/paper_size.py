@@ -8,19 +8,29 @@
     python demos/benchmarks/paper_size.py --grid --limit 30    # other depths and numbers of samples
     python demos/benchmarks/paper_size.py --report             # tables and figure alone
 
-Every method begins at the same controls, on the same threads; a trace is J of the ReLU network over
-seconds. Compilation and the first call are left out. Results are kept in paper_size.json, a method
-and seed at a time, so that a run can be interrupted and gone on with.
+Every method starts from the same name, seed and noise, on the same threads; a trace is J of the
+ReLU network over seconds. Compilation and the first call are left out. Results are kept in
+paper_size.json, a piece at a time, so that a run can be interrupted and gone on with, and split
+over seeds, starts and methods.
 
-Peers: PyTorch's Adam (full batch, float32, cosine schedule, 6000 epochs; first seed at rates
-0.01, 0.03, 0.1 and 0.3, on the others at the best of them), the paper's recipe (Adam 5000 epochs,
-then SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and
-torch.optim.LBFGS.
+Peers: PyTorch's Adam (full batch, float32, 6000 epochs), the paper's recipe (Adam 5000 epochs, then
+SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.
+Adam's rate and schedule are chosen for every seed and start: all four rates with all three
+schedules (see `hamshoot.optimizers`) run 1000 epochs, the whole schedule in them, and are rows of
+their own, "adam, 1000 epochs"; of each schedule the best rate (``--finalists 2``: the best two)
+then has 6000. Schedules are not compared after 1000 epochs, as a cosine arrives only at its end.
+Where Adam is constant or decays at last the runs share their beginning, and the recipe's Adam is
+the same one. Its SGD has the best of four rates after a tenth of its epochs.
+
+Minutes on one core, for a seed and start: 3 for the twelve of 1000 epochs (``--pilots`` ends
+there), 4 for constant and decay at one rate with the recipe from both, 2 for a cosine, 2 for the
+recipe from a cosine; 5 for each of the L-BFGS, 2 for hamshoot.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -35,10 +45,15 @@ import numpy as np
 
 import hamshoot as hs
 from hamshoot.block_sweeps import BlockSweeps, threads
+from hamshoot.optimizers import HOLD, SCHEDULES
 from hamshoot.starts import starting_weights
 
 RESULTS = Path(__file__).with_name("paper_size.json")
 LAYERS, DEPTH, EPOCHS, RATES, LIMIT = 20, 7.0, 6000, (0.01, 0.03, 0.1, 0.3), 300.0
+#: Epochs that rates and schedules are tried with; of the recipe's Adam, and of its SGD; that SGD's
+#: rates are tried with; these rates.
+PILOT, RECIPE, TAIL, TRIAL, TAIL_RATES = (
+    1000, 5000, 1000, 100, (0.003, 0.01, 0.03, 0.1))
 METHODS = ("hamshoot", "adam", "recipe", "lbfgsb", "torch_lbfgs")
 NOISE = {"path": None, "identity": 0.1}
 
@@ -91,37 +106,104 @@ class Network:
         return loss + self.decay / (2 * self.leak) * rho * norm
 
 
-def adam(problem, weights, rate, epochs=EPOCHS, sgd=0, sgd_rate=None, limit=np.inf):
-    """Full-batch Adam with a cosine schedule; then SGD, if asked for.
+def factor(schedule: str, share: float) -> float:
+    """Of the rate when a share of the run is done, as `hamshoot.optimizers.schedule_factors`."""
+    if schedule == "cosine":
+        return 0.5 * (1 + np.cos(np.pi * share))
+    return min(1.0, (1 - share) / (1 - HOLD)) if schedule == "decay" else 1.0
 
-    With a limit in seconds the schedule is fitted to the epochs that the time allows.
+
+class Descent:
+    """Full-batch Adam in float32, which can be left for another schedule on the way.
+
+    The schedule is fitted to the epochs, or to a limit in seconds where that ends sooner.
     """
-    import torch
 
-    network = Network(problem, weights)
-    optimizer = torch.optim.Adam(network.parameters, lr=rate)
-    # The paper's recipe has constant rates; the cosine is the better Adam.
-    schedule = None if sgd else torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    if np.isfinite(limit):
-        began = time.perf_counter()
-        for _ in range(3):
-            network.objective().backward()
-        epochs = int(min(epochs, 3 * limit / (time.perf_counter() - began)))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    trace = Trace()
-    for epoch in range(epochs + sgd):
-        if epoch == epochs:
-            optimizer = torch.optim.SGD(network.parameters, lr=sgd_rate)
-        optimizer.zero_grad(set_to_none=True)
-        J = network.objective()
-        J.backward()
-        if epoch % 25 == 0:
-            trace.add(J.item())
-        optimizer.step()
-        if schedule:
-            schedule.step()
-    trace.add(network.objective().item())
-    return trace.points
+    def __init__(self, problem, weights, rate, epochs=EPOCHS, limit=np.inf):
+        import torch
+
+        self.network = Network(problem, weights)
+        self.optimizer = torch.optim.Adam(self.network.parameters, lr=rate)
+        self.rate, self.epochs, self.limit, self.epoch = rate, epochs, limit, 0
+        self.points, self.spent, self.last = [], 0.0, 0.0
+
+    def go(self, schedule: str, until: float = 1.0) -> Descent:
+        """On to a share of the whole run; ends where J is no longer finite."""
+        trace, done = Trace(), self.spent
+        share = self.share(done)
+        while share < until:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate * factor(schedule, share)
+            self.optimizer.zero_grad(set_to_none=True)
+            J = self.network.objective()
+            J.backward()
+            if self.epoch % 25 == 0:
+                self.note(done + trace.seconds, J.item())
+            self.optimizer.step()
+            self.epoch += 1
+            share = self.share(done + trace.seconds)
+        self.spent = done + trace.seconds
+        self.note(self.spent, self.network.objective().item())
+        return self
+
+    def share(self, seconds: float) -> float:
+        """How much of the run is done; all of it where J is no longer finite."""
+        if not np.isfinite(self.last):
+            return 1.0
+        return max(self.epoch / self.epochs, seconds / self.limit)
+
+    def note(self, seconds: float, J: float) -> None:
+        """Add a point to the trace."""
+        self.last = J
+        if np.isfinite(J):
+            self.points.append([round(seconds, 3), J])
+
+    def fork(self, epochs: int | None = None) -> Descent:
+        """Another run that goes on from here, with its own number of epochs."""
+        twin = copy.deepcopy(self)
+        twin.epochs = self.epochs if epochs is None else epochs
+        return twin
+
+    def tail(self) -> Descent:
+        """SGD from here, at the rate that is lowest after some epochs; `rate` becomes its own."""
+        import torch
+
+        tried = []
+        for rate in TAIL_RATES:
+            twin = self.fork(TAIL)
+            twin.optimizer = torch.optim.SGD(twin.network.parameters, lr=rate)
+            twin.rate, twin.epoch = rate, 0
+            tried.append(twin.go("constant", TRIAL / TAIL))
+        return min(tried, key=lambda one: one.last if np.isfinite(one.last) else np.inf).go(
+            "constant")
+
+
+def cosine(problem, weights, rate, epochs=EPOCHS, limit=np.inf) -> dict:
+    """Adam's run with a cosine schedule, by method and schedule."""
+    return {("adam", "cosine"): Descent(problem, weights, rate, epochs, limit).go("cosine")}
+
+
+def cosine_recipe(problem, weights, rate) -> dict:
+    """The recipe with a cosine schedule of its Adam."""
+    return {("recipe", "cosine"): Descent(problem, weights, rate, RECIPE).go("cosine").tail()}
+
+
+def holding(problem, weights, rate, epochs=EPOCHS, limit=np.inf) -> dict:
+    """Adam's runs that begin at a constant rate."""
+    run = Descent(problem, weights, rate, epochs, limit).go("constant", HOLD)
+    decay = run.fork()
+    return {("adam", "constant"): run.go("constant"), ("adam", "decay"): decay.go("decay")}
+
+
+def holding_and_recipe(problem, weights, rate) -> dict:
+    """The same in full, and the recipe, whose Adam is this one but for its end."""
+    run = Descent(problem, weights, rate).go("constant", HOLD * RECIPE / EPOCHS)
+    recipe_decay = run.fork(RECIPE)
+    decay = run.go("constant", HOLD).fork()
+    recipe_constant = run.go("constant", RECIPE / EPOCHS).fork(RECIPE)
+    return {("adam", "constant"): run.go("constant"), ("adam", "decay"): decay.go("decay"),
+            ("recipe", "constant"): recipe_constant.tail(),
+            ("recipe", "decay"): recipe_decay.go("decay").tail()}
 
 
 def torch_lbfgs(problem, weights):
@@ -204,23 +286,108 @@ def problem_of(seed: int, depth: float = DEPTH, samples: int = 1000):
                               seed=seed, lift="orthonormal", readout="orthonormal")
 
 
-def run(method: str, seed: int, start: str, rate: float | None, limit: float) -> dict:
-    """One method and seed; the record that is kept."""
+def begin(seed: int, start: str):
+    """Problem and weights of a seed and start."""
     problem = problem_of(seed)
-    steps = np.full(LAYERS, 1 / LAYERS)
-    weights = starting_weights(problem, steps, start, seed, NOISE[start])
+    return problem, starting_weights(problem, np.full(LAYERS, 1 / LAYERS), start, seed,
+                                     NOISE[start])
+
+
+def run(method: str, seed: int, start: str, limit: float) -> dict:
+    """One method that is not tuned, and seed; the record that is kept."""
+    problem, weights = begin(seed, start)
     more: dict = {}
     if method == "hamshoot":
         points, more = hamshoot(problem, seed, start, limit)
-    elif method == "adam":
-        points, more = adam(problem, weights, rate), {"rate": rate}
-    elif method == "recipe":
-        points = adam(problem, weights, 0.03, 5000, 1000, 0.003)
     else:
         points = {"lbfgsb": lbfgsb, "torch_lbfgs": torch_lbfgs}[method](problem, weights)
+    return record_of(method, seed, start, points, more)
+
+
+def record_of(method: str, seed: int, start: str, points: list, more: dict) -> dict:
     return {"method": method, "seed": seed, "start": start, "threads": thread_count(),
             "seconds": points[-1][0], "objective": min(p[1] for p in points), **more,
             "load": os.getloadavg()[0], "date": str(date.today()), "trace": thin(points)}
+
+
+def untuned(method: str, seed: int, start: str, limit: float, again: bool) -> None:
+    """Run a method that is not tuned where it is missing, and keep its row."""
+    def same(r):
+        return (r["method"], r["seed"], r["start"]) == (method, seed, start)
+
+    if any(map(same, load()["runs"])) and not again:
+        return
+    print(f"{method}, {start}, seed {seed} ...", end=" ", flush=True)
+    record = run(method, seed, start, limit)
+    print(f"J {record['objective']:.5f} in {record['seconds']:.1f} s", flush=True)
+    results = load()
+    results["runs"] = [r for r in results["runs"] if not same(r)] + [record]
+    save(results)
+
+
+#: Pieces of the tuned methods: what runs them, and the methods, schedules and epochs of their rows.
+PIECES = {
+    "short cosine": (partial(cosine, epochs=PILOT), [("adam", "cosine", PILOT)]),
+    "short": (partial(holding, epochs=PILOT),
+              [("adam", "constant", PILOT), ("adam", "decay", PILOT)]),
+    "cosine": (cosine, [("adam", "cosine", EPOCHS)]),
+    "recipe cosine": (cosine_recipe, [("recipe", "cosine", RECIPE)]),
+    "holding": (holding_and_recipe,
+                [("adam", "constant", EPOCHS), ("adam", "decay", EPOCHS),
+                 ("recipe", "constant", RECIPE), ("recipe", "decay", RECIPE)]),
+}
+
+
+def tuned(seed: int, start: str, methods: list[str], finalists: int, pilots: bool,
+          again: bool) -> None:
+    """Adam and the recipe of one seed and start: all rates in short, the best of them in full."""
+    for rate in RATES:
+        for name in ("short cosine", "short"):
+            piece(name, seed, start, rate, again)
+    if pilots:
+        return
+    chosen = {schedule: best_rates(seed, start, schedule, finalists) for schedule in SCHEDULES}
+    for rate in chosen["cosine"]:
+        if "adam" in methods:
+            piece("cosine", seed, start, rate, again)
+        if "recipe" in methods:
+            piece("recipe cosine", seed, start, rate, again)
+    for rate in dict.fromkeys(chosen["constant"] + chosen["decay"]):
+        piece("holding", seed, start, rate, again)
+
+
+def best_rates(seed: int, start: str, schedule: str, count: int) -> list[float]:
+    """The rates of a schedule that ended lowest in short."""
+    rows = [r for r in load()["runs"] if (r["method"], r["seed"], r["start"], r.get("schedule"),
+            r.get("epochs")) == ("adam", seed, start, schedule, PILOT)]
+    return [r["rate"] for r in sorted(rows, key=lambda r: r["objective"])[:count]]
+
+
+def piece(name: str, seed: int, start: str, rate: float, again: bool) -> None:
+    """Run what is missing, and keep a row a method and schedule."""
+    function, rows = PIECES[name]
+    keys = {(method, seed, start, rate, schedule, epochs) for method, schedule, epochs in rows}
+    if keys <= {key_of(r) for r in load()["runs"]} and not again:
+        return
+    print(f"{name}, rate {rate:g}, {start}, seed {seed} ...", end=" ", flush=True)
+    found = function(*begin(seed, start), rate)
+    records = []
+    for method, schedule, epochs in rows:
+        descent = found[method, schedule]
+        more = {"rate": rate, "schedule": schedule, "epochs": epochs}
+        if method == "recipe":
+            more["sgd_rate"] = descent.rate
+        records.append(record_of(method, seed, start, descent.points, more))
+    print(", ".join(f"{r['method']} {r['schedule']} J {r['objective']:.5f} in {r['seconds']:.1f} s"
+                    for r in records), flush=True)
+    results = load()
+    results["runs"] = [r for r in results["runs"] if key_of(r) not in keys] + records
+    save(results)
+
+
+def key_of(r: dict) -> tuple:
+    """What a run is of."""
+    return (r["method"], r["seed"], r["start"], r.get("rate"), r.get("schedule"), r.get("epochs"))
 
 
 def thin(points: list, most: int = 60) -> list:
@@ -236,9 +403,15 @@ def thread_count() -> int:
 
 
 def load() -> dict:
-    if RESULTS.exists():
-        return json.loads(RESULTS.read_text())
-    return {"runs": []}
+    if not RESULTS.exists():
+        return {"runs": []}
+    results = json.loads(RESULTS.read_text())
+    for r in results["runs"]:  # rows from before there were schedules to choose from
+        if r["method"] == "adam" and "schedule" not in r:
+            r.update(schedule="cosine", epochs=EPOCHS)
+        elif r["method"] == "recipe" and "schedule" not in r:
+            r.update(rate=0.03, schedule="constant", epochs=RECIPE, sgd_rate=0.003)
+    return results
 
 
 def save(results: dict) -> None:
@@ -256,34 +429,30 @@ def save(results: dict) -> None:
     partial.replace(RESULTS)
 
 
-def rates_of(results: dict, method: str, seed: int, start: str, first: int) -> list:
-    """Adam's rates: all on the first seed, then the best of them."""
-    if method != "adam":
-        return [None]
-    if seed == first:
-        return list(RATES)
-    tried = [r for r in results["runs"] if r["method"] == "adam" and r["start"] == start]
-    return [min(tried, key=lambda r: r["objective"])["rate"]] if tried else list(RATES)
-
-
 def grid(limit: float, again: bool) -> None:
     """Other depths and numbers of samples: J after the same seconds, hamshoot beside Adam.
 
-    Again, it is hamshoot's half that is run anew, where Adam's had the same limit.
+    Again, it is hamshoot's half that is run anew. Adam's is where it had no schedules to choose
+    from, a rate at a time.
     """
     for depth, samples in [(1.0, 1000), (3.0, 1000), (7.0, 1000), (15.0, 1000), (7.0, 300),
                            (7.0, 10_000)]:
         key = {"effective_depth": depth, "samples": samples, "limit": limit}
-        known = [r for r in load().get("grid", []) if key.items() <= r.items()]
-        if known and not again:
+        known = next((r for r in load().get("grid", []) if key.items() <= r.items()), {})
+        if "adam_schedule" in known and not again:
             continue
         problem = problem_of(0, depth, samples)
-        theirs = {k: v for k, v in known[0].items() if k.startswith("adam")} if known else \
-            adam_at(problem, limit)
-        points, more = hamshoot(problem, 0, "path", limit)
-        row = {**key, "hamshoot": min(J for _, J in points), "seconds": points[-1][0], **more,
-               **theirs, "hamshoot_reaches_adam": reached({"trace": points}, theirs["adam"]),
-               "threads": thread_count(), "date": str(date.today())}
+        theirs = {k: v for k, v in known.items() if k.startswith("adam")}
+        if "adam_schedule" not in theirs:
+            theirs = adam_at(problem, key)
+        row = {**known, **theirs}
+        if not known or again:
+            points, more = hamshoot(problem, 0, "path", limit)
+            row = {**key, "hamshoot": min(J for _, J in points), "seconds": points[-1][0], **more,
+                   **theirs, "hamshoot_trace": thin(points), "threads": thread_count(),
+                   "date": str(date.today())}
+        if "hamshoot_trace" in row:
+            row["hamshoot_reaches_adam"] = reached({"trace": row["hamshoot_trace"]}, row["adam"])
         print(row, flush=True)
         results = load()
         others = [r for r in results.get("grid", [])
@@ -291,13 +460,25 @@ def grid(limit: float, again: bool) -> None:
         save({**results, "grid": [*others, row]})
 
 
-def adam_at(problem, limit: float) -> dict:
-    """Adam's J at the best of its rates, each within the limit."""
+def adam_at(problem, key: dict) -> dict:
+    """Adam's J at the best of its rates and schedules, each within the limit."""
     weights = starting_weights(problem, np.full(LAYERS, 1 / LAYERS), "path", 0, None)
-    trained = {rate: adam(problem, weights, rate, limit=limit) for rate in RATES}
-    best = min(RATES, key=lambda r: min(J for _, J in trained[r]))
-    return {"adam": min(J for _, J in trained[best]), "adam_rate": best,
-            "adam_seconds": trained[best][-1][0]}
+    for rate in RATES:
+        if any({**key, "rate": rate}.items() <= r.items() for r in load().get("grid_adam", [])):
+            continue
+        found = {name: run for way in (cosine, holding) for name, run in
+                 way(problem, weights, rate, limit=key["limit"]).items()}
+        rows = [{**key, "rate": rate, "schedule": schedule, "epochs": run.epoch,
+                 "objective": min(J for _, J in run.points), "seconds": run.points[-1][0],
+                 "threads": thread_count(), "date": str(date.today())}
+                for (_, schedule), run in found.items()]
+        results = load()
+        save({**results, "grid_adam": [*results.get("grid_adam", []), *rows]})
+    best = min((r for r in load()["grid_adam"] if key.items() <= r.items()),
+               key=lambda r: r["objective"])
+    return {"adam": best["objective"], "adam_rate": best["rate"],
+            "adam_schedule": best["schedule"], "adam_seconds": best["seconds"],
+            "adam_epochs": best["epochs"]}
 
 
 def smooth(seeds: list[int], epsilons: list[float], limit: float) -> None:
@@ -325,11 +506,11 @@ def figure(results: dict, start: str) -> None:
     """Work and precision: objective above the best known value over seconds, medians over seeds."""
     from matplotlib.figure import Figure
 
-    labels = {"hamshoot": "hamshoot", "adam": "Adam (PyTorch, best rate)",
+    labels = {"hamshoot": "hamshoot", "adam": "Adam (PyTorch, best rate, schedule)",
               "recipe": "Adam, then SGD", "lbfgsb": "L-BFGS-B (SciPy)",
               "torch_lbfgs": "L-BFGS (PyTorch)"}
     palette = hs.plot.colours(labels)
-    runs = [r for r in results["runs"] if r["start"] == start]
+    runs = [r for r in results["runs"] if r["start"] == start and r.get("epochs") != PILOT]
     ends = [r for r in results.get("smooth", []) if r.get("epsilon") == 0]  # ReLU, not hurried
     known = {s: min(r["objective"] for r in runs + ends if r["seed"] == s) for s in {
         r["seed"] for r in runs}}
@@ -366,7 +547,7 @@ def report(results: dict, start: str) -> None:
     by: dict = {}
     for r in results["runs"]:
         if r["start"] == start:
-            by.setdefault(r["seed"], {}).setdefault(r["method"], []).append(r)
+            by.setdefault(r["seed"], {}).setdefault(name_of(r), []).append(r)
     print(f"\nstart: {start}")
     rows: dict = {}
     for seed, methods in sorted(by.items()):
@@ -381,12 +562,18 @@ def report(results: dict, start: str) -> None:
             t = reached(ours, r["objective"]) if ours else np.nan
             rows.setdefault(m, []).append((r["objective"], r["seconds"], t, r["seconds"] / t,
                                            ours["objective"] / r["objective"] if ours else np.nan))
-            print(f"  seed {seed} {m:<12} J {r['objective']:.5f} in {r['seconds']:6.1f} s"
+            how = f", {r['rate']:g} {r['schedule']}" if "schedule" in r else ""
+            print(f"  seed {seed} {m + how:<34} J {r['objective']:.5f} in {r['seconds']:6.1f} s"
                   f"   hamshoot reaches it in {t:6.1f} s, 1/{r['seconds'] / t:.1f} of the time")
     for m, values in rows.items():
         J, s, t, ratio, share = np.median(np.array(values), axis=0)
-        print(f"  median of {len(values)} {m:<12} J {J:.5f} in {s:6.1f} s; reached in {t:.1f} s, "
+        print(f"  median of {len(values)} {m:<17} J {J:.5f} in {s:6.1f} s; reached in {t:.1f} s, "
               f"1/{ratio:.1f}; hamshoot's end is {share:.3f} of it")
+
+
+def name_of(r: dict) -> str:
+    """A method, and its epochs where they are the few of the trials."""
+    return f"{r['method']}, {PILOT} epochs" if r.get("epochs") == PILOT else r["method"]
 
 
 def report_ends(results: dict) -> None:
@@ -459,6 +646,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--start", choices=list(NOISE), default="path")
     parser.add_argument("--limit", type=float, default=90.0, help="seconds of hamshoot")
+    parser.add_argument("--pilots", action="store_true",
+                        help="of Adam and the recipe only the runs of 1000 epochs")
+    parser.add_argument("--finalists", type=int, default=1,
+                        help="rates of a schedule that run in full")
     parser.add_argument("--again", action="store_true", help="run what is there already")
     parser.add_argument("--sweeps", action="store_true")
     parser.add_argument("--smooth", action="store_true")
@@ -467,7 +658,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--report", action="store_true", help="print the tables only")
     args = parser.parse_args(argv)
-    results = load()
     if args.sweeps:
         rows = sweeps_against_dgemm()
         save({**load(), "sweeps": rows})
@@ -478,21 +668,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.smooth:
         smooth(args.seeds, args.epsilon, args.limit)
         return
-    jobs = [] if args.report else [(m, s) for s in args.seeds for m in args.methods]
-    for method, seed in jobs:
-        for rate in rates_of(results, method, seed, args.start, args.seeds[0]):
-            def same(r, method=method, seed=seed, rate=rate):
-                return (r["method"], r["seed"], r["start"], r.get("rate")) == (
-                    method, seed, args.start, rate)
-
-            if any(map(same, results["runs"])) and not args.again:
-                continue
-            print(f"{method} {'' if rate is None else rate} seed {seed} ...", end=" ", flush=True)
-            record = run(method, seed, args.start, rate, args.limit)
-            print(f"J {record['objective']:.5f} in {record['seconds']:.1f} s", flush=True)
-            results = load()
-            results["runs"] = [r for r in results["runs"] if not same(r)] + [record]
-            save(results)
+    for seed in [] if args.report else args.seeds:
+        if {"adam", "recipe"} & set(args.methods):
+            tuned(seed, args.start, args.methods, args.finalists, args.pilots, args.again)
+        for method in args.methods:
+            if method not in ("adam", "recipe"):
+                untuned(method, seed, args.start, args.limit, args.again)
+    results = load()
     for start in NOISE:
         if any(r["start"] == start for r in results["runs"]):
             report(results, start)
