@@ -45,11 +45,14 @@ class ClarkeResult(NamedTuple):
         σ′ with d in the entries on the kink.
     on_kink : ndarray of bool, shape (L, w, N)
         Entry (ℓ, i, j) belongs to the left node of layer ℓ; none at ℓ = 0, where A is given.
+    idle : ndarray of bool, shape (L, w, N)
+        Those of them whose neuron no weight reads: their slope is of no account.
     """
 
     residual: float
     slopes: NDArray
     on_kink: NDArray
+    idle: NDArray
 
 
 def clarke_residual(
@@ -98,7 +101,7 @@ def clarke_residual(
     slopes = slopes.copy()
     slopes[evaluate.on_kink] = d
     slopes[idle] = 0.5
-    return ClarkeResult(residual, slopes, on_kink)
+    return ClarkeResult(residual, slopes, on_kink, idle)
 
 
 class _ClarkeEvaluation:

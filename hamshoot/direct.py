@@ -500,9 +500,8 @@ class _Search:
                 if polished.objective <= before + 1e-9 * abs(before):
                     polished = polished._replace(settled=True)
             if polished.settled:
-                note = f"{polished.held} activations on the kink"
                 return _Outcome(Status.CONVERGED, polished.weights, None,
-                                [note], outcome.residuals)
+                                [polished.words], outcome.residuals)
         outcome.status = Status.UNSETTLED
         return outcome
 

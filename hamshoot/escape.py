@@ -84,8 +84,9 @@ class Escape:
             return ""
         points = "a stationary point that was" if self.left == 1 else \
             f"{self.left} stationary points that were"
+        kinks = f"; {self.polished.words}" if self.polished else ""
         return (f"left {points} no minimum ({'; '.join(dict.fromkeys(self.words))}), J from "
-                f"{self.objectives[0]:.8g} to {self.objectives[-1]:.8g}")
+                f"{self.objectives[0]:.8g} to {self.objectives[-1]:.8g}{kinks}")
 
 
 def affordable(problem: TrainingProblem, layers: int) -> bool:

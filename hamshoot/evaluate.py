@@ -82,7 +82,8 @@ def solution_from_weights(
         objective=found.objective, loss=found.loss, parameter_norm=found.norm, success=success,
         status=status, message=message or str(status), nit=nit,
         residuals={**own, **(residuals or {})}, history=history, seconds=seconds, method=method,
-        integrator=integrator, steps=steps, kinks=found.kinks, extra=extra or {},
+        integrator=integrator, steps=steps, kinks=found.kinks,
+        idle_kinks=found.idle_kinks, extra=extra or {},
     )
 
 
@@ -96,6 +97,7 @@ class _Found(NamedTuple):
     norm: float
     gradient: NDArray
     kinks: int
+    idle_kinks: int
     collapsed: bool
     residuals: dict[str, float]
 
@@ -103,15 +105,16 @@ class _Found(NamedTuple):
 def _found_whole(problem, weights, steps, integrator, terminal) -> _Found:
     A = discrete.roll_out(problem, weights, steps, integrator)
     J, loss, norm = discrete.objective(problem, A[-1], weights, steps)
-    slopes, kinks, own = None, 0, {}
+    slopes, kinks, idle, own = None, 0, 0, {}
     if problem.activation == "relu" and integrator == "euler" and np.isfinite(J):
         clarke = clarke_residual(problem, A, weights, steps, terminal=terminal)
-        slopes, kinks = clarke.slopes, int(clarke.on_kink.sum())
+        slopes = clarke.slopes
+        kinks, idle = int(clarke.on_kink.sum()), int(clarke.idle.sum())
         own["clarke_residual"] = clarke.residual
     B, gradient = discrete.costates(problem, A, weights, steps, integrator, terminal, slopes)
     own["boundary_residual"] = discrete.boundary_residual(problem, A, B)
     fallen = bool(np.isfinite(J)) and discrete.collapsed(problem, A[-1], loss)
-    return _Found(A, B, J, loss, norm, gradient, kinks, fallen, own)
+    return _Found(A, B, J, loss, norm, gradient, kinks, idle, fallen, own)
 
 
 def _found_by_blocks(problem, weights, steps, integrator) -> _Found:
@@ -123,4 +126,4 @@ def _found_by_blocks(problem, weights, steps, integrator) -> _Found:
         if sums.choices:
             own["clarke_residual_is_bound"] = 1.0
     return _Found(None, None, sums.objective, sums.loss, sums.parameter_norm, sums.gradient,
-                  sums.kinks, finite and sums.collapsed, own)
+                  sums.kinks, sums.kinks - sums.choices, finite and sums.collapsed, own)

@@ -235,7 +235,7 @@ class LadderSearch:
                 and polished.objective <= self._evaluate(smooth) * (1 + 1e-9))
             if settled:
                 return (Status.CONVERGED, polished.weights,
-                        f"{polished.held} activations on the kink")
+                        polished.words)
         note = "the polish did not settle"
         return (Status.UNSETTLED if status is Status.SMOOTHED else status), weights, note
 

@@ -84,8 +84,8 @@ class Polished(NamedTuple):
         J of the ReLU network.
     stationarity : float
         Of the ReLU network, with the best slopes on the kink; from `discrete`, not from here.
-    held : int
-        Entries on the kink.
+    held, dead : int
+        Entries held on the kink, and those there whose neuron no weight reads.
     iterations : int
         Linear systems solved.
     """
@@ -95,7 +95,14 @@ class Polished(NamedTuple):
     objective: float
     stationarity: float
     held: int
+    dead: int
     iterations: int
+
+    @property
+    def words(self) -> str:
+        """Entries on the kink, for a message."""
+        dead = f", {self.dead} of dead neurons" if self.dead else ""
+        return f"{self.held} activations held on the kink{dead}"
 
 
 def affordable(problem: TrainingProblem, layers: int) -> bool:
@@ -168,8 +175,9 @@ def polish(
     stationarity = discrete.stationarity(state.W, gradient)
     # J of the smooth optimum is O(ε) above; a rise means another branch, or none.
     settled = done and stationarity <= tol and objective <= start + 1e-9 * abs(start)
-    return Polished(state.W, bool(settled), objective, stationarity, int(clarke.on_kink.sum()),
-                    iteration)
+    dead = int(clarke.idle.sum())
+    return Polished(state.W, bool(settled), objective, stationarity,
+                    int(clarke.on_kink.sum()) - dead, dead, iteration)
 
 
 def _solve_kkt(

@@ -40,7 +40,7 @@ INTEGRATORS = ("euler", "rk4", "flow")
 STATES = ("representations", "momenta")
 #: Fields that the Hamiltonian does not depend on.
 NUMBERS = {"objective", "loss", "parameter_norm", "success", "status", "message", "nit",
-           "residuals", "history", "seconds", "method", "kinks"}
+           "residuals", "history", "seconds", "method", "kinks", "idle_kinks"}
 
 
 class Status(Enum):
@@ -150,7 +150,13 @@ class Solution:
     steps : ndarray, shape (L,), or None
         Layer steps ρ of a layered solution.
     kinks : int
-        Entries of the hidden representations held on the kink of ReLU.
+        Entries of the hidden representations on the kink of ReLU.
+    extra : dict
+        The method's own numbers. Of a layered optimum "second_order", the verdict of the
+        second-order test with which the solve ended, and "escape_objectives", J of the stationary
+        points that it left because they were no minima, and of the last.
+    idle_kinks : int
+        Those entries on the kink whose neuron no weight reads: of dead neurons.
     """
 
     problem: TrainingProblem
@@ -173,6 +179,7 @@ class Solution:
     steps: NDArray | None = None
     kinks: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+    idle_kinks: int = 0
 
     def __post_init__(self) -> None:
         for name in ("p", "representations", "momenta", "weights", "steps"):
@@ -360,6 +367,8 @@ class Solution:
             "bottleneck_rank": self.bottleneck_rank,
             "stable_bottleneck_rank": self.stable_bottleneck_rank,
             "kinks": int(self.kinks),
+            "idle_kinks": int(self.idle_kinks),
+            "second_order": self.extra.get("second_order"),
             "iterations": int(self.nit),
             "seconds": self.seconds,
         }
@@ -401,7 +410,7 @@ class Solution:
             if vars(self).get(name) is not None:
                 arrays[name] = vars(self)[name]
         names = ("objective", "loss", "parameter_norm", "success", "message", "nit", "residuals",
-                 "seconds", "method", "integrator", "kinks", "extra")
+                 "seconds", "method", "integrator", "kinks", "idle_kinks", "extra")
         metadata = {
             "format": FORMAT,
             "package": "hamshoot",

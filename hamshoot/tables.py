@@ -20,7 +20,9 @@ QUANTITIES = (
     ("test_accuracy", "test accuracy", ".1%"),
     ("parameter_norm", "parameter norm ∫‖W‖²", ".6g"),
     ("stationarity", "stationarity", ".1e"),
+    ("second_order", "second order", "verdict"),
     ("kinks", "activations on the kink", "d"),
+    ("idle_kinks", "of them of dead neurons", "d"),
     ("hamiltonian", "Hamiltonian H", ".5g"),
     ("hamiltonian_drift", "Hamiltonian drift", ".1e"),
     ("bottleneck_rank", "bottleneck rank −2H/L̃", ".4g"),
@@ -62,4 +64,6 @@ def _cell(value: Any, form: str) -> str:
         return "yes" if value else "NO"
     if form == "text":
         return str(value)
+    if form == "verdict":  # without its numbers
+        return str(value).split(":")[0].split(" of the ")[0]
     return format(value, form)

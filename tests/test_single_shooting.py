@@ -120,7 +120,7 @@ def test_a_relu_network_converges_to_a_strict_minimum_of_its_own():
     assert solution.status is Status.CONVERGED, solution.message
     assert_stationary(solution, 1e-10)
     assert solution.kinks > 5
-    assert "activations on the kink" in solution.message
+    assert "activations held on the kink" in solution.message
     assert solution.objective < solution.residuals["smooth_objective"]
     verdict = second_order(solution.problem, solution.weights, solution.steps)
     assert verdict.verdict.startswith("strict local minimum"), verdict.verdict
