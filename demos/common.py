@@ -253,9 +253,11 @@ def stationarity(ended: dict[str, Any]) -> str:
     """Median and range in words."""
     if ended["stationarity"] is None:
         return "stationarity not recorded"
-    least, middle, most = (f"{value:.2g}" for value in ended["stationarity"])
-    return f"stationarity {middle}" + (
-        "" if ended["networks"] == 1 else f", {least} to {most}")
+    least, middle, most = ended["stationarity"]
+    if most == 0:  # a continuous path has its control from state and costate
+        return "stationary by construction"
+    return f"stationarity {middle:.3g}" + (
+        "" if ended["networks"] == 1 else f", from {least:.2g} to {most:.2g}")
 
 
 def labelled(name: str, ended: dict[str, Any]) -> str:
