@@ -288,7 +288,7 @@ def _ranks(ax, record, methods, palette) -> None:
     ticks = [t for t in (-10000, -1000, -100, -10, -5, 0, 5, 10, 100) if low <= t <= high]
     ax.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
     ax.set_yticks([], minor=True)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=8)
 
 
 def _spectra(ax, row, name, title) -> None:

@@ -81,7 +81,7 @@ def run(
             numbers = study(chosen, mapper(executor, None if given.small else parts))
         record = {**where_and_when(name, arguments), "settings": chosen, **numbers}
     if networks is not None:
-        record["ended"] = {name: endings(rows) for name, rows in networks(record).items()}
+        record["ended"] = {name: endings(rows) for name, rows in networks(record).items() if rows}
     record["findings"] = findings(record)
     print("\n".join(record["findings"]))
     figure = hs.plot.save_figure(draw(record), figures / f"{name}.png")
@@ -237,16 +237,12 @@ def endings(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def said(ended: dict[str, Any]) -> str:
     """In words how networks ended: how many converged, the statuses of the others, stationarity."""
-    count, converged = ended["networks"], ended["converged"]
-    others = ", ".join(f"{status} {times}" for status, times in ended["statuses"].items()
+    count, statuses = ended["networks"], ended["statuses"]
+    reached = (f"{statuses[TRAINED]} of {count} trained to the last epoch" if TRAINED in statuses
+               else f"{ended['converged'] or 'none'} of {count} converged")
+    others = ", ".join(f"{status} {times}" for status, times in statuses.items()
                        if status not in (CONVERGED, TRAINED))
-    if set(ended["statuses"]) == {TRAINED}:
-        words = f"{count} trained to their last epoch"
-    elif converged == count:
-        words = f"{count} of {count} converged"
-    else:
-        words = f"{converged or 'none'} of {count} converged" + (f": {others}" if others else "")
-    return f"{words}; {stationarity(ended)}"
+    return f"{reached}{f': {others}' if others else ''}; {stationarity(ended)}"
 
 
 def stationarity(ended: dict[str, Any]) -> str:
@@ -262,7 +258,7 @@ def stationarity(ended: dict[str, Any]) -> str:
 
 def labelled(name: str, ended: dict[str, Any]) -> str:
     """The name of a solver's networks in a legend or title, marked unless all have converged."""
-    if ended["converged"] == ended["networks"] or set(ended["statuses"]) == {TRAINED}:
+    if ended["converged"] == ended["networks"] or TRAINED in ended["statuses"]:
         return name
     return f"{name} ({UNCONVERGED})"
 
