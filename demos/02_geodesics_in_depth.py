@@ -234,7 +234,8 @@ def _from_scratch(last: dict[str, Any], scratch: hs.Solution) -> str:
         return f"{opening} the path is as good (J = {scratch.objective:.6f})."
     relation = f"{abs(gap):.1%} {'higher' if gap > 0 else 'LOWER'}"
     return (f"{opening} instead of continued, J is {relation} ({scratch.objective:.6f} against "
-            f"{last['objective']:.6f}), and −2H/L̃ = {scratch.bottleneck_rank:.3f}: another basin.")
+            f"{last['objective']:.6f}), and −2H/L̃ = {scratch.bottleneck_rank:.3f} with "
+            "costate: another basin.")
 
 
 def _residual(solution: hs.Solution) -> str:

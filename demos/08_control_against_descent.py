@@ -349,7 +349,7 @@ def measures(record: dict[str, Any]) -> list[str]:
     control, descent = of(record, CONTROL), of(record, DESCENT)
     total, (true, lines) = len(control), (min(record["settings"]["dims"]), [])
     for key, name in (("norm", "Parameter norm ∫‖W‖² dp"),
-                      ("drift", "Drift of −2H/L̃ along the layers"),
+                      ("drift", "Drift of −2H/L̃ without costate along the layers"),
                       ("stationarity", "Stationarity")):
         first, second = wins(control, descent, key)
         lines.append(f"{name}: lower for optimal control in {first} of {total}, for Adam in "

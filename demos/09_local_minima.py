@@ -192,14 +192,14 @@ def of_teacher(record: dict[str, Any], teacher: int) -> list[str]:
         f"−2H/L̃ without costate between {min(ranks):.2f} and {max(ranks):.2f}, the least cost of "
         f"identity between {min(least):.2f} and {max(least):.2f}."]
     words = [f"{name} {correlation(minima, key)}" for key, name in
-             (("rank", "−2H/L̃"), ("least_coi", "the least cost of identity"),
+             (("rank", "−2H/L̃ without costate"), ("least_coi", "the least cost of identity"),
               ("test_error", "the test error"), ("loss", "the training loss"))]
     best_test = min(minima, key=lambda row: row["test_error"])
     lines.append(
         f"Teacher {teacher}, Spearman's correlation of the objective over its {len(minima)} "
         f"stationary points: with {'; with '.join(words)}. The lowest one has "
-        f"−2H/L̃ = {ranks[0]:.2f} and test error {minima[0]['test_error']:.3g}, the best test error "
-        f"is {best_test['test_error']:.3g} at "
+        f"−2H/L̃ = {ranks[0]:.2f} without costate and test error "
+        f"{minima[0]['test_error']:.3g}, the best test error is {best_test['test_error']:.3g} at "
         f"{best_test['objective'] / J[0] - 1:.1%} above the lowest J.")
     return lines
 

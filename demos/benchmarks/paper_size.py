@@ -8,9 +8,12 @@
     python demos/benchmarks/paper_size.py --grid --limit 30    # other depths and numbers of samples
     python demos/benchmarks/paper_size.py --report             # tables and figure alone
 
-Every method begins at the same controls, on the same threads; a trace is J of the ReLU network over
-seconds. Compilation and the first call are left out. Results are kept in paper_size.json, a method
-and seed at a time, so that a run can be interrupted and gone on with.
+The peers begin at the same controls, a fit to all samples on all layers; hamshoot is given the same
+name of a start and seed, and makes its own fit, to 125 samples on 10 layers. All have the same
+number of threads; a trace is J of the ReLU network over seconds. Compilation and the first call are
+left out. hamshoot works in single precision until the gradient is small, Adam in single, both
+L-BFGS in double. Results are kept in paper_size.json, a method and seed at a time, so that a run
+can be interrupted and gone on with.
 
 Peers: PyTorch's Adam (full batch, float32, cosine schedule, 6000 epochs; first seed at rates
 0.01, 0.03, 0.1 and 0.3, on the others at the best of them), the paper's recipe (Adam 5000 epochs,
