@@ -36,7 +36,7 @@ from hamshoot.compare import CONTROL, DESCENT
 NAME = "02_geodesics_in_depth"
 FULL = dict(depths=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10), shown=(1, 3, 10), layers=20,
             meshes=(20, 40, 80), dims=(6, 2, 6), samples=12, width=6)
-SMALL = dict(depths=(1, 2, 3), shown=(1, 2, 3), layers=8, meshes=(8, 16),
+SMALL = dict(depths=(1, 2, 3), shown=(1, 2, 3), layers=8, meshes=(16, 64),
              dims=(3, 1, 3), samples=6, width=3)
 EPSILON, DECAY, SEED = 0.1, 1e-3, 0
 #: Of the stable cost of identity ‖A‖²_{K+γI}, γ = γ₀‖σ̂‖²_op, the library's default.
