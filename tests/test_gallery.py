@@ -178,6 +178,9 @@ def test_the_readme_says_of_large_networks_what_was_measured():
               for row in results["grid"]]
     assert f"between {min(shares):.1f} and {max(shares):.0f} over six problems" in text
     assert len(shares) == 6
+    took = [row["adam_seconds"] for row in results["grid"]]
+    assert {row["limit"] for row in results["grid"]} == {30}
+    assert f"it took {min(took):.0f} to {max(took):.0f} s" in text
 
 
 def test_the_readme_says_how_far_large_networks_are_carried():
