@@ -1,14 +1,16 @@
-"""The optimal network beside the trained one: five teachers, two ways to train, who ends lower.
+"""The network of optimal control beside the trained one: five teachers, and who ends lower.
 
 Each seed makes a teacher 6 → 2 → 6, its thirty samples and the start. `hs.compare` then finds a
 20-layer Leaky ResNet by optimal control and by Adam (6000 epochs, and again with 60 000, each with
 the best rate and schedule of a grid) from that one start, and by optimal control once more from
-where Adam ended. Objectives of ReLU networks have
-many local minima, so either side may win a seed: the table and the sentences below it say who did.
+where Adam ended. Objectives of ReLU networks have many local minima, so either side may win a seed:
+the table and the sentences below it say who did, whether the solver came to rest, and what the
+certificate says of where it did.
 
 Run ``python demos/01_optimal_network.py`` (three to five minutes): it draws
 figures/01_optimal_network.png and writes results/01_optimal_network.json. ``--small`` takes one
-tiny problem and seconds, and writes to ``--out DIRECTORY``, or to a temporary one.
+tiny problem and seconds, and writes to ``--out DIRECTORY``, or to a temporary one; ``--draw`` makes
+figure and sentences anew from the results that are there.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import places, where_and_when
+from common import endings, labelled, places, said, verdicts, where_and_when
 
 import hamshoot as hs
 from hamshoot.compare import CONTINUED, CONTROL, DESCENT, EQUAL, LONGER
@@ -45,6 +47,9 @@ def compared(seed: int, settings: dict[str, Any], optimizer: hs.Adam) -> dict[st
     comparison = hs.compare(problem, settings["layers"], optimizer=optimizer, seed=seed,
                             longer=True)
     rows = {row.name: row.numbers for row in comparison.rows}
+    for row in comparison.rows:
+        if row.solution.status is hs.Status.CONVERGED:
+            rows[row.name]["second_order"] = hs.certify(row.solution).second_order
     return {"seed": seed, "rows": rows, "finding": comparison.finding(),
             "wall_seconds": time.perf_counter() - clock}
 
@@ -64,6 +69,11 @@ def print_row(result: dict[str, Any]) -> None:
     print(f"{result['seed']:>4}  {a['objective']:>10.5f}  {rows[DESCENT]['objective']:>8.5f}  "
           f"{rows[LONGER]['objective']:>8.5f}  {rows[CONTINUED]['objective']:>9.5f}   "
           f"{stationarity:^15}   {errors:^11}   {bracket:^13}   {seconds:^11}", flush=True)
+
+
+def ended(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """How the networks of each name ended, over the seeds."""
+    return {name: endings(r["rows"][name] for r in results) for name in MARKERS}
 
 
 def gaps(results: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -100,6 +110,12 @@ def findings(results: list[dict[str, Any]]) -> list[str]:
     lines.append("The lowest objective of a seed is "
                  + ", ".join(f"{winners.count(name)} times that of {name}" for name in MARKERS
                              if name in winners) + ".")
+    lines.append("How they ended: " + ". ".join(
+        f"{name}, {said(how)}" for name, how in ended(results).items()) + ".")
+    certified = [row["second_order"] for r in results for row in r["rows"].values()
+                 if row.get("second_order")]
+    if certified:
+        lines.append(f"Certificates of what converged: {verdicts(certified)}.")
     a, b = [r["rows"][CONTROL] for r in results], [trained(r["rows"]) for r in results]
     lowest = [min(r["rows"], key=lambda name, r=r: r["rows"][name]["test_error"]) for r in results]
     by_control = sum(name in (CONTROL, CONTINUED) for name in lowest)
@@ -109,9 +125,10 @@ def findings(results: list[dict[str, Any]]) -> list[str]:
         f"Test errors: {_spread([x['test_error'] for x in a], '.3g')} by optimal control, "
         f"{_spread([x['test_error'] for x in b], '.3g')} by the better Adam; the lowest of a seed "
         f"is optimal control's (from either start) {by_control} times of {len(results)}.",
-        f"Bottleneck rank by optimal control: −2H/L̃ "
-        f"{_spread([x['bottleneck_rank'] for x in a], '.2f')}, least cost of identity "
-        f"{_spread([x['cost_of_identity'] for x in a], '.2f')}.",
+        f"Drift of the Hamiltonian over the layers, which Euler's steps have at any optimum: "
+        f"{_spread([x['hamiltonian_drift'] for x in a], '.1f')} of its median by optimal control, "
+        f"{_spread([x['hamiltonian_drift'] for x in b], '.1f')} by the better Adam.",
+        *(_ranks(name, rows) for name, rows in (("optimal control", a), ("the better Adam", b))),
         f"Seconds: {_spread([x['seconds'] for x in a], '.1f')} by optimal control, "
         f"{_spread([r['rows'][DESCENT]['seconds'] for r in results], '.1f')} by Adam, "
         f"{_spread([r['rows'][LONGER]['seconds'] for r in results], '.1f')} with ten times the "
@@ -122,6 +139,15 @@ def findings(results: list[dict[str, Any]]) -> list[str]:
     if unsolved:
         lines.append("Not solved: " + "; ".join(unsolved) + ".")
     return lines
+
+
+def _ranks(name: str, rows: list[dict[str, Any]]) -> str:
+    """Both estimates from below, as far as they were recorded, and the one from above."""
+    below = {"with costate": "bottleneck_rank", "without costate": "stable_bottleneck_rank"}
+    words = [f"{_spread([row[key] for row in rows], '.2f')} {what}"
+             for what, key in below.items() if all(key in row for row in rows)]
+    return (f"Bottleneck rank by {name}: −2H/L̃ {', '.join(words)}; least stable cost of identity "
+            f"{_spread([row['cost_of_identity'] for row in rows], '.2f')}.")
 
 
 def _spread(values: list[float], form: str, unit: str = "") -> str:
@@ -166,14 +192,14 @@ def draw(results: list[dict[str, Any]]) -> Any:
 
 
 def _dots(ax: Any, results: list[dict[str, Any]], key: str) -> None:
-    palette = hs.plot.colours(MARKERS)
+    palette, how = hs.plot.colours(MARKERS), ended(results)
     shifts = dict(zip(MARKERS, np.linspace(-0.24, 0.24, len(MARKERS)), strict=True))
     for k, result in enumerate(results):
         values = [result["rows"][name][key] for name in MARKERS]
         ax.plot([k + shifts[name] for name in MARKERS], values, color="#999999", lw=0.9, zorder=1)
         for name, value in zip(MARKERS, values, strict=True):
             ax.plot(k + shifts[name], value, MARKERS[name], color=palette[name], ms=7, zorder=2,
-                    label=None if k else name)
+                    label=None if k else labelled(name, how[name]))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -181,24 +207,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="one tiny problem, seconds")
     parser.add_argument("--out", type=Path, help="directory of figure and results")
+    parser.add_argument("--draw", action="store_true", help="draw from the results that are there")
     given = parser.parse_args(arguments)
-    settings = SMALL if given.small else FULL
-    optimizer = hs.Adam(**(SMALL_ADAM if given.small else {}))
     out_figure, out_results = places(given.out, given.small)
+    written = out_results / f"{NAME}.json"
+    record = json.loads(written.read_text(encoding="utf-8")) if given.draw else studied(
+        SMALL if given.small else FULL, hs.Adam(**(SMALL_ADAM if given.small else {})), arguments)
+    results = record["seeds"]
+    record |= {"findings": findings(results), "gaps": gaps(results), "ended": ended(results)}
+    print("\n".join(record["findings"]))
+    figure = hs.plot.save_figure(draw(results), out_figure / f"{NAME}.png")
+    record["seeds"] = record.pop("seeds")  # the long part last
+    written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"\n{figure}\n{written}")
+
+
+def studied(settings: dict[str, Any], optimizer: hs.Adam, arguments: list[str]) -> dict[str, Any]:
+    """The comparisons of all seeds, printed as they come."""
     print(HEADER)
     results = []
     for seed in settings["seeds"]:
         results.append(compared(seed, settings, optimizer))
         print_row(results[-1])
     print("Pairs are optimal control / the better of the two runs of Adam.\n")
-    sentences = findings(results)
-    print("\n".join(sentences))
-    figure = hs.plot.save_figure(draw(results), out_figure / f"{NAME}.png")
-    record = {**where_and_when(NAME, arguments), "settings": settings, "optimizer": repr(optimizer),
-              "findings": sentences, "gaps": gaps(results), "seeds": results}
-    written = out_results / f"{NAME}.json"
-    written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"\n{figure}\n{written}")
+    return {**where_and_when(NAME, arguments), "settings": settings, "optimizer": repr(optimizer),
+            "seeds": results}
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ effective depth L̃ = 1. The script then
 * checks the costate against the value function, whose gradient in A_0 must be −λB_0 (two more
   solves with A_0 moved a little), and counts the digits to which the Hamiltonian is constant;
 * continues in L̃ to 10, each path the guess of the next, and watches a path of many dimensions turn
-  into one that jumps to few, stays there, and jumps back;
-* sets the last path beside 20-layer networks, the optimal one and one that Adam trained.
+  into one that jumps to few, stays there, and jumps back; where Newton's method cannot follow, it
+  goes on from a minimum that descent finds, which may lie on another branch;
+* sets the last path beside 20-layer networks, the one of optimal control and one that Adam trained.
+  Layers are Euler steps, along which H is not constant even at an optimum: networks of optimal
+  control with more layers say how much of their drift is the mesh's own.
 
 Run ``python demos/02_geodesics_in_depth.py`` (under a minute): it draws
 figures/02_geodesics_in_depth.png and writes results/02_geodesics_in_depth.json. ``--small`` takes a
@@ -25,15 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import places, where_and_when
+from common import endings, places, said, where_and_when
 
 import hamshoot as hs
 from hamshoot.compare import CONTROL, DESCENT
 
 NAME = "02_geodesics_in_depth"
 FULL = dict(depths=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10), shown=(1, 3, 10), layers=20,
-            dims=(6, 2, 6), samples=12, width=6)
-SMALL = dict(depths=(1, 2, 3), shown=(1, 2, 3), layers=8, dims=(3, 1, 3), samples=6, width=3)
+            meshes=(20, 40, 80), dims=(6, 2, 6), samples=12, width=6)
+SMALL = dict(depths=(1, 2, 3), shown=(1, 2, 3), layers=8, meshes=(16, 64),
+             dims=(3, 1, 3), samples=6, width=3)
 EPSILON, DECAY, SEED = 0.1, 1e-3, 0
 #: Of the stable cost of identity ‖A‖²_{K+γI}, γ = γ₀‖σ̂‖²_op, the library's default.
 GAMMA0 = 1e-3
@@ -55,8 +59,7 @@ def problem_of(depth: float, settings: dict[str, Any]) -> hs.TrainingProblem:
 
 def flatness(solution: hs.Solution) -> float:
     """Largest |H − median H| over |median H| along the path."""
-    H = solution.hamiltonian
-    return float(np.abs(H - np.median(H)).max() / abs(np.median(H)))
+    return float(departures(solution).max())
 
 
 def costate_check(solution: hs.Solution, step: float = 1e-4) -> dict[str, float]:
@@ -144,17 +147,27 @@ def print_row(solution: hs.Solution) -> None:
 
 def networks_beside(path: hs.Solution, layers: int, small: bool) -> dict[str, hs.Solution]:
     """The path, the optimal network started from it, and the network that Adam trains."""
-    optimal = hs.DirectMultipleShooting(layers=layers, nlp_solver="fatrop")
     adam = hs.Adam(epochs=300, sgd_epochs=100) if small else hs.Adam()
     return {
         GEODESIC: path,
-        CONTROL: optimal.solve(path.problem, initial_guess=path),
+        CONTROL: layered(path, layers),
         DESCENT: hs.train(path.problem, layers=layers, optimizer=adam, seed=SEED),
     }
 
 
+def layered(path: hs.Solution, layers: int) -> hs.Solution:
+    """The network of optimal control of so many layers, started from the path."""
+    method = hs.DirectMultipleShooting(layers=layers, nlp_solver="fatrop")
+    found = method.solve(path.problem, initial_guess=path)
+    if found.success:
+        return found
+    # On many layers its line search ends a little before the tolerance.
+    return hs.solve(path.problem, hs.DirectSingleShooting(layers=layers), initial_guess=found)
+
+
 def findings(paths: dict[float, hs.Solution], check: dict[str, float], remarks: list[str],
-             beside: dict[str, hs.Solution], scratch: hs.Solution) -> list[str]:
+             beside: dict[str, hs.Solution], meshes: list[dict[str, Any]],
+             scratch: hs.Solution) -> list[str]:
     """Sentences with numbers."""
     rows = [numbers(path) for path in paths.values()]
     first, last = rows[0], rows[-1]
@@ -172,23 +185,39 @@ def findings(paths: dict[float, hs.Solution], check: dict[str, float], remarks: 
         _from_scratch(last, scratch),
     ]
     for name, solution in beside.items():
-        deviation = np.abs(solution.hamiltonian - np.median(solution.hamiltonian))
+        deviation = departures(solution)
         lines.append(
-            f"At L̃ = {last['effective_depth']:g}, {_long_name(name, solution)}: "
+            f"At L̃ = {last['effective_depth']:g}, {_long_name(name, solution)} "
+            f"({solution.status.name.lower()}): "
             f"J = {solution.objective:.6f}, {_residual(solution)}, "
-            f"−2H/L̃ = {solution.bottleneck_rank:.3f}, |H − median H| at most "
-            f"{deviation.max():.1e} and {np.median(deviation):.1e} in the median "
-            f"({solution.status.name.lower()}).")
+            f"−2H/L̃ = {solution.bottleneck_rank:.3f} with costate, |H − median H| at most "
+            f"{deviation.max():.1e} of |median H| and {np.median(deviation):.1e} in the median.")
+    lines.append(_mesh(meshes, numbers(beside[DESCENT]), beside[DESCENT].layers))
     lines.append("(The layers are Euler steps, a coarser problem: compare the objectives of "
                  "networks with each other, not with the geodesic's.)")
     return lines
+
+
+def departures(solution: hs.Solution) -> np.ndarray:
+    """|H − median H| over |median H|, at every node or layer."""
+    H = solution.hamiltonian
+    return np.abs(H - np.median(H)) / abs(np.median(H))
+
+
+def _mesh(meshes: list[dict[str, Any]], descent: dict[str, Any], layers: int) -> str:
+    """How far H departs on networks of optimal control alone: that is Euler's own."""
+    words = ", ".join(f"{row['flatness']:.2f} with {row['layers']} layers" for row in meshes)
+    return (f"Euler's own drift: H departs from its median by up to {words} (of |median H|, on the "
+            f"networks of optimal control, {said(endings(meshes))}); on the {layers} layers of "
+            f"Adam's by up to {descent['flatness']:.2f}.")
 
 
 def _bottleneck(first: dict[str, Any], last: dict[str, Any]) -> str:
     return (
         f"Bottleneck: from L̃ = {first['effective_depth']:g} to {last['effective_depth']:g} "
         f"the least cost of identity goes from {first['cost_of_identity']:.2f} to "
-        f"{last['cost_of_identity']:.3f} and −2H/L̃ from {first['bottleneck_rank']:.2f} to "
+        f"{last['cost_of_identity']:.3f} and −2H/L̃ (with costate) from "
+        f"{first['bottleneck_rank']:.2f} to "
         f"{last['bottleneck_rank']:.3f}; half way A has {first['middle_dimensions']}, then "
         f"{last['middle_dimensions']} singular values above {SHARE:.0%} of the largest, and the "
         f"path spends {first['share_in_bottleneck']:.0%}, then {last['share_in_bottleneck']:.0%} "
@@ -205,7 +234,8 @@ def _from_scratch(last: dict[str, Any], scratch: hs.Solution) -> str:
         return f"{opening} the path is as good (J = {scratch.objective:.6f})."
     relation = f"{abs(gap):.1%} {'higher' if gap > 0 else 'LOWER'}"
     return (f"{opening} instead of continued, J is {relation} ({scratch.objective:.6f} against "
-            f"{last['objective']:.6f}), and −2H/L̃ = {scratch.bottleneck_rank:.3f}: another basin.")
+            f"{last['objective']:.6f}), and −2H/L̃ = {scratch.bottleneck_rank:.3f} with "
+            "costate: another basin.")
 
 
 def _residual(solution: hs.Solution) -> str:
@@ -216,9 +246,15 @@ def _residual(solution: hs.Solution) -> str:
 
 
 def _long_name(name: str, solution: hs.Solution) -> str:
-    names = {GEODESIC: "the geodesic", CONTROL: f"the optimal {solution.layers}-layer network",
-             DESCENT: f"the {solution.layers}-layer network of Adam"}
+    names = {GEODESIC: "the geodesic", CONTROL: f"{_optimal(solution)} {solution.layers} layers",
+             DESCENT: f"the network of Adam, {solution.layers} layers"}
     return names[name]
+
+
+def _optimal(solution: hs.Solution) -> str:
+    """The word for a network of optimal control, by its status."""
+    return ("the optimal network," if solution.status is hs.Status.CONVERGED
+            else "the network of optimal control, not converged,")
 
 
 def draw(paths: dict[float, hs.Solution], shown: list[float], beside: dict[str, hs.Solution],
@@ -264,7 +300,8 @@ def _draw_cost(ax: Any, paths: dict[float, hs.Solution], palette: dict[float, st
 def _draw_hamiltonians(ax: Any, beside: dict[str, hs.Solution]) -> None:
     colours = {GEODESIC: hs.plot.PALETTE[6], **hs.plot.colours([CONTROL, DESCENT])}
     layers = beside[CONTROL].layers
-    labels = {GEODESIC: "geodesic", CONTROL: f"optimal, {layers} layers",
+    optimal = "optimal" if beside[CONTROL].status is hs.Status.CONVERGED else "not converged"
+    labels = {GEODESIC: "geodesic", CONTROL: f"{optimal}, {layers} layers",
               DESCENT: f"Adam, {layers} layers"}
     for name, solution in beside.items():
         H = solution.hamiltonian
@@ -293,7 +330,7 @@ def _draw_bracket(ax: Any, paths: dict[float, hs.Solution], rank: int) -> None:
     ticks = [tick for tick in ticks if low <= tick <= high]
     ax.set_yticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     ax.set_yticks([], minor=True)
-    _dress(ax, "(d) bottleneck rank, bracketed", r"$\tilde{L}$", "dimension")
+    _dress(ax, "(d) bottleneck rank, both estimates", r"$\tilde{L}$", "dimension")
 
 
 def _dress(ax: Any, title: str, xlabel: str, ylabel: str) -> None:
@@ -324,7 +361,9 @@ def main(arguments: list[str] | None = None) -> None:
     last = list(paths)[-1]
     scratch = hs.IndirectShooting(seed=SEED).solve(paths[last].problem)
     beside = networks_beside(paths[last], settings["layers"], given.small)
-    sentences = findings(paths, check, remarks, beside, scratch)
+    meshes = [{"layers": n, **numbers(beside[CONTROL] if n == settings["layers"]
+                                      else layered(paths[last], n))} for n in settings["meshes"]]
+    sentences = findings(paths, check, remarks, beside, meshes, scratch)
     print("\n" + "\n".join(sentences))
 
     shown = [depth for depth in settings["shown"] if depth in paths]
@@ -338,6 +377,10 @@ def main(arguments: list[str] | None = None) -> None:
         "geodesics": [numbers(path) for path in paths.values()],
         "from_scratch": numbers(scratch),
         "beside": {name: numbers(solution) for name, solution in beside.items()},
+        "meshes": meshes,
+        "ended": {GEODESIC: endings(numbers(path) for path in paths.values()),
+                  CONTROL: endings(meshes),
+                  DESCENT: endings([numbers(beside[DESCENT])])},
     }
     written = out_results / f"{NAME}.json"
     written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -8,11 +8,16 @@ that Adam and SGD train from the same start, over seeds, and for the exact geode
 teacher 8 → 3 → 8. Optimal control has 1500 iterations and gradient descent 3600 epochs, more than
 four times the seconds, at the best rate and schedule, tried at every L̃ and seed: three rates with
 three schedules have 600 epochs, and the best rate of each schedule all of them (the paper has 6000,
-and twice the 500 samples; what more epochs bring is in demo 8).
+and twice the 500 samples; what more epochs bring is in demo 8). At this size that many iterations
+do not end at a stationary point: how each network ended is said beside every number, and only a
+network that converged is called optimal.
 
-H is the sum of kinetic and potential energy with (K + γI)⁻¹ in place of K⁺, γ_p = γ₀‖σ̂(A_p)‖², and
-∂_pA that of the layers: this "stable" version needs no costate, so it also describes a network that
-is not stationary. The plain one is printed beside it.
+There are two estimates −2H/L̃. *With costate* H is that of state and costate, which tells of the
+bottleneck only where the network is stationary. *Without costate* H is the sum of kinetic and
+potential energy with (K + γI)⁻¹ in place of K⁺, γ_p = γ₀‖σ̂(A_p)‖², and ∂_pA that of the layers:
+this "stable" version also describes a network that is not stationary. A plain one, with K⁺, is
+printed beside it. The estimate from above is the stable cost of identity, which γ lowers, so that
+it may fall below the rank itself.
 
 Run ``python demos/04_rank_over_depth.py`` (two to three hours on one core; it goes on where it was
 interrupted): figures/04_rank_over_depth.png and results/04_rank_over_depth.json. ``--small`` takes
@@ -24,7 +29,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import dress, run, spread
+from common import dress, endings, labelled, run, said, spread
 
 import hamshoot as hs
 
@@ -142,25 +147,64 @@ def of(record, method: str, depth: float, key: str) -> list[float]:
     return [r[key] for r in rows if (r["method"], r["effective_depth"]) == (method, depth)]
 
 
+def networks(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by method."""
+    return {method: [row for row in record["geodesics" if method == GEODESIC else "networks"]
+                     if row["method"] == method] for method in (CONTROL, DESCENT, GEODESIC)}
+
+
+def depths_of(record: dict[str, Any], method: str) -> list[float]:
+    """The L̃ at which a method has networks."""
+    every = record["settings"]["geodesic_depths" if method == GEODESIC else "depths"]
+    return [depth for depth in every if of(record, method, depth, "rank")]
+
+
+def true_rank(record: dict[str, Any], method: str) -> int:
+    """Of the teacher that a method is seen on."""
+    settings = record["settings"]
+    return (settings["geodesic"] if method == GEODESIC else settings)["dims"][1]
+
+
+def estimates(record: dict[str, Any], method: str, depth: float) -> str:
+    """All three estimates at one L̃."""
+    below, costate, above = (spread(of(record, method, depth, key), ".2f")
+                             for key in ("rank", "rank_costate", "least_coi"))
+    return (f"the median −2H/L̃ is {below} without costate and {costate} with it, the least stable "
+            f"cost of identity {above}")
+
+
+def bracketed(record: dict[str, Any], method: str, depth: float) -> str:
+    """How often the estimates are in their order, and on their sides of the true rank."""
+    true, above = true_rank(record, method), of(record, method, depth, "least_coi")
+    words = []
+    for key, what in (("rank", "without"), ("rank_costate", "with")):
+        below = of(record, method, depth, key)
+        ordered = sum(low < high for low, high in zip(below, above, strict=True))
+        sides = sum(low <= true <= high for low, high in zip(below, above, strict=True))
+        words.append(f"{ordered} {what} costate (with {true} between them in {sides})")
+    return (f"{method}: −2H/L̃ lies below the least stable cost of identity in "
+            f"{' and in '.join(words)} of {len(above)}")
+
+
 def findings(record: dict[str, Any]) -> list[str]:
     """Sentences from the numbers."""
     settings, lines = record["settings"], []
-    depths, middle = settings["depths"], settings["middle"]
-    true = {CONTROL: settings["dims"][1], DESCENT: settings["dims"][1],
-            GEODESIC: settings["geodesic"]["dims"][1]}
+    middle, reached = settings["middle"], []
     for method in (CONTROL, DESCENT, GEODESIC):
-        every = settings["geodesic_depths"] if method == GEODESIC else depths
-        reached = [d for d in every if of(record, method, d, "rank")]
-        if not reached:
+        depths = depths_of(record, method)
+        if not depths:
             lines.append(f"{method}: no path was found.")
             continue
-        last = reached[-1]
-        low, high = of(record, method, last, "rank"), of(record, method, last, "least_coi")
+        reached.append((method, depths[-1]))
+        rows = [r for r in networks(record)[method] if r["effective_depth"] == depths[-1]]
         lines.append(
-            f"{method}, true rank {true[method]}: at L̃ = {last:g} the median −2H/L̃ is "
-            f"{spread(low, '.2f')} and the least cost of identity {spread(high, '.2f')}; at "
-            f"L̃ = {reached[0]:g} they were {spread(of(record, method, reached[0], 'rank'), '.2f')} "
-            f"and {spread(of(record, method, reached[0], 'least_coi'), '.2f')}.")
+            f"{method}, true rank {true_rank(record, method)} ({said(endings(rows))}): at "
+            f"L̃ = {depths[-1]:g} {estimates(record, method, depths[-1])}; at L̃ = {depths[0]:g} "
+            f"{estimates(record, method, depths[0])}.")
+    lines.append("At the largest L̃, " + "; ".join(
+        bracketed(record, *place) for place in reached) + ".")
+    lines.append("How they ended, over all L̃: " + ". ".join(
+        f"{name}, {said(how)}" for name, how in record["ended"].items()) + ".")
     found = [len(of(record, GEODESIC, d, "rank")) for d in settings["geodesic_depths"]]
     lines.append(f"Geodesics were found at {', '.join(map(str, found))} of "
                  f"{len(settings['seeds'])} seeds, L̃ = "
@@ -168,8 +212,8 @@ def findings(record: dict[str, Any]) -> list[str]:
     for method in (CONTROL, DESCENT):
         width = [r["rank_high"] - r["rank_low"] for r in record["networks"]
                  if (r["method"], r["effective_depth"]) == (method, middle)]
-        lines.append(f"At L̃ = {middle:g} −2H/L̃ varies along the layers by {spread(width, '.2f')} "
-                     f"({method}); the plain version has median "
+        lines.append(f"At L̃ = {middle:g} −2H/L̃ without costate varies along the layers by "
+                     f"{spread(width, '.2f')} ({method}); its plain version has median "
                      f"{spread(of(record, method, middle, 'rank_plain'), '.3g')}.")
     for row in record["networks"]:
         if "curves" in row:
@@ -183,8 +227,11 @@ def findings(record: dict[str, Any]) -> list[str]:
         strict=True)]
     lower = sum(c["objective"] < d["objective"] for c, d in pairs)
     better = sum(c["test_error"] < d["test_error"] for c, d in pairs)
+    seconds = [spread([pair[k]["seconds"] for pair in pairs], ".0f") for k in (0, 1)]
     lines.append(f"Optimal control has the lower objective in {lower} of {len(pairs)} pairs and "
-                 f"the lower test error in {better}.")
+                 f"the lower test error in {better}, after at most {settings['iterations']} "
+                 f"iterations in {seconds[0]} s against {settings['epochs'] * 6 // 5} epochs in "
+                 f"{seconds[1]} s.")
     return lines
 
 
@@ -198,12 +245,13 @@ def draw(record: dict[str, Any]) -> Any:
     settings = record["settings"]
     for ax, methods, own, letter in ((panels[0, 0], (CONTROL, DESCENT), settings, "a"),
                                      (panels[1, 0], (GEODESIC,), settings["geodesic"], "e")):
-        _ranks(ax, record, methods, palette, own["dims"][1])
+        _ranks(ax, record, methods, palette)
         dims = " → ".join(map(str, own["dims"]))
         dress(ax, f"({letter}) teacher {dims}", "effective depth $\\tilde{L}$", "dimension")
     shown = [r for r in record["networks"] if "curves" in r]
     for k, row in enumerate(shown):
-        where = f"{row['method']}, $\\tilde{{L}}$ = {settings['middle']:g}"
+        where = (f"{labelled(row['method'], endings([row]))}, "
+                 f"$\\tilde{{L}}$ = {settings['middle']:g}")
         _spectra(panels[k, 1], row, "A", f"({'bf'[k]}) {where}")
         _spectra(panels[k, 2], row, "W", f"({'cg'[k]}) {where}")
         _energies(panels[k, 3], row, f"({'dh'[k]}) {where}")
@@ -215,26 +263,26 @@ def draw(record: dict[str, Any]) -> Any:
     return fig
 
 
-def _ranks(ax, record, methods, palette, true) -> None:
+def _ranks(ax, record, methods, palette) -> None:
     """Medians, and the range over seeds; logarithmic beyond ten."""
-    settings = record["settings"]
     for method in methods:
-        depths = settings["geodesic_depths" if method == GEODESIC else "depths"]
-        have = [d for d in depths if of(record, method, d, "rank")]
-        for key, style, what in (("rank", "o-", "$-2H/\\tilde{L}$"),
-                                 ("least_coi", "s--", "least cost of identity")):
+        have, name = depths_of(record, method), labelled(method, record["ended"][method])
+        for key, style, what in (("rank", "o-", "$-2H/\\tilde{L}$ without costate"),
+                                 ("rank_costate", "^:", "with costate"),
+                                 ("least_coi", "s--", "least stable cost of identity")):
             values = [of(record, method, d, key) for d in have]
             middle = np.array([np.median(v) for v in values])
-            ax.plot(have, middle, style, color=palette[method], ms=5, label=f"{what}, {method}")
+            ax.plot(have, middle, style, color=palette[method], ms=5, label=f"{what}, {name}")
             ax.fill_between(have, [min(v) for v in values], [max(v) for v in values],
                             color=palette[method], alpha=0.15, lw=0)
+    true = true_rank(record, methods[0])
     ax.axhline(true, color="#666666", lw=1, ls=":", label=f"rank of the teacher, {true}")
     ax.set_yscale("symlog", linthresh=10, linscale=2)
     low, high = ax.get_ylim()
     ticks = [t for t in (-10000, -1000, -100, -10, -5, 0, 5, 10, 100) if low <= t <= high]
     ax.set_yticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
     ax.set_yticks([], minor=True)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=8)
 
 
 def _spectra(ax, row, name, title) -> None:
@@ -265,7 +313,7 @@ def _energies(ax, row, title) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run(NAME, __doc__, SETTINGS, study, findings, draw, arguments)
+    run(NAME, __doc__, SETTINGS, study, findings, draw, arguments, networks=networks)
 
 
 if __name__ == "__main__":

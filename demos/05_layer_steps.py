@@ -147,6 +147,7 @@ def networks(seed: int, with_curves: bool, settings: dict[str, Any]) -> dict[str
         found["paths"].append({
             "seed": seed, "effective_depth": path.depth, "objective": solution.objective,
             "test": path.test_error(), "drift": solution.hamiltonian_drift,
+            "status": solution.status.name, "stationarity": solution.stationarity,
             "seconds": solution.seconds,
             **(curves(path, settings["shown"])
                if with_curves and path.depth == settings["depths"][-1] else {})})
@@ -305,6 +306,11 @@ def wins(record: dict[str, Any], depth: float, kind: str, key: str) -> dict[str,
 def said(counts: dict[str, int]) -> str:
     ordered = sorted(counts, key=counts.get, reverse=True)
     return ", ".join(f"{scheme} {counts[scheme]}" for scheme in ordered)
+
+
+def recorded(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The geodesics whose status was recorded."""
+    return {"exact geodesic": [row for row in record["paths"] if "status" in row]}
 
 
 def findings(record: dict[str, Any]) -> list[str]:
@@ -503,7 +509,8 @@ def below(ax: Any, columns: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments)
+    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments,
+               networks=recorded)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def sizes(path: hs.Solution, points: int) -> dict[str, Any]:
     return {
         "effective_depth": problem.effective_depth, "objective": path.objective,
         "bottleneck_rank": path.bottleneck_rank, "drift": path.hamiltonian_drift,
+        "status": path.status.name, "stationarity": path.stationarity,
         "defect": path.residuals["defect"], "descents": path.extra.get("descents_taken", 0),
         "length": float(np.sum(np.diff(p) * (moved[1:] + moved[:-1]) / 2)),
         "costate": float(np.linalg.norm(at.momenta, axis=(1, 2)).max()),
@@ -158,6 +159,11 @@ def study(settings: dict[str, Any], each: Any) -> dict[str, Any]:
 
 def solved(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in record["geodesics"] if "objective" in row]
+
+
+def networks(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The geodesics whose status was recorded."""
+    return {"exact geodesic": [row for row in solved(record) if "status" in row]}
 
 
 def findings(record: dict[str, Any]) -> list[str]:
@@ -395,7 +401,8 @@ def _balanced(ax: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    common.run(NAME, __doc__, {"small": SMALL, "full": FULL}, study, findings, draw, arguments)
+    common.run(NAME, __doc__, {"small": SMALL, "full": FULL}, study, findings, draw, arguments,
+               networks=networks)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ times the usual 0.001 L̃, compared at the same λ, and each at its own best λ,
 Test errors are shares of the mean square of the test targets, so that 1 is a network that says the
 training mean. The Hamiltonian H is that of the stable energies along the layers, γ₀ = 1e-3. Its
 drift is max − min of −2H/L̃, in dimensions and not in shares of a median that passes near 0; ranks
-are the median of −2H/L̃ and the least stable cost of identity, the norm is ∫‖W_p‖² dp. Stationarity
-is that of the ReLU network itself, where the solver aims at the network smoothed with ε = 1e-3.
+are the median of that −2H/L̃, which needs no costate, and the least stable cost of identity; the
+norm is ∫‖W_p‖² dp. Stationarity is that of the ReLU network itself, where the solver aims at the
+network smoothed with ε = 1e-3. A network whose seconds end before it has converged is one on its
+way, and is not called optimal.
 
 Run ``python demos/08_control_against_descent.py`` (forty minutes to an hour on one core; it goes
 on where it was interrupted): figures/08_control_against_descent.png and
@@ -184,7 +186,7 @@ def decayed(factor: float, seed: int, settings: dict[str, Any]) -> list[dict[str
     found = {CONTROL: by_control(problem, start, trained.seconds), DESCENT: trained}
     return [{"method": method, "factor": factor, "seed": seed,
              **{key: value for key, value in described(solution).items()
-                if key not in ("drift", "stationarity")},
+                if key != "drift"},
              "validation_error": solution.to_network().error(*chosen_on) / mean_square(problem),
              "rate": solution.extra.get("rate"), "schedule": solution.extra.get("schedule")}
             for method, solution in found.items()]
@@ -274,7 +276,7 @@ def verdict(count: int, total: int) -> str:
 
 def findings(record: dict[str, Any]) -> list[str]:
     """Sentences with numbers, whichever way it went."""
-    return [objectives(record), tests(record), longer(record), seconds(record),
+    return [objectives(record), tests(record), how_ended(record), longer(record), seconds(record),
             *measures(record), generalisation(record), *regularised(record), answer(record)]
 
 
@@ -311,6 +313,17 @@ def tests(record: dict[str, Any]) -> str:
             f"{medians(record, DESCENT, 'test_error')} (Adam).")
 
 
+def networks(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by the name of the contestant, those with noise apart."""
+    return {**{name: of(record, name) for name in (CONTROL, DESCENT, LONGER)},
+            **{f"{name}, noise": over_decay(record, name) for name in (CONTROL, DESCENT)}}
+
+
+def how_ended(record: dict[str, Any]) -> str:
+    words = [f"{name}, {common.said(how)}" for name, how in record["ended"].items()]
+    return f"How they ended: {'. '.join(words)}."
+
+
 def longer(record: dict[str, Any]) -> str:
     control, more = of(record, CONTROL), of(record, LONGER)
     ratio = [b["objective"] / a["objective"] for a, b in zip(control, more, strict=True)]
@@ -344,7 +357,7 @@ def measures(record: dict[str, Any]) -> list[str]:
     control, descent = of(record, CONTROL), of(record, DESCENT)
     total, (true, lines) = len(control), (min(record["settings"]["dims"]), [])
     for key, name in (("norm", "Parameter norm ∫‖W‖² dp"),
-                      ("drift", "Drift of −2H/L̃ along the layers"),
+                      ("drift", "Drift of −2H/L̃ without costate along the layers"),
                       ("stationarity", "Stationarity")):
         first, second = wins(control, descent, key)
         lines.append(f"{name}: lower for optimal control in {first} of {total}, for Adam in "
@@ -355,9 +368,9 @@ def measures(record: dict[str, Any]) -> list[str]:
     gap = [[abs(r["rank"] - true) for r in rows] for rows in (control, descent)]
     nearer = sum(a < b for a, b in zip(*gap, strict=True))
     return [" ".join(lines),
-            f"Rank, the teacher's is {true}: medians of −2H/L̃ and of the least cost of identity "
-            f"are {'; '.join(words)}; −2H/L̃ of optimal control is the nearer one in "
-            f"{nearer} of {total}."]
+            f"Rank, the teacher's is {true}: medians of −2H/L̃ without costate and of the least "
+            f"stable cost of identity are {'; '.join(words)}; −2H/L̃ of optimal control is the "
+            f"nearer one in {nearer} of {total}."]
 
 
 def generalisation(record: dict[str, Any]) -> str:
@@ -466,6 +479,8 @@ def draw(record: dict[str, Any]) -> Any:
     _pairs(axes[1, 2], record)
     _decays(axes[1, 3], record, palette)
     handles, labels = axes[0, 0].get_legend_handles_labels()
+    marked = common.labelled(CONTROL, record["ended"][CONTROL])
+    labels = [label.replace(CONTROL, marked) for label in labels]
     more, named = axes[1, 2].get_legend_handles_labels()
     fig.legend([*handles, *more], [*labels, *named], loc="outside lower center", ncols=5,
                frameon=False, fontsize=9)
@@ -498,7 +513,7 @@ def _ranks(ax, record, methods, palette) -> None:
     """−2H/L̃ with its seeds, and the medians of the least cost of identity dashed."""
     depths, true = np.array(record["settings"]["depths"]), min(record["settings"]["dims"])
     _over_depth(ax, record, methods, "rank", r"(e) rank: $-2H/\tilde{L}$; least COI dashed",
-                "dimension", log=False)
+                "dimension, without costate", log=False)
     for method in methods:
         ax.plot(depths, [np.median([r["least_coi"] for r in of(record, method, d)])
                          for d in depths], "--", color=palette[method], lw=1.3)
@@ -572,7 +587,8 @@ def _decays(ax, record, palette) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments)
+    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments,
+               networks=networks)
 
 
 if __name__ == "__main__":

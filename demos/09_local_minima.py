@@ -1,17 +1,19 @@
-"""How many local minima are there, what distinguishes them, and which ones does descent find?
+"""How many ends has the solver, what distinguishes them, and which ones does descent find?
 
-The objective of a ReLU network is neither convex nor smooth, so an exact optimum is an exact local
-one. Here the same small network (12 layers of width 6, a teacher 6 → 2 → 6, L̃ = 7) is solved from
-ten path fits and ten identities with noise, for two teachers; every answer is stationary in
-Clarke's sense and gets a second-order certificate. Each start counts, where the solver by default
-takes the best of five and reheats it. Then Adam trains the network from the same twenty starts for
-60 000 epochs, at the best rate and schedule of a grid that is tried at every start, and the solver
-goes on from where Adam ended, at its last ε alone so that it stays close: the minimum it runs into
-is taken for the one that Adam was on its way to. Adam's end is no stationary point, and how far the
-solver moves from there is part of what was found.
+The objective of a ReLU network is neither convex nor smooth, so what a solver finds is a stationary
+point, and at best a local minimum. Here the same small network (12 layers of width 6, a teacher
+6 → 2 → 6, L̃ = 7) is solved from ten path fits and ten identities with noise, for two teachers;
+every answer that converged is stationary in Clarke's sense, and gets a second-order certificate
+that says, in its own words, how far it is known to be a minimum. Each start counts, where the
+solver by default takes the best of five and reheats it. Then Adam trains the network from the same
+twenty starts for 60 000 epochs, at the best rate and schedule of a grid that is tried at every
+start, and the solver goes on from where Adam ended, at its last ε alone so that it stays close: the
+stationary point it runs into is taken for the one that Adam was on its way to. Adam's end is no
+stationary point, and how far the solver moves from there is part of what was found.
 
-Two minima count as one if their objectives agree to 1e-9. Ranks are the median over the layers of
-−2H/L̃ with the stable energies, γ₀ = 1e-3, and the least stable cost of identity.
+Two stationary points count as one if their objectives agree to 1e-9. Ranks are the median over the
+layers of −2H/L̃ without costate (the stable energies, γ₀ = 1e-3), and the least stable cost of
+identity.
 
 Run ``python demos/09_local_minima.py`` (four to ten minutes on one core): it draws
 figures/09_local_minima.png and writes results/09_local_minima.json. ``--small`` takes seconds, and
@@ -52,7 +54,7 @@ SETTINGS = {
 
 
 def from_start(teacher: int, seed: int, start: str, settings: dict[str, Any]) -> list[dict]:
-    """The optimum, Adam's network and the optimum after Adam, all from one start."""
+    """The solver's network, Adam's, and the solver's after Adam, all from one start."""
     depth, layers = settings["effective_depth"], settings["layers"]
     problem = hs.teacher_problem(
         settings["dims"], samples=settings["samples"], width=settings["width"], seed=teacher,
@@ -76,7 +78,7 @@ def from_start(teacher: int, seed: int, start: str, settings: dict[str, Any]) ->
 
 
 def described(solution: hs.Solution) -> dict[str, Any]:
-    """Objective, rank estimates and test error; the certificate of what claims to be a minimum."""
+    """Objective, rank estimates and test error; the certificate of what has converged."""
     problem, A = solution.problem, solution.representations
     e = energies.path_energies(
         solution.p[:-1], A[:-1], solution.momenta[1:], effective_depth=problem.effective_depth,
@@ -113,7 +115,7 @@ def study(settings: dict[str, Any], each: Any) -> dict[str, Any]:
 
 
 def number(rows: list[dict[str, Any]]) -> None:
-    """Give every converged network of a teacher the number of its minimum, 0 the lowest.
+    """Give every converged network of a teacher the number of its stationary point, 0 the lowest.
 
     Here and not in the findings, as a record keeps seven digits.
     """
@@ -133,14 +135,14 @@ def converged(row: dict[str, Any]) -> bool:
 
 
 def of(record: dict[str, Any], teacher: int, *methods: str) -> list[dict[str, Any]]:
-    """Networks of one teacher, minima alone where the method aims at them."""
+    """Networks of one teacher, stationary ones alone where the method aims at them."""
     return [row for row in record["networks"] if row["teacher"] == teacher
             and row["method"] in (methods or METHODS)
             and (row["method"] == DESCENT or "minimum" in row)]
 
 
 def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One network for each minimum, the lowest first."""
+    """One network for each stationary point, the lowest first."""
     first: dict[int, dict[str, Any]] = {}
     for row in rows:
         first.setdefault(row["minimum"], row)
@@ -158,17 +160,26 @@ def excess(record: dict[str, Any], method: str, teachers: Any = None) -> list[fl
             for t in teachers for row in of(record, t, method)]
 
 
+def networks(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by method."""
+    return {method: [row for row in record["networks"] if row["method"] == method]
+            for method in METHODS}
+
+
 def findings(record: dict[str, Any]) -> list[str]:
     """Sentences with numbers, whichever way it went."""
     settings = record["settings"]
     return [
         *(line for teacher in settings["teachers"] for line in of_teacher(record, teacher)),
-        *basins(record), certificates(record), failures(record),
+        *basins(record), certificates(record),
+        "How they ended: " + ". ".join(f"{name}, {common.said(how)}"
+                                       for name, how in record["ended"].items()) + ".",
+        failures(record),
     ]
 
 
 def of_teacher(record: dict[str, Any], teacher: int) -> list[str]:
-    """How many minima one teacher has, how far apart, and what goes with the objective."""
+    """How many ends one teacher has, how far apart, and what goes with the objective."""
     rows = of(record, teacher, *STATIONARY)
     if not rows:
         return [f"Teacher {teacher}: none of its 0 solves converged."]
@@ -176,20 +187,20 @@ def of_teacher(record: dict[str, Any], teacher: int) -> list[str]:
     J = [row["objective"] for row in minima]
     ranks, least = ([row[key] for row in minima] for key in ("rank", "least_coi"))
     lines = [
-        f"Teacher {teacher}: {len(rows)} converged solves ended in {len(minima)} distinct minima "
-        f"(objectives that differ by more than {SAME:g} of their size). J lies between "
-        f"{min(J):.4g} and {max(J):.4g}, {max(J) / min(J) - 1:.0%} above the lowest; −2H/L̃ between "
-        f"{min(ranks):.2f} and {max(ranks):.2f}, the least cost of identity between "
-        f"{min(least):.2f} and {max(least):.2f}."]
+        f"Teacher {teacher}: {len(rows)} converged solves ended in {len(minima)} distinct "
+        f"stationary points (objectives that differ by more than {SAME:g} of their size). J lies "
+        f"between {min(J):.4g} and {max(J):.4g}, {max(J) / min(J) - 1:.0%} above the lowest; "
+        f"−2H/L̃ without costate between {min(ranks):.2f} and {max(ranks):.2f}, the least cost of "
+        f"identity between {min(least):.2f} and {max(least):.2f}."]
     words = [f"{name} {correlation(minima, key)}" for key, name in
-             (("rank", "−2H/L̃"), ("least_coi", "the least cost of identity"),
+             (("rank", "−2H/L̃ without costate"), ("least_coi", "the least cost of identity"),
               ("test_error", "the test error"), ("loss", "the training loss"))]
     best_test = min(minima, key=lambda row: row["test_error"])
     lines.append(
         f"Teacher {teacher}, Spearman's correlation of the objective over its {len(minima)} "
-        f"minima: with {'; with '.join(words)}. The lowest minimum has "
-        f"−2H/L̃ = {ranks[0]:.2f} and test error {minima[0]['test_error']:.3g}, the best test error "
-        f"is {best_test['test_error']:.3g} at "
+        f"stationary points: with {'; with '.join(words)}. The lowest one has "
+        f"−2H/L̃ = {ranks[0]:.2f} without costate and test error "
+        f"{minima[0]['test_error']:.3g}, the best test error is {best_test['test_error']:.3g} at "
         f"{best_test['objective'] / J[0] - 1:.1%} above the lowest J.")
     return lines
 
@@ -205,7 +216,7 @@ def correlation(rows: list[dict[str, Any]], key: str) -> str:
 
 
 def basins(record: dict[str, Any]) -> list[str]:
-    """Which minima Adam was on its way to."""
+    """Which stationary points Adam was on its way to."""
     teachers = record["settings"]["teachers"]
     after = [row for t in teachers for row in of(record, t, AFTER)]
     control = [row for t in teachers for row in of(record, t, CONTROL)]
@@ -221,10 +232,10 @@ def basins(record: dict[str, Any]) -> list[str]:
              for m in METHODS if shares[m]]
     falls = [1 - b["objective"] / a["objective"] for a, b in polished]
     lines = [
-        f"The lowest minimum of a teacher was reached {own} times in {len(control)} by optimal "
+        f"The lowest end of a teacher was reached {own} times in {len(control)} by optimal "
         f"control and {hit} times in {len(after)} from Adam's end. Above the lowest J of its "
         f"teacher, in median: {'; '.join(words)}.",
-        f"From the same start, Adam's minimum is that of optimal control in {same} of "
+        f"From the same start, the end after Adam is that of optimal control in {same} of "
         f"{len(pairs)} pairs, a lower one in {lower}, a higher one in "
         f"{len(pairs) - same - lower}. Adam itself ends below optimal control in {beaten} of "
         f"{len(direct)}.",
@@ -293,18 +304,16 @@ def paired(record: dict[str, Any], first: str, second: str) -> list[tuple[dict, 
 
 
 def certificates(record: dict[str, Any]) -> str:
-    """What the second-order tests say of the minima."""
+    """What the second-order tests say of the stationary points."""
     rows = [row for row in record["networks"] if "minimum" in row]
-    strict = [row for row in rows if row["second_order"].startswith("strict local minimum")]
-    other = Counter(row["second_order"].split(":")[0] for row in rows if row not in strict)
-    said = "".join(f"; {count} are “{verdict}”" for verdict, count in other.items())
-    if not strict:
-        return f"Certificates: 0 of {len(rows)} converged solves are strict local minima{said}."
-    return (f"Certificates: {len(strict)} of {len(rows)} converged solves are strict local minima "
-            f"of the ReLU network{said}; {sum(row['holds'] for row in rows)} of {len(rows)} meet "
-            "every bound. The smallest eigenvalue of the strict ones is "
-            f"{common.spread([row['min_eigenvalue'] for row in strict], '.1e')}, with "
-            f"{common.spread([row['kinks'] for row in strict], '.0f')} activations on the kink.")
+    said = common.verdicts(row["second_order"] for row in rows)
+    eigenvalues = [row["min_eigenvalue"] for row in rows if row["min_eigenvalue"] is not None]
+    holds = sum(row["holds"] for row in rows)
+    return (f"Certificates of {len(rows)} converged solves: {said}; {holds} of {len(rows)} meet "
+            "every bound. "
+            + (f"The smallest eigenvalue is {common.spread(eigenvalues, '.1e')}, with "
+               if eigenvalues else "They have ")
+            + f"{common.spread([row['kinks'] for row in rows], '.0f')} activations on the kink.")
 
 
 def failures(record: dict[str, Any]) -> str:
@@ -333,7 +342,7 @@ def draw(record: dict[str, Any]) -> Any:
         return 100 * (row["objective"] / best(record, row["teacher"]) - 1)
 
     for ax, key, title, label in (
-        (axes[0, 0], "rank", "(a) rank from below", r"$-2H/\tilde{L}$, stable, median"),
+        (axes[0, 0], "rank", "(a) rank from below", r"$-2H/\tilde{L}$ without costate, median"),
         (axes[0, 1], "least_coi", "(b) rank from above",
          r"$\min_p\|A_p\|^2_{(K+\gamma I)}$"),
     ):
@@ -396,7 +405,8 @@ def _sorted(ax: Any, record: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments)
+    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments,
+               networks=networks)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Real data: is the optimal network good for anything but theory?
+"""Real data: is optimal control of a Leaky ResNet good for anything but theory?
 
 Diabetes (442 patients, 10 numbers → progress after a year) and digits (1797 pictures of 8 × 8 → one
 of ten), both shipped with scikit-learn, are split five times at random into training and test rows.
@@ -19,7 +19,8 @@ is seen on the first split, at one λ, with ten times the epochs.
 All scalings are fitted on training rows alone: diabetes by column, digits with one deviation for
 all pixels and one for all classes. The Leaky ResNets and ridge minimise the squared error, the MLP
 on digits the cross-entropy. Ranks are those of the stable energies, γ₀ = 1e-3, which need no
-costate: the median of −2H/L̃ over the layers, and the least cost of identity.
+costate: the median of −2H/L̃ over the layers, and the least cost of identity. A fit that converged
+on a smoothed network, or that its seconds end, is not an optimal one: how the fits ended is said.
 
 Needs scikit-learn (``pip install scikit-learn``). Run ``python demos/11_real_data.py`` (about
 forty minutes on one core; it goes on where it was interrupted): it draws
@@ -349,7 +350,8 @@ def ends(both: list[tuple[dict, dict]]) -> tuple[int, int, int]:
 
 def findings(record: dict[str, Any]) -> list[str]:
     """Sentences with numbers, whichever way it went."""
-    whole = (beside, same_objective, patience, generalises, regularised, ranks, effort, verdict)
+    whole = (beside, how_ended, same_objective, patience, generalises, regularised, ranks, effort,
+             verdict)
     return [*(scores(record, data) for data in DATA), *(sentence(record) for sentence in whole)]
 
 
@@ -388,6 +390,17 @@ def beside(record: dict[str, Any]) -> str:
                           f"(median {relative(own, middle(chosen(record, data, other)))})")
         words.append(f"on {data} below {', '.join(counts)}")
     return f"Split by split the test error of optimal control is {'; '.join(words)}."
+
+
+def networks(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Leaky ResNets by method and data."""
+    return {f"{SHORT[method]} on {data}": of(record, data, method)
+            for data in DATA for method in LEAKY}
+
+
+def how_ended(record: dict[str, Any]) -> str:
+    words = [f"{name}, {common.said(how)}" for name, how in record["ended"].items()]
+    return f"How the Leaky ResNets ended: {'. '.join(words)}."
 
 
 def same_objective(record: dict[str, Any]) -> str:
@@ -470,9 +483,9 @@ def ranks(record: dict[str, Any]) -> str:
                 f"{middle(rows, 'rank'):.2f} and {middle(rows, 'least_coi'):.2f}, with "
                 f"{middle(rows, 'directions_least'):.0f} of {middle(rows, 'directions_in'):.0f} "
                 "directions")
-    return ("Median of −2H/L̃ and of the least cost of identity for optimal control, and how many "
-            f"singular values of A_p exceed {SHARE:g} of the largest where they are fewest, of "
-            f"those at p = 0: {'; '.join(words)}.")
+    return ("Median of −2H/L̃ without costate and of the least cost of identity for optimal "
+            f"control, and how many singular values of A_p exceed {SHARE:g} of the largest where "
+            f"they are fewest, of those at p = 0: {'; '.join(words)}.")
 
 
 def effort(record: dict[str, Any]) -> str:
@@ -515,8 +528,9 @@ def verdict(record: dict[str, Any]) -> str:
             f"same λ it ends below Adam in {lower} of {len(both)} fits and level in {same}, and "
             f"nearer to stationary in {still}. As a predictor it takes "
             f"{factors[0]:.2g} (diabetes) and {factors[1]:.2g} (digits) times the seconds of an "
-            f"MLP, and is ahead of both ridge and the MLP on {alone}. −2H/L̃ is positive, so that "
-            f"it can be read as a rank, in {ranked} of its fits and in {by_adam} of Adam's.")
+            f"MLP, and is ahead of both ridge and the MLP on {alone}. −2H/L̃ without costate is "
+            f"positive, so that it can be read as a rank, in {ranked} of its fits and in "
+            f"{by_adam} of Adam's.")
 
 
 # -- the figure ------------------------------------------------------------------------------------
@@ -597,7 +611,8 @@ def spectra(ax: Any, record: dict[str, Any], data: str, letter: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments)
+    common.run(NAME, __doc__, SETTINGS, study, findings, draw, arguments,
+               networks=networks)
 
 
 if __name__ == "__main__":

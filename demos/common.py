@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
@@ -21,6 +22,14 @@ import numpy as np
 
 HERE = Path(__file__).parent
 PACKAGES = ("hamshoot", "numpy", "scipy", "casadi", "numba", "matplotlib")
+#: The status of a stationary point of the very problem: the only one that may be called optimal.
+CONVERGED = "CONVERGED"
+#: The status of gradient descent, which ends after its epochs, wherever it is.
+TRAINED = "TRAINED"
+#: Words beside what has ended elsewhere.
+UNCONVERGED = "not converged"
+#: Second-order verdicts of this opening hold only where they say that they are proved.
+STRICT, PROVED = "strict local minimum", "(proved)"
 
 
 def run(
@@ -32,6 +41,7 @@ def run(
     draw: Callable[[dict[str, Any]], Any],
     arguments: list[str] | None = None,
     animate: Callable[[dict[str, Any], Path], Any] | None = None,
+    networks: Callable[[dict[str, Any]], dict[str, list[dict[str, Any]]]] | None = None,
 ) -> None:
     """Parse options, run the study, print its findings, draw its figure, write its record.
 
@@ -47,6 +57,9 @@ def run(
         Sentences, and a figure, from those numbers alone: ``--draw`` makes them anew.
     animate : callable, optional
         Receives the numbers and the name of a GIF to write.
+    networks : callable, optional
+        Rows of networks by the name that sentences and figure call them; how they ended is then
+        recorded under "ended", before the findings.
     """
     import hamshoot as hs
 
@@ -67,6 +80,8 @@ def run(
         with pool(1 if given.small else given.workers) as executor:
             numbers = study(chosen, mapper(executor, None if given.small else parts))
         record = {**where_and_when(name, arguments), "settings": chosen, **numbers}
+    if networks is not None:
+        record["ended"] = {name: endings(rows) for name, rows in networks(record).items() if rows}
     record["findings"] = findings(record)
     print("\n".join(record["findings"]))
     figure = hs.plot.save_figure(draw(record), figures / f"{name}.png")
@@ -190,6 +205,81 @@ def spread(values: Iterable[float], form: str = ".3g") -> str:
     if len(values) == 1:
         return middle
     return f"{middle} (median of {len(values)}; {min(values):{form}} to {max(values):{form}})"
+
+
+# -- how networks ended ----------------------------------------------------------------------------
+
+
+def endings(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """How networks ended: how many, how many at a stationary point, by status; stationarity.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        Each with a `status`, the name of a `hamshoot.Status` in either case, and, where it was
+        recorded, a `stationarity`.
+
+    Returns
+    -------
+    dict
+        `networks`, `converged`, `statuses` (counts), and `stationarity`, its least, median and
+        largest value, or None where a network lacks it.
+    """
+    rows = list(rows)
+    statuses = Counter(row["status"].upper() for row in rows)
+    values = [row["stationarity"] for row in rows if row.get("stationarity") is not None]
+    return {
+        "networks": len(rows), "converged": statuses[CONVERGED], "statuses": dict(statuses),
+        "stationarity": [min(values), float(np.median(values)), max(values)]
+        if values and len(values) == len(rows) else None,
+    }
+
+
+def said(ended: dict[str, Any]) -> str:
+    """In words how networks ended: how many converged, the statuses of the others, stationarity."""
+    count, statuses = ended["networks"], ended["statuses"]
+    reached = (f"{statuses[TRAINED]} of {count} trained to the last epoch" if TRAINED in statuses
+               else f"{ended['converged'] or 'none'} of {count} converged")
+    others = ", ".join(f"{status} {times}" for status, times in statuses.items()
+                       if status not in (CONVERGED, TRAINED))
+    return f"{reached}{f': {others}' if others else ''}; {stationarity(ended)}"
+
+
+def stationarity(ended: dict[str, Any]) -> str:
+    """Median and range in words."""
+    if ended["stationarity"] is None:
+        return "stationarity not recorded"
+    least, middle, most = ended["stationarity"]
+    if most == 0:  # a continuous path has its control from state and costate
+        return "stationary by construction"
+    return f"stationarity {middle:.3g}" + (
+        "" if ended["networks"] == 1 else f", from {least:.2g} to {most:.2g}")
+
+
+def labelled(name: str, ended: dict[str, Any]) -> str:
+    """The name of a solver's networks in a legend or title, marked unless all have converged."""
+    if ended["converged"] == ended["networks"] or TRAINED in ended["statuses"]:
+        return name
+    return f"{name} ({UNCONVERGED})"
+
+
+def verdicts(sentences: Iterable[str]) -> str:
+    """Count what second-order tests said, in their own words up to the first colon."""
+    counts = Counter(sentence.split(":")[0] for sentence in sentences)
+    return "; ".join(f"{count} “{verdict}”{caveat(verdict)}" for verdict, count in counts.items())
+
+
+def caveat(verdict: str) -> str:
+    """What to add where a strict local minimum is named that is not proved to be one.
+
+    A test of the reduced Hessian alone leaves neurons that are zero for all samples as they are.
+    """
+    if verdict.startswith(STRICT) and PROVED not in verdict:
+        return " (on the entries held, with idle neurons left idle)"
+    return ""
+
+
+# -- paths -----------------------------------------------------------------------------------------
 
 
 def continued(

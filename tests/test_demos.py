@@ -6,9 +6,15 @@ import math
 import re
 import runpy
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from claims import (
+    called_minimum_wrongly,
+    called_optimal_wrongly,
+    rank_without_its_estimate,
+)
 
 DEMOS = Path(__file__).parent.parent / "demos"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -71,6 +77,49 @@ def test_what_a_demo_prints_is_what_it_records(tmp_path, capsys, name):
     assert not re.search(r"\b(nan|inf)\b", printed)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_demo_calls_things_by_what_they_are(ran, name):
+    record, _ = ran(name)
+    assert called_optimal_wrongly(record["findings"], record) == []
+    assert called_minimum_wrongly(record["findings"], record) == []
+    if name != "06_theorem_4":  # on whose exact paths both estimates are one
+        assert rank_without_its_estimate(record["findings"]) == []
+    assert sum(how["networks"] for how in record["ended"].values()) > 0
+    for how in record["ended"].values():
+        assert sum(how["statuses"].values()) == how["networks"] >= how["converged"]
+        least, middle, most = how["stationarity"]
+        assert least <= middle <= most
+
+
+def test_how_networks_ended_is_said_by_their_statuses():
+    import common
+
+    def rows(*ends):
+        return [{"status": status, "stationarity": value} for status, value in ends]
+
+    whole = common.endings(rows(("CONVERGED", 1e-9), ("converged", 3e-9)))
+    part = common.endings(rows(("CONVERGED", 1e-9), ("MAX_ITER", 2.0), ("MAX_ITER", 1.0)))
+    none = common.endings([{"status": "TIME_LIMIT"}])
+    adam = common.endings(rows(("TRAINED", 0.1), ("COLLAPSED", 0.2)))
+    assert (whole["converged"], part["converged"], none["converged"]) == (2, 1, 0)
+    assert common.said(whole) == "2 of 2 converged; stationarity 2e-09, from 1e-09 to 3e-09"
+    assert common.said(part) == ("1 of 3 converged: MAX_ITER 2; stationarity 1, "
+                                 "from 1e-09 to 2")
+    assert common.said(none) == "none of 1 converged: TIME_LIMIT 1; stationarity not recorded"
+    assert common.said(adam).startswith("1 of 2 trained to the last epoch: COLLAPSED 1;")
+    assert [common.labelled("network", how) for how in (whole, part, none, adam)] == [
+        "network", "network (not converged)", "network (not converged)", "network"]
+
+
+def test_verdicts_are_counted_in_their_own_words():
+    import common
+
+    strict, proved = "strict local minimum of the network: 1", "strict local minimum (proved): 2"
+    said = common.verdicts([strict, strict, proved, "saddle of the network: -1"])
+    assert "2 “strict local minimum of the network” (on the entries held, with idle" in said
+    assert "1 “strict local minimum (proved)”; 1 “saddle of the network”" in said
+
+
 def test_the_optimal_network_is_stationary_and_the_gaps_are_those_of_the_objectives(ran):
     record, _ = ran("01_optimal_network")
     for k, result in enumerate(record["seeds"]):
@@ -104,24 +153,30 @@ def test_geodesics_keep_their_hamiltonian_and_layers_do_not(ran):
     beside = record["beside"]
     assert beside["optimal control"]["stationarity"] < 1e-8
     assert 1e-3 < beside["optimal control"]["flatness"] < 100
+    coarse, *_, fine = record["meshes"]  # the departure is the mesh's: it falls with more layers
+    assert coarse["layers"] < fine["layers"]
+    assert fine["flatness"] < coarse["flatness"]
+    sentence = one(record["findings"], "Euler's own drift")
+    assert all(f"{row['flatness']:.2f} with {row['layers']} layers" in sentence
+               for row in record["meshes"])
     digits = int(re.search(r"constant to (\d+) digits", one(record["findings"], "Hamiltonian"))[1])
     assert digits == int(-math.log10(max(g["flatness"] for g in geodesics))) >= 8
 
 
-def test_the_exact_relu_optimum_is_certified_and_the_others_are_not(ran):
+def test_the_polished_network_is_stationary_and_the_others_are_not(ran):
     record, _ = ran("03_exact_relu_optimum")
     adam, smooth, exact = (record["networks"][name]
-                           for name in ("Adam", "smooth ReLU", "exact optimum"))
+                           for name in ("Adam", "smooth ReLU", "polished ReLU"))
     assert exact["clarke_residual"] < 1e-12 < 1e-6 < min(adam["clarke_residual"],
                                                         smooth["clarke_residual"])
-    assert exact["second_order"].startswith("strict local minimum of the ReLU network")
-    assert adam["second_order"].startswith("not decided")
-    assert exact["min_eigenvalue"] > 0
+    assert (exact["status"], smooth["status"]) == ("CONVERGED", "SMOOTHED")
+    assert adam["second_order"].startswith("not decided: not a stationary point")
+    assert not exact["second_order"].startswith("not decided: not a stationary point")
     d = exact["multipliers"]
     assert len(d) == exact["kinks"] > 0
     assert 0 <= min(d) < 0.5 < max(d) <= 1
     assert exact["objective"] < smooth["objective"]
-    sentence = one(record["findings"], "The certificate of the exact optimum")
+    sentence = one(record["findings"], "The certificate says of the polished network")
     assert exact["second_order"] in sentence
 
 
@@ -185,15 +240,14 @@ def test_minima_are_counted_and_ranked_by_their_objectives(ran):
         same = b["objective"] < a["objective"] * (1 + 1e-8)  # the record has seven digits
         assert b["minimum"] == a["minimum"] + (not same)
     found = ordered[-1]["minimum"] + 1
-    assert f"ended in {found} distinct minima" in record["findings"][0]
+    assert f"ended in {found} distinct stationary points" in record["findings"][0]
     by_start = {(r["seed"], r["start"], r["method"]): r for r in rows}
     for row in minima:
         if row["method"] == "Adam, then solved":  # the answer is never worse than the guess
             assert row["objective"] <= by_start[row["seed"], row["start"], "Adam"]["objective"]
-    strict = sum(r["second_order"].startswith("strict local minimum") and r["min_eigenvalue"] > 0
-                 for r in minima)
-    sentence = one(record["findings"], "Certificates")
-    assert f"{strict} of {len(minima)} converged solves are strict local minima" in sentence
+    sentence = one(record["findings"], f"Certificates of {len(minima)} converged solves")
+    verdicts = Counter(r["second_order"].split(":")[0] for r in minima)
+    assert all(f"{count} “{verdict}”" in sentence for verdict, count in verdicts.items())
 
 
 def test_analytic_and_numerical_paths_are_one_and_the_film_shows_every_depth(ran, tmp_path):
@@ -394,6 +448,9 @@ def test_ranks_over_depth_are_medians_over_the_seeds_and_the_pairs_are_counted(r
         sentence = one(record["findings"], f"{method}, true rank {settings['dims'][1]}")
         assert f"{statistics.median(r['rank'] for r in mine):.2f}" in sentence
         assert f"{statistics.median(r['least_coi'] for r in mine):.2f}" in sentence
+        assert f"{statistics.median(r['rank_costate'] for r in mine):.2f}" in sentence
+        converged = sum(r["status"] == "CONVERGED" for r in mine)
+        assert method != methods[0] or f"({converged or 'none'} of {len(mine)} conv" in sentence
         for r in mine:
             assert r["rank_low"] <= r["rank"] <= r["rank_high"]
             assert r["least_coi"] > 0

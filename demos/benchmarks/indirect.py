@@ -5,9 +5,10 @@ time of a Newton iteration in the number of samples), ``adjoint`` (the gradient 
 the flow alone and against all tangents) and ``compile`` (of the first solve of a fresh process,
 with an empty and with a filled cache of numba). What was measured is printed, and goes to
 indirect.json beside the script, with date, machine and versions; a run of one part keeps what the
-file holds of the others. Compilation is timed apart, on a first call; times are
-medians of repeats in one run. Against SciPy both solvers start from the same path of a trained
-Euler network of 60 layers; against RK4 both start cold.
+file holds of the others. Compilation is timed apart, on a first call; times are medians of repeats
+in one run, but for the sizes and for direct RK4, which run once. Against SciPy both solvers start
+from the same path of a trained Euler network of 60 layers; against RK4 both start cold. The peak
+memory is that of the whole process, with what ran in it before.
 """
 
 from __future__ import annotations

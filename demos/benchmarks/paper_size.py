@@ -8,10 +8,12 @@
     python demos/benchmarks/paper_size.py --grid --limit 30    # other depths and numbers of samples
     python demos/benchmarks/paper_size.py --report             # tables and figure alone
 
-Every method starts from the same name, seed and noise, on the same threads; a trace is J of the
-ReLU network over seconds. Compilation and the first call are left out. Results are kept in
-paper_size.json, a piece at a time, so that a run can be interrupted and gone on with, and split
-over seeds, starts and methods.
+The peers begin at the same controls, a fit to all samples on all layers; hamshoot is given the same
+name of a start and seed, and makes its own fit, to 125 samples on 10 layers. All have the same
+number of threads; a trace is J of the ReLU network over seconds. Compilation and the first call are
+left out. hamshoot works in single precision until the gradient is small, Adam in single, both
+L-BFGS in double. Results are kept in paper_size.json, a piece at a time, so that a run can be
+interrupted and gone on with, and split over seeds, starts and methods.
 
 Peers: PyTorch's Adam (full batch, float32, 6000 epochs), the paper's recipe (Adam 5000 epochs, then
 SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.

@@ -1,4 +1,4 @@
-"""A hundred random problems for `IndirectShooting`: how many end as exact geodesics.
+"""A hundred random problems for `IndirectShooting`: how many end as geodesics of what was solved.
 
 Run ``python random_suite.py [COUNT] [FIRST] [WORKERS]``; with a COUNT of 100 the table goes to
 random_suite.csv beside the script. Widths 2-8, samples 2-40, effective depths 0.5-8,

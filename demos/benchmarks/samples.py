@@ -7,9 +7,11 @@
 
 Every size runs in a process of its own, whose peak memory is the operating system's account of it
 (ru_maxrss, with the interpreter and the compiled code; of maps it counts the pages that are in
-memory). Compilation is left out. Timings are medians of CPU seconds, summed over threads, which
-other work on the machine does not change much; results are kept in samples.json. For one thread set
-OMP_NUM_THREADS=1.
+memory). Compilation is left out. Timings are CPU seconds, summed over threads, which other work on
+the machine does not change much: medians of 25 at 1e3 samples and of 9 at 1e4, one call beyond
+("repetitions"; 20 iterations are run three times up to 1e4). How a solve ended is its "status", and
+how far from a stationary point its "stationarity"; results are kept in samples.json. For one thread
+set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:
         return _falling(at, f"saddle of the {of}: {number}", at.basis @ vectors[:, 0], smallest)
     if smallest <= EIGENVALUE_TOLERANCE * largest:
         return _result(at, f"not decided: {number} is zero to rounding", smallest)
-    minimum = f"strict local minimum of the {of}: {number}{_held(at)}"
+    minimum = f"strict local minimum of the {of} (proved): {number}{_held(at)}"
     if at.kinks is None or not at.kinks.idle.any():
         return _result(at, minimum, smallest)
     return _with_dead_neurons(at, minimum, smallest, prove, starts, seed)

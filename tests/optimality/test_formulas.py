@@ -1,4 +1,4 @@
-"""The certificate's formulas: derivatives by the complex step, conservation, other code's numbers."""
+"""The formulas of the certificate: complex-step derivatives, conservation, other code."""
 
 import ast
 from pathlib import Path
