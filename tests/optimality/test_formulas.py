@@ -1,4 +1,4 @@
-"""The certificate's formulas: derivatives by the complex step, conservation, other code's numbers."""
+"""The certificate's formulas: complex-step derivatives, conservation, other code's numbers."""
 
 import ast
 from pathlib import Path
