@@ -65,11 +65,15 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     if solution.status is Status.SMOOTHED:
         bounds += _smoothed_claim(setting, solution, end, asked)
     else:
-        bounds.append(checks.boundary(residuals["boundary_residual"], asked))
+        bounds += [checks.boundary(residuals["boundary_residual"], asked),
+                   *_own_records(setting, solution, measured["objective"],
+                                 residuals["stationarity"], asked)]
     H = formulas.hamiltonian(setting, *((A[:-1], B[1:]) if rule == "euler" else (A, B)))
-    numbers = {**measured, **residuals, **stored, "hamiltonian": float(np.median(H)),
-               "hamiltonian_drift": checks.drift(H), "kinks": int(on_kink.sum()),
-               "idle_kinks": int(idle.sum()), **_second_order(solution, asked)}
+    numbers = {
+        **measured, **residuals, **stored, "hamiltonian": float(np.median(H)),
+        "hamiltonian_drift": checks.drift(H), "kinks": int(on_kink.sum()),
+        "idle_kinks": int(idle.sum()), **_second_order(solution, measured["objective"], asked),
+    }
     return Findings(numbers, bounds)
 
 
@@ -162,16 +166,40 @@ def _smooth_bounds(
     solution: Solution, objective: float, G: NDArray, asked: Asked
 ) -> list[Bound]:
     """Bounds on the stationarity of the smoothed network, and on what is recorded of it."""
-    value, numbers = formulas.stationarity(solution.weights, G), solution.residuals
+    value = formulas.stationarity(solution.weights, G)
+    return [Bound("stationarity of the smoothed network", value,
+                  max(checks.CLAIMED, asked.stationarity or 0.0)),
+            *_smooth_records(solution, objective, value, asked)]
+
+
+def _smooth_records(
+    solution: Solution, objective: float, stationarity: float, asked: Asked
+) -> list[Bound]:
+    """What the solver recorded of the smooth network that it solved, where it did."""
+    numbers, bounds = solution.residuals, []
     most = AGREEMENT if asked.agreement is None else asked.agreement
-    return [
-        Bound("stationarity of the smoothed network", value,
-              max(checks.CLAIMED, asked.stationarity or 0.0)),
-        checks.recorded("smooth stationarity", abs(numbers.get("smooth_stationarity", NAN) - value),
-                        max(checks.SWEPT_FLOOR, most * value)),
-        checks.recorded("smooth objective",
-                        checks.relative(numbers.get("smooth_objective", NAN), objective), most),
-    ]
+    if "smooth_stationarity" in numbers:
+        bounds.append(checks.recorded(
+            "smooth stationarity", abs(numbers["smooth_stationarity"] - stationarity),
+            max(checks.SWEPT_FLOOR, most * stationarity)))
+    if "smooth_objective" in numbers:
+        apart = checks.relative(numbers["smooth_objective"], objective)
+        bounds.append(checks.recorded("smooth objective", apart, most))
+    return bounds
+
+
+def _own_records(
+    setting: Setting, solution: Solution, objective: float, stationarity: float, asked: Asked
+) -> list[Bound]:
+    """The same of a network that is smooth itself: then the two are one.
+
+    (Of a ReLU network that was polished it is an account of the way, and cannot be recomputed.)
+    """
+    if setting.activation == "relu" or solution.status is not Status.CONVERGED:
+        return []
+    epsilon = solution.residuals.get("epsilon", setting.epsilon)
+    return [Bound("recorded against given ε", abs(epsilon - setting.epsilon), 0.0),
+            *_smooth_records(solution, objective, stationarity, asked)]
 
 
 # -- with states that are not stored ---------------------------------------------------------------
@@ -205,6 +233,8 @@ def check_blocks(solution: Solution, asked: Asked) -> Findings:
         checks.counted(solution, sums.kinks, sums.unsure),
         *checks.stationary(solution, residuals["stationarity"], asked),
     ]
+    bounds += _own_records(setting, solution, sums.objective["objective"],
+                           residuals["stationarity"], asked)
     if solution.status is Status.SMOOTHED:
         smooth = checks.smoothed(setting, solution)
         if smooth is None:
@@ -216,7 +246,7 @@ def check_blocks(solution: Solution, asked: Asked) -> Findings:
         **sums.objective, **residuals, "defect": 0.0, "costate_defect": 0.0,
         "boundary_residual": 0.0, "hamiltonian": float(np.median(sums.hamiltonian)),
         "hamiltonian_drift": checks.drift(sums.hamiltonian), "kinks": sums.kinks,
-        "idle_kinks": sums.idle, **_second_order(solution, asked),
+        "idle_kinks": sums.idle, **_second_order(solution, sums.objective["objective"], asked),
     }
     return Findings(numbers, bounds)
 
@@ -282,10 +312,14 @@ def _residuals(setting: Setting, W: NDArray, steps: NDArray, G: NDArray) -> dict
             "clarke_residual": norm}
 
 
-def _second_order(solution: Solution, asked: Asked) -> dict[str, str | float]:
+def _second_order(
+    solution: Solution, objective: float, asked: Asked
+) -> dict[str, str | float]:
     """Fields of the certificate from the second-order test, if it was asked for and applies."""
     if not asked.second_order:
         result = SecondOrder("not decided: not asked for", NAN, (NAN, NAN))
+    elif not np.isfinite(objective):
+        result = SecondOrder("not decided: numbers are not finite", NAN, (NAN, NAN))
     elif solution.integrator != "euler":
         result = SecondOrder("not decided: the test is for Euler layers", NAN, (NAN, NAN))
     else:

@@ -5,6 +5,7 @@ to what matters: to the root mean square of the node or layer for an entry of an
 are 0), to itself for a number, to 1 for a residual.
 """
 
+import json
 from functools import cache
 
 import numpy as np
@@ -215,7 +216,7 @@ def test_every_recorded_number_is_checked_against_itself(name, seed, size):
                 f"recorded against recomputed {number.replace('_', ' ')}"]
     residuals = ["stationarity", "boundary_residual",
                  *(["hamiltonian_drift"] if name == "geodesic" else ["gradient_norm", "defect"])]
-    if name == "smoothed":
+    if name not in ("relu", "dead", "geodesic"):  # there it is what the polish began with, or none
         residuals += ["smooth_stationarity", "smooth_objective"]
     if name in ("relu", "dead", "smoothed"):
         residuals.append("clarke_residual")
@@ -223,6 +224,14 @@ def test_every_recorded_number_is_checked_against_itself(name, seed, size):
         changed = {**solution.residuals, number: solution.residuals[number] + size}
         assert [b.name for b in certify(solution.replace(residuals=changed)).failures] == [
             f"recorded against recomputed {number.replace('_', ' ')}"]
+    if name == "geodesic":
+        for number in ("epsilon", "hamiltonian"):
+            changed = {**solution.extra, number: solution.extra[number] * (1 + size)}
+            assert len(certify(solution.replace(extra=changed)).failures) == 1
+    elif name not in ("relu", "dead", "linear", "smoothed"):
+        changed = {**solution.residuals, "epsilon": solution.residuals["epsilon"] * (1 + size)}
+        assert [b.name for b in certify(solution.replace(residuals=changed)).failures] == [
+            "recorded against given ε"]
 
 
 def test_a_small_objective_is_checked_against_itself():
@@ -298,6 +307,19 @@ def test_a_bound_that_is_no_bound_is_refused(argument):
     for value in (-1.0, float("nan")):
         with pytest.raises(ValueError, match=f"{argument}: expected a number >= 0, got"):
             certify(solved("smooth", 0), **{argument: value})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+@pytest.mark.parametrize("name", [*LAYERED, "geodesic"])
+def test_what_is_not_finite_is_answered_not_raised(name, value):
+    solution = solved(name, 0)
+    for array in ("representations", "momenta", "weights"):
+        changed = np.array(getattr(solution, array))
+        changed[1, 0, 1] = value
+        proof = hs.certify(solution.replace(**{array: changed}))
+        assert proof.failures
+        assert not proof.holds
+        assert json.loads(json.dumps(proof.to_dict(), allow_nan=False))["holds"] is False
 
 
 # -- by blocks of samples --------------------------------------------------------------------------
