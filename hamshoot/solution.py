@@ -486,6 +486,9 @@ def _check_shapes(solution: Solution) -> None:
         raise ValueError(
             f"integrator: expected one of {', '.join(INTEGRATORS)}, got {solution.integrator!r}"
         )
+    if (solution.integrator == "flow") != (solution.steps is None):
+        what = "flow on a continuous path" if solution.steps is None else "euler or rk4 over layers"
+        raise ValueError(f"integrator: expected {what}, got {solution.integrator!r}")
 
 
 def _json_number(value: Any) -> Any:

@@ -9,12 +9,13 @@ a formula of a solver that is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hamshoot.optimality.checks import CLAIMING, Asked, Bound, Findings
+from hamshoot.optimality.checks import CLAIMING, Asked, Bound
 from hamshoot.optimality.layers import check_blocks, check_stored
 from hamshoot.optimality.paths import check_path
 from hamshoot.optimality.second_order_layers import MAX_CONTROLS
@@ -136,7 +137,7 @@ def certify(
     defect: float | None = None,
     boundary_residual: float = 1e-8,
     drift: float = 1e-8,
-    agreement: float = 1e-9,
+    agreement: float | None = None,
     second_order: bool = True,
     max_controls: int = MAX_CONTROLS,
 ) -> Certificate:
@@ -161,9 +162,10 @@ def certify(
     drift : float
         Bound on the Hamiltonian drift of a continuous path, which conserves H; layers do only up to
         O(1/L) and get no bound.
-    agreement : float
+    agreement : float, optional
         Largest difference between recomputed and recorded objective, loss and norm, relative to
-        each of them; of recorded residuals, the same or 1e-10.
+        each of them; default 1e-10 over layers, 1e-9 on a path. Recorded residuals may differ by as
+        much, or by rounding, 1e-12 (1e-10 where it is amplified by a roll-out).
     second_order : bool
         Run the second-order test where it applies: Euler layers with the soft loss, and continuous
         paths with the soft loss or a hard endpoint.
@@ -183,6 +185,13 @@ def certify(
     ------
     ValueError
         For a bound that is negative or not a number.
+
+    Notes
+    -----
+    What is an account of the way cannot be recomputed and is not checked: iterations, seconds,
+    history, messages, what a solver measured before the polish, and its `extra` but for ε and the
+    Hamiltonian of a path. Of the problem, test data do not enter, nor the readout with a hard
+    endpoint.
     """
     for name, most in (("stationarity", stationarity), ("defect", defect),
                        ("boundary_residual", boundary_residual), ("drift", drift),
@@ -197,23 +206,36 @@ def certify(
     with np.errstate(all="ignore"):
         found = check(solution, asked)
     names = Certificate.__dataclass_fields__.keys() - {"bounds", "reasons"}
+    reasons = reasons_against(solution, found.numbers["second_order"], found.bounds, stationarity)
     return Certificate(**{name: found.numbers[name] for name in names},
-                       bounds=tuple(found.bounds), reasons=_reasons(solution, found, asked))
+                       bounds=tuple(found.bounds), reasons=reasons)
 
 
-def _reasons(solution: Solution, found: Findings, asked: Asked) -> tuple[str, ...]:
-    """Why the solution is not certified, the most serious first."""
+def reasons_against(
+    solution: Solution, verdict: str, bounds: Iterable[Bound], stationarity: float | None
+) -> tuple[str, ...]:
+    """Why the solution is not certified, the most serious first.
+
+    Parameters
+    ----------
+    solution : Solution
+        Whose status and success count.
+    verdict : str
+        Of the second-order test.
+    bounds : iterable of Bound
+    stationarity : float, optional
+        The bound that the caller asked for.
+    """
     status, name = solution.status, solution.status.name.lower()
     reasons = [f"{b.name} {b.value:.2e}, expected at most {b.most:.1e}"
-               for b in found.bounds if not b.holds]
-    verdict = found.numbers["second_order"]
+               for b in bounds if not b.holds]
     if verdict.startswith(NO_MINIMUM):
         reasons.append(verdict)
     if solution.success and status not in CLAIMING + CONTENT:
         reasons.append(f"success is recorded with the status {name}, which denies it")
     if not solution.success and status in CLAIMING:
         reasons.append(f"no success is recorded with the status {name}, which claims it")
-    if status not in CLAIMING and asked.stationarity is None:
+    if status not in CLAIMING and stationarity is None:
         reasons.append(f"the status, {name}, claims no stationary point, and no bound on the "
                        "stationarity was asked for")
     return tuple(reasons)

@@ -19,9 +19,10 @@ CLAIMED = 1e-6
 #: Bound on what is equal but for rounding: 450 units of the last place, where an entry is a sum of
 #: some hundreds of terms taken in another order. Measured are 1e-15; a change by 1e-9 stands out.
 ROUNDING = 1e-13
-#: Recorded residuals agree to the agreement asked for, or to this: rounding, amplified by the
-#: roll-out. (Measured are 3e-12 at L̃ = 7 and 15.)
-RESIDUAL_FLOOR = 1e-10
+#: Recorded residuals agree to the agreement asked for, or to this: rounding in what is computed
+#: from the stored arrays, and rounding that a roll-out has amplified. (Measured 1e-14, and 3e-12 at
+#: L̃ = 15.)
+STORED_FLOOR, SWEPT_FLOOR = 1e-12, 1e-10
 #: Statuses that claim a stationary point.
 CLAIMING = (Status.CONVERGED, Status.SMOOTHED)
 NAN = float("nan")
@@ -51,7 +52,7 @@ class Asked(NamedTuple):
     defect: float | None
     boundary_residual: float
     drift: float
-    agreement: float
+    agreement: float | None
     second_order: bool
     max_controls: int
 
@@ -105,23 +106,22 @@ def defects(
 
 
 def agreement(
-    solution: Solution, measured: dict[str, float], residuals: dict[str, float], asked: Asked
+    solution: Solution, measured: dict[str, float], residuals: dict[str, float], asked: Asked,
+    default: float, floor: float = STORED_FLOOR,
 ) -> list[Bound]:
     """Recorded numbers against recomputed ones, relative to themselves; residuals to a floor."""
-    bounds = [_recorded(name, relative(getattr(solution, name), value), asked.agreement)
+    most = default if asked.agreement is None else asked.agreement
+    bounds = [recorded(name, relative(getattr(solution, name), value), most)
               for name, value in measured.items()]
     for name, value in residuals.items():
         if name in solution.residuals or name == "stationarity":
-            bounds.append(agreed_residual(name, solution.residuals.get(name, NAN), value, asked))
+            bounds.append(recorded(name, abs(solution.residuals.get(name, NAN) - value),
+                                   max(floor, most * abs(value))))
     return bounds
 
 
-def agreed_residual(name: str, recorded: float, value: float, asked: Asked) -> Bound:
-    """A recorded residual against the recomputed one."""
-    return _recorded(name, abs(recorded - value), max(RESIDUAL_FLOOR, asked.agreement * abs(value)))
-
-
-def _recorded(name: str, apart: float, most: float) -> Bound:
+def recorded(name: str, apart: float, most: float) -> Bound:
+    """How far a recorded number is from the recomputed one."""
     return Bound(f"recorded against recomputed {name.replace('_', ' ')}", float(apart), most)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Bounds on the defects of A and B: what two integrators leave, each accurate to 1e-11 of a state
 #: whose B takes up the errors of the whole interval. (Measured 4e-11 and 7e-10 at L̃ = 4.)
 INTEGRATED = (1e-9, 1e-7)
+#: Recorded numbers agree to this, relatively: ∫‖W‖² is integrated anew too.
+AGREEMENT = 1e-9
 #: Tolerances of the integration anew.
 RELATIVE, ABSOLUTE = 1e-11, 1e-12
 
@@ -31,6 +33,9 @@ RELATIVE, ABSOLUTE = 1e-11, 1e-12
 def check_path(solution: Solution, asked: Asked) -> Findings:
     """Check a continuous path; of a smoothed ReLU network, as that of the smoothed flow."""
     A, B, W = solution.representations, solution.momenta, solution.weights
+    broken = sum(int(np.sum(~np.isfinite(array))) for array in (solution.p, A, B, W))
+    if broken:
+        return _not_finite(broken)
     plain = checks.setting_of(solution.problem)
     smooth = checks.smoothed(plain, solution)
     setting = plain if smooth is None else smooth
@@ -49,11 +54,12 @@ def check_path(solution: Solution, asked: Asked) -> Findings:
         *checks.defects(*stored.values(), asked, INTEGRATED),
         Bound("controls against L̃Bσ̂(A)ᵀ", checks.entries_apart(W, control, terms),
               ROUNDING if asked.defect is None else asked.defect),
-        *checks.agreement(solution, measured, residuals, asked),
+        *checks.agreement(solution, measured, residuals, asked, AGREEMENT),
         checks.counted(solution, 0),
         *checks.stationary(solution, residuals["stationarity"], asked),
         checks.boundary(residuals["boundary_residual"], asked),
     ]
+    bounds += _own_records(plain, solution, float(np.median(H)), asked)
     if solution.status in CLAIMING:
         bounds.append(Bound("Hamiltonian drift", residuals["hamiltonian_drift"], asked.drift))
     if solution.status is Status.SMOOTHED and smooth is None:
@@ -67,6 +73,35 @@ def check_path(solution: Solution, asked: Asked) -> Findings:
     return Findings(numbers, bounds)
 
 
+def _own_records(setting: Setting, solution: Solution, median: float, asked: Asked) -> list[Bound]:
+    """What the solver recorded besides, where it did: the median of H, its defect, and ε.
+
+    Its defect is measured otherwise than here; of an extremal both are small.
+    """
+    extra, bounds = solution.extra, []
+    if "hamiltonian" in extra:
+        most = AGREEMENT if asked.agreement is None else asked.agreement
+        bounds.append(checks.recorded("hamiltonian", abs(extra["hamiltonian"] - median),
+                                      max(checks.STORED_FLOOR, most * abs(median))))
+    if "defect" in solution.residuals and solution.status in CLAIMING:
+        bounds.append(Bound("recorded defect", solution.residuals["defect"],
+                            INTEGRATED[1] if asked.defect is None else asked.defect))
+    if "epsilon" in extra and setting.activation != "relu":
+        bounds.append(Bound("recorded against given ε", abs(extra["epsilon"] - setting.epsilon),
+                            0.0))
+    return bounds
+
+
+def _not_finite(entries: int) -> Findings:
+    """Nothing can be integrated then."""
+    names = ("objective", "loss", "parameter_norm", "defect", "costate_defect",
+             "boundary_residual", "stationarity", "clarke_residual", "hamiltonian",
+             "hamiltonian_drift", "min_eigenvalue")
+    numbers = {**dict.fromkeys(names, NAN), "kinks": 0, "idle_kinks": 0,
+               "second_order": "not decided: numbers are not finite"}
+    return Findings(numbers, [Bound("stored entries that are not finite", float(entries), 0.0)])
+
+
 def _nodes(solution: Solution) -> Bound:
     p = solution.p
     ascending = p[0] == 0 and p[-1] == 1 and np.all(np.diff(p) > 0)
@@ -75,8 +110,11 @@ def _nodes(solution: Solution) -> Bound:
 
 def _integrate(
     solution: Solution, setting: Setting
-) -> tuple[NDArray, NDArray, float, Trajectory]:
-    """Ends A and B of every interval, from its stored left node, ∫‖W‖² dp, and all between."""
+) -> tuple[NDArray, NDArray, float, Trajectory | None]:
+    """Ends A and B of every interval, from its stored left node, ∫‖W‖² dp, and all between.
+
+    Where numbers overflow the ends are NaN, and there is nothing between.
+    """
     from scipy.integrate import solve_ivp
 
     p, shape = solution.p, setting.start.shape
@@ -84,13 +122,20 @@ def _integrate(
     def rates(_: float, y: NDArray) -> NDArray:
         a, b = y[:-1].reshape(2, *shape)
         squares = np.sum(formulas.control(setting, a, b) ** 2)
-        return np.concatenate([*(r.ravel() for r in formulas.flow(setting, a, b)), [squares]])
+        out = np.concatenate([*(r.ravel() for r in formulas.flow(setting, a, b)), [squares]])
+        if not np.all(np.isfinite(out)):
+            raise FloatingPointError  # SciPy would try shorter steps for ever
+        return out
 
     ends, pieces, norm = [], [], 0.0
     for k in range(len(p) - 1):
         y = np.concatenate([solution.representations[k].ravel(), solution.momenta[k].ravel(), [0]])
-        piece = solve_ivp(rates, (p[k], p[k + 1]), y, method="DOP853", rtol=RELATIVE,
-                          atol=ABSOLUTE, dense_output=True)
+        try:
+            piece = solve_ivp(rates, (p[k], p[k + 1]), y, method="DOP853", rtol=RELATIVE,
+                              atol=ABSOLUTE, dense_output=True)
+        except FloatingPointError:
+            nothing = np.full((len(p) - 1, *shape), NAN)
+            return nothing, nothing, NAN, None
         end = piece.y[:, -1]
         pieces.append(piece.sol)
         ends.append(end[:-1].reshape(2, *shape))
@@ -106,7 +151,7 @@ def _nodes_apart(stored: NDArray, integrated: NDArray) -> float:
 
 
 def _second_order(
-    problem: TrainingProblem, setting: Setting, trajectory: Trajectory, wanted: bool,
+    problem: TrainingProblem, setting: Setting, trajectory: Trajectory | None, wanted: bool,
     residuals: dict[str, float],
 ) -> PathSecondOrder:
     """The test, if asked for and if the path is an extremal to begin with."""

@@ -1,13 +1,17 @@
 """The certificate catches what is not optimal, not consistent, or not what the file says."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 import hamshoot as hs
 from hamshoot import discrete
+from hamshoot.cli import main
 from hamshoot.evaluate import solution_from_weights
-from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.certificate import reasons_against
+from hamshoot.optimality.checks import Bound, setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_layers import second_order
 
@@ -103,7 +107,7 @@ def test_hessian_is_the_difference_of_gradients(smooth):
     np.testing.assert_allclose(hessian @ V.ravel(), difference, atol=1e-7)
 
 
-def test_a_saddle_is_called_one():
+def test_a_saddle_is_called_one_and_not_certified(tmp_path, capsys):
     """Two neurons kept alike cannot bend: the best symmetric network for sin 2x is a saddle."""
     x = np.linspace(-1.5, 1.5, 9)[:, None]
     problem = hs.TrainingProblem(x, np.sin(2 * x), effective_depth=1.0, weight_decay=2e-3, width=2,
@@ -137,6 +141,35 @@ def test_a_saddle_is_called_one():
     # The mean of both sides has no odd terms: half the curvature times the step squared.
     fall = 0.5 * (values[1] + values[2]) - values[0]
     assert fall == pytest.approx(0.5e-4 * verdict.min_eigenvalue, rel=0.1)
+    solution = solution_from_weights(problem, W, steps, status=hs.Status.CONVERGED,
+                                     success=True, method="test")
+    proof = hs.certify(solution)
+    assert not proof.failures
+    assert not proof.holds
+    assert proof.reasons == (proof.second_order,)
+    assert repr(proof).startswith("Certificate: NOT certified: saddle of the network: smallest")
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(solution.save(tmp_path / "saddle.npz"))])
+    assert stop.value.code == 1
+    assert capsys.readouterr().out.startswith("Certificate: NOT certified: saddle of the network")
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(tmp_path / "saddle.npz"), "--json", "--stationarity", "inf"])
+    assert stop.value.code == 1
+    written = json.loads(capsys.readouterr().out)
+    assert written["holds"] is False
+    assert written["reasons"] == [proof.second_order]
+    assert {"name": "stationarity", "value": proof.stationarity, "most": None,
+            "holds": True} in written["bounds"]
+
+
+@pytest.mark.parametrize("verdict", ["saddle of the network: smallest eigenvalue −1",
+                                     "concave kink at layer 2", "descent found: J falls"])
+def test_a_verdict_against_a_minimum_is_a_reason_and_comes_after_wrong_numbers(relu, verdict):
+    assert reasons_against(relu, verdict, [], None) == (verdict,)
+    wrong = Bound("defect", float("nan"), 1e-13), Bound("stationarity", 1.0, 2.0)
+    assert reasons_against(relu, verdict, wrong, None) == (
+        "defect nan, expected at most 1.0e-13", verdict)
+    assert reasons_against(relu, "not decided: " + verdict, [], None) == ()
 
 
 # -- continuous paths ------------------------------------------------------------------------------

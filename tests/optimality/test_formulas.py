@@ -1,4 +1,4 @@
-"""The formulas of the certificate: complex-step derivatives, conservation, other code."""
+"""The certificate's formulas: complex-step derivatives, conservation, other code's numbers."""
 
 import ast
 from pathlib import Path
