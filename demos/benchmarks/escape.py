@@ -75,8 +75,8 @@ def report(rows: list[dict]) -> list[str]:
                            Counter(map(verdict, mine)).most_common())
         lines.append(
             f"{starts} start{'s' * (starts > 1)}: {len(left)} of {len(mine)} solves reached a "
-            f"stationary point that was no minimum and left it, J lower by {median(falls):.2g} % in "
-            f"the median and {max(falls):.2g} % at most ({sum(f >= 1 for f in falls)} by 1 % or "
+            f"stationary point that was no minimum and left it, J lower by {median(falls):.2g} % "
+            f"in the median and {max(falls):.2g} % at most ({sum(f >= 1 for f in falls)} by 1 % or "
             f"more). In the end {sum(row['status'] == 'CONVERGED' for row in mine)} of {len(mine)} "
             f"converged; the certificate says: {counts}. CPU seconds of a solve: "
             f"{median(row['seconds'] for row in mine):.2g} in the median, of the certificate "

@@ -13,7 +13,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
-from hamshoot import blockwise, clarke, discrete
+from hamshoot import blockwise, clarke, discrete, evaluate
 from hamshoot import hamiltonian as ham
 from hamshoot.activations import Activation
 from hamshoot.clarke import clarke_residual
@@ -442,16 +442,16 @@ BROKEN = {
     "boundary residual a billionth too large": (
         discrete, "boundary_residual", after(ORIGINAL["boundary_residual"], lambda x: x + 1e-9)),
     "slopes of the kink mirrored": (
-        clarke, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
+        evaluate, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
             slopes=np.where(r.on_kink, 1 - r.slopes, r.slopes)))),
     "slopes of the kink a layer off": (
-        clarke, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
+        evaluate, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
             slopes=np.where(r.on_kink, np.roll(r.slopes, 1, axis=0), r.slopes)))),
     "no entry on the kink": (
-        clarke, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
+        evaluate, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
             on_kink=np.zeros_like(r.on_kink)))),
     "Clarke residual a billionth too large": (
-        clarke, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
+        evaluate, "clarke_residual", after(clarke.clarke_residual, lambda r: r._replace(
             residual=r.residual + 1e-9))),
     "slope of the activation mirrored": (
         Activation, "slope", after(Activation.slope, lambda d: 1 - d)),
