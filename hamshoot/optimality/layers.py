@@ -295,10 +295,11 @@ def _count(setting: Setting, A: NDArray, W: NDArray, rule: str) -> NDArray:
 
 
 def _nodes(solution: Solution) -> list[Bound]:
-    """Steps that are positive, and positions of the nodes against them."""
-    ends = np.concatenate([[0.0], np.cumsum(solution.steps)])
+    """Steps that are positive, and positions of the nodes against them, from 0 to 1."""
+    p, ends = solution.p, np.concatenate([[0.0], np.cumsum(solution.steps)])
+    apart = float(np.max(np.abs([*(p - ends), p[-1] - 1])))
     return [Bound("steps that are not positive", float(np.sum(~(solution.steps > 0))), 0.0),
-            Bound("nodes p against the steps", float(np.max(np.abs(solution.p - ends))), ROUNDING)]
+            Bound("nodes p against the steps", apart, ROUNDING)]
 
 
 def _objective(setting: Setting, end: NDArray, W: NDArray, steps: NDArray) -> dict[str, float]:

@@ -169,6 +169,8 @@ def test_arrays_that_are_consistent_elsewhere_do_not_fit_here(name):
     assert certify(solution.replace(steps=STEPS[::-1])).failures
     assert certify(solution.replace(steps=STEPS[[1, 0, 2, 3, 4]])).failures
     assert certify(solution.replace(p=solution.p**2)).failures
+    assert "nodes p against the steps" in [
+        b.name for b in certify(solution.replace(p=0.9 * solution.p, steps=0.9 * STEPS)).failures]
     assert certify(solution.replace(weights=solution.weights[::-1])).failures
     for array in ("representations", "momenta", "weights"):
         assert certify(solution.replace(**{array: getattr(other, array)})).failures
