@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from hamshoot.optimality.layers import check_blocks, check_stored
 from hamshoot.optimality.paths import check_path
 from hamshoot.optimality.second_order_layers import MAX_CONTROLS
 from hamshoot.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Beginnings of verdicts of the second-order test that say: no minimum.
 NO_MINIMUM = ("saddle", "concave kink", "descent found")
@@ -70,6 +73,19 @@ class Certificate:
     reasons : tuple of str
         Why it is not certified, the most serious first: bounds that fail, a verdict that denies a
         minimum, a status that claims no stationary point. Empty if everything holds.
+    coupling, coupling_bound : float
+        Of dead neurons: the strongest coupling found, and a bound that none exceeds, where the
+        weight decay is 1; NaN without dead neurons.
+    complementarity : float
+        Least |v|·min(d, 1 − d) of the entries held on the kink, as a share of the largest |v|: how
+        strictly they are held. NaN without any.
+    nearest_kink : float
+        Least |A| of the entries off the kink, as a share of max(1, max|A|): how far the pattern of
+        activations holds.
+    direction : ndarray, shape (L, w, w+1), or None
+        Where a descent was found, the direction, of length 1.
+    descent : tuple of (float, float)
+        Step lengths along it at which J is lower, and by how much.
     """
 
     objective: float
@@ -88,6 +104,12 @@ class Certificate:
     idle_kinks: int
     bounds: tuple[Bound, ...]
     reasons: tuple[str, ...]
+    coupling: float = float("nan")
+    coupling_bound: float = float("nan")
+    complementarity: float = float("nan")
+    nearest_kink: float = float("nan")
+    direction: NDArray | None = None
+    descent: tuple[tuple[float, float], ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -100,9 +122,9 @@ class Certificate:
         return tuple(bound for bound in self.bounds if not bound.holds)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields; None stands for NaN and infinity."""
+        """JSON-ready fields, the direction left out; None stands for NaN and infinity."""
         values: dict[str, Any] = {
-            k: v for k, v in vars(self).items() if k != "bounds"
+            k: v for k, v in vars(self).items() if k not in ("bounds", "direction")
         }
         values = {k: _finite(v) if isinstance(v, float) else v for k, v in values.items()}
         values["reasons"] = list(self.reasons)
@@ -207,7 +229,7 @@ def certify(
         found = check(solution, asked)
     names = Certificate.__dataclass_fields__.keys() - {"bounds", "reasons"}
     reasons = reasons_against(solution, found.numbers["second_order"], found.bounds, stationarity)
-    return Certificate(**{name: found.numbers[name] for name in names},
+    return Certificate(**{name: found.numbers[name] for name in names & found.numbers.keys()},
                        bounds=tuple(found.bounds), reasons=reasons)
 
 

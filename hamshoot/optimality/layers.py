@@ -14,7 +14,7 @@ the absolute values of the terms that make the entry: nothing but rounding may b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,8 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     numbers = {
         **measured, **residuals, **stored, "hamiltonian": float(np.median(H)),
         "hamiltonian_drift": checks.drift(H), "kinks": int(on_kink.sum()),
-        "idle_kinks": int(idle.sum()), **_second_order(solution, measured["objective"], asked),
+        "idle_kinks": int(idle.sum()),
+        **_second_order(solution, measured["objective"], asked, slopes),
     }
     return Findings(numbers, bounds)
 
@@ -246,7 +247,8 @@ def check_blocks(solution: Solution, asked: Asked) -> Findings:
         **sums.objective, **residuals, "defect": 0.0, "costate_defect": 0.0,
         "boundary_residual": 0.0, "hamiltonian": float(np.median(sums.hamiltonian)),
         "hamiltonian_drift": checks.drift(sums.hamiltonian), "kinks": sums.kinks,
-        "idle_kinks": sums.idle, **_second_order(solution, sums.objective["objective"], asked),
+        "idle_kinks": sums.idle, **_second_order(solution, sums.objective["objective"], asked,
+                                             None),
     }
     return Findings(numbers, bounds)
 
@@ -314,8 +316,8 @@ def _residuals(setting: Setting, W: NDArray, steps: NDArray, G: NDArray) -> dict
 
 
 def _second_order(
-    solution: Solution, objective: float, asked: Asked
-) -> dict[str, str | float]:
+    solution: Solution, objective: float, asked: Asked, slopes: NDArray | None
+) -> dict[str, Any]:
     """Fields of the certificate from the second-order test, if it was asked for and applies."""
     if not asked.second_order:
         result = SecondOrder("not decided: not asked for", NAN, (NAN, NAN))
@@ -325,5 +327,12 @@ def _second_order(
         result = SecondOrder("not decided: the test is for Euler layers", NAN, (NAN, NAN))
     else:
         result = second_order(solution.problem, solution.weights, solution.steps,
-                              asked.max_controls)
-    return {"second_order": result.verdict, "min_eigenvalue": result.min_eigenvalue}
+                              asked.max_controls, slopes=slopes)
+    kinks = result.kinks
+    return {
+        "second_order": result.verdict, "min_eigenvalue": result.min_eigenvalue,
+        "coupling": result.coupling, "coupling_bound": result.coupling_bound,
+        "complementarity": NAN if kinks is None else kinks.margin,
+        "nearest_kink": NAN if kinks is None else kinks.nearest,
+        "direction": result.direction, "descent": result.descent,
+    }
