@@ -98,6 +98,25 @@ divided by v = ρ WᵀB (the signal that reaches the entry from above), is d; th
 every d lies in [0, 1] and the signs of A agree with the pattern, otherwise the offending entries
 change sides.
 
+Second order at kinks
+---------------------
+Whether a stationary ReLU network is a minimum depends on the force v = ρWᵀB on its entries on the
+kink. With slopes d that make it stationary, changes δA and δσ of states and activations under any
+change h of the controls, and r = δσ − d ⊙ δA ≥ 0, exactly
+
+    J(W + h) − J(W) = λ/(2L̃) Σ ρ‖h‖² + (1/N)‖QδA_L‖² − λ Σ ρ⟨B_ℓ, h_ℓ δσ_{ℓ−1}⟩ − λ Σ ⟨v, r⟩.
+
+Entries with v < 0 and 0 < d < 1 are *held*: leaving the kink costs at first order. Where v > 0 the
+kink is concave and J falls at first order, although the network is stationary in Clarke's sense.
+Where v = 0 the entry is *idle*, as of a *dead neuron*, zero for all samples and read by no weight:
+switched on by incoming rows u and outgoing columns c it changes J at second order, by its weight
+decay and the bilinear coupling −λ Σ ρ⟨B_ℓ, c σ(a(u))⟩. If nothing is concave, the Hessian is
+positive on the directions that leave held entries at 0, and the coupling stays below the weight
+decay, the network is a strict local minimum; `hamshoot.optimality.second_order_layers` has the
+statement with its proof, `hamshoot.optimality.coupling` the bounds. A dead neuron that takes over
+a share of a living one (weights shared as cos θ and sin θ) leaves J as it is, so a network with
+both is a strict minimum only where lift or readout tell the two apart.
+
 Along the continuous flow, when an entry of A crosses 0 the right-hand side of B jumps and so do the
 solutions of the variational equation: see `saltation`.
 """
