@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 #: Of the rate over the epochs of a stage, see `schedule_factors`.
 SCHEDULES = ("constant", "decay", "cosine")
-#: Share of the epochs for which "decay" holds the rate. Measured on the built-in problem, eight
-#: seeds, 1000 to 20 000 epochs, best of the rates: a straight line to 0 ends a little below half a
-#: cosine; 0.5 is 1 % worse than 0.8, and from 0.7 to 0.95 the ends differ by half a percent, the
-#: more epochs the less. Far from the end, where the shortest decay is the best, a constant rate is
-#: better still, and it is in the grid too. Layer steps that adapt come to rest at the same epoch.
+#: Share of the epochs for which "decay" holds the rate. Measured (`demos/benchmarks/baseline.py`,
+#: eight seeds, 1000 to 6000 epochs, best of the rates): a straight line to 0 ends a little below
+#: half a cosine, 0.5 is one to two percent worse than 0.8, and from 0.7 to 0.95 the ends differ by
+#: less than a percent, the less the more epochs there are. Far from the end, where the shortest
+#: decay is the best, a constant rate is better still, and it is in the grid too. Layer steps that
+#: adapt come to rest at the same epoch.
 HOLD = 0.8
 
 

@@ -7,6 +7,7 @@ seeds with 2000. Each is trained three ways from the same start: with a cosine s
 of rates, with schedules and rates in the grid (the default), and with every rate and schedule in
 full, without pilots, which says what the pilots cost in J (not with 60 000 epochs, where it would
 take minutes a seed). Results are kept a seed at a time, and a run goes on where it was interrupted.
+With it, Adam alone at the built-in problem: where the decay should begin, and of what shape.
 ``python baseline.py --report`` prints the tables from baseline.json, which lies beside the script,
 with date, machine and versions.
 """
@@ -26,12 +27,19 @@ import numpy as np
 
 import hamshoot as hs
 from hamshoot.config import read_config
+from hamshoot.descent import EpochLoop
 from hamshoot.optimizers import SCHEDULES
+from hamshoot.starts import equidistant_steps, starting_weights
+from hamshoot.sweeps import EulerSweeps
 
 RESULTS = Path(__file__).with_suffix(".json")
 COSINE, GRID = "cosine", "grid"
 #: Objectives closer than this, relatively, are called equal.
 EQUAL = 1e-6
+#: Shares of the epochs that a constant rate is held for, epochs, and rates of that comparison.
+HOLDS, HOLD_EPOCHS, HOLD_RATES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95), (1000, 3000, 6000), (
+    0.03, 0.1, 0.3)
+SHAPES = {"line": lambda t: 1 - t, "cosine": lambda t: 0.5 * (1 + np.cos(np.pi * t))}
 STUDIES = (
     dict(name="built-in problem", seeds=range(8), epochs=5000, sgd_epochs=1000, in_full=True),
     dict(name="built-in problem", seeds=range(8), epochs=6000, sgd_epochs=0, in_full=True),
@@ -83,6 +91,43 @@ def measured(study: dict[str, Any], seed: int) -> dict[str, Any]:
     return row
 
 
+def held(seed: int, epochs: int) -> dict[str, Any]:
+    """J of Adam by where the decay begins and its shape, the lowest over the rates.
+
+    One constant run a rate; every decay leaves it where it begins.
+    """
+    problem, steps = problem_of("built-in problem", seed), equidistant_steps(20)
+    weights, sweeps = starting_weights(problem, steps, "path", seed), EulerSweeps(problem, steps)
+    ends: dict[str, float] = {}
+    for rate in HOLD_RATES:
+        loop = EpochLoop(sweeps, weights, adam=True, beta1=0.9, beta2=0.999, epsilon=1e-8)
+        for hold in HOLDS:
+            begin = round(hold * epochs)
+            loop.run(np.full(begin - loop.count, rate))
+            falling = np.arange(epochs - begin) / (epochs - begin)
+            for shape, factors in SHAPES.items():
+                branch = loop.copy()
+                branch.run(rate * factors(falling))
+                branch.evaluate()
+                name = f"{shape} from {hold:g}"
+                ends[name] = min(ends.get(name, np.inf), branch.best)
+    return {"seed": seed, "epochs": epochs, "ends": ends}
+
+
+def report_holds(rows: list[dict[str, Any]]) -> None:
+    """Geometric means over seeds of J over the lowest of the seed."""
+    for epochs in dict.fromkeys(row["epochs"] for row in rows):
+        mine = [row["ends"] for row in rows if row["epochs"] == epochs]
+        print(f"\nAdam alone, {epochs} epochs, {len(mine)} seeds: J above the lowest of the seed, "
+              "by where the decay begins")
+        for shape in SHAPES:
+            words = []
+            for hold in HOLDS:
+                ratios = [ends[f"{shape} from {hold:g}"] / min(ends.values()) for ends in mine]
+                words.append(f"{hold:g}: {np.exp(np.mean(np.log(ratios))) - 1:.2%}")
+            print(f"  {shape:<7} {'  '.join(words)}")
+
+
 def report(rows: list[dict[str, Any]]) -> None:
     """Tables, and how often each side ends lower."""
     for name, epochs in dict.fromkeys((r["problem"], r["epochs"]) for r in rows):
@@ -127,27 +172,36 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print the tables only")
     if parser.parse_args().report:
         report(known())
+        report_holds(known("holds"))
         return
-    rows = known()
+    rows, holds = known(), known("holds")
     for study in STUDIES:
         for seed in study["seeds"]:
             if not any(key_of(r) == (study["name"], seed, study["epochs"]) for r in rows):
                 rows.append(measured(study, seed))
                 print(json.dumps(rows[-1]), flush=True)
-                save(rows)
+                save(rows, holds)
+    for epochs in HOLD_EPOCHS:
+        for seed in range(8):
+            if not any((r["seed"], r["epochs"]) == (seed, epochs) for r in holds):
+                holds.append(held(seed, epochs))
+                save(rows, holds)
     report(rows)
+    report_holds(holds)
 
 
-def known() -> list[dict[str, Any]]:
+def known(what: str = "rows") -> list[dict[str, Any]]:
     """What has been measured; a run goes on where it was interrupted."""
-    return json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    if not RESULTS.exists():
+        return []
+    return json.loads(RESULTS.read_text(encoding="utf-8")).get(what, [])
 
 
 def key_of(row: dict[str, Any]) -> tuple:
     return row["problem"], row["seed"], row["epochs"]
 
 
-def save(rows: list[dict[str, Any]]) -> None:
+def save(rows: list[dict[str, Any]], holds: list[dict[str, Any]]) -> None:
     order = [(study["name"], study["epochs"]) for study in STUDIES]
     rows = sorted(rows, key=lambda r: (order.index((r["problem"], r["epochs"])), r["seed"]))
     record = {
@@ -157,10 +211,12 @@ def save(rows: list[dict[str, Any]]) -> None:
         "versions": {package: importlib.metadata.version(package)
                      for package in ("numpy", "scipy", "numba")},
     }
-    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    text = json.dumps(record, indent=1)[:-2]
+    for name, values in (("rows", rows), ("holds", holds)):
+        lines = ",\n  ".join(json.dumps(value) for value in values)
+        text += f',\n "{name}": [\n  {lines}\n ]'
     partial = RESULTS.with_suffix(".tmp")
-    partial.write_text(json.dumps(record, indent=1)[:-2] + f',\n "rows": [\n  {lines}\n ]\n}}\n',
-                       encoding="utf-8")
+    partial.write_text(text + "\n}\n", encoding="utf-8")
     partial.replace(RESULTS)
 
 

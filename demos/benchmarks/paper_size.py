@@ -22,7 +22,7 @@ schedules (see `hamshoot.optimizers`) run 1000 epochs, the whole schedule in the
 their own, "adam, 1000 epochs"; of each schedule the best rate (``--finalists 2``: the best two)
 then has 6000. Schedules are not compared after 1000 epochs, as a cosine arrives only at its end.
 Where Adam is constant or decays at last the runs share their beginning, and the recipe's Adam is
-the same one. Its SGD has the best of four rates after a tenth of its epochs.
+the same one. Its SGD has the best of five rates after a tenth of its epochs.
 
 Minutes on one core, for a seed and start: 3 for the twelve of 1000 epochs (``--pilots`` ends
 there), 4 for constant and decay at one rate with the recipe from both, 2 for a cosine, 2 for the
@@ -55,7 +55,7 @@ LAYERS, DEPTH, EPOCHS, RATES, LIMIT = 20, 7.0, 6000, (0.01, 0.03, 0.1, 0.3), 300
 #: Epochs that rates and schedules are tried with; of the recipe's Adam, and of its SGD; that SGD's
 #: rates are tried with; these rates.
 PILOT, RECIPE, TAIL, TRIAL, TAIL_RATES = (
-    1000, 5000, 1000, 100, (0.003, 0.01, 0.03, 0.1))
+    1000, 5000, 1000, 100, (0.003, 0.01, 0.03, 0.1, 0.3))
 METHODS = ("hamshoot", "adam", "recipe", "lbfgsb", "torch_lbfgs")
 NOISE = {"path": None, "identity": 0.1}
 
