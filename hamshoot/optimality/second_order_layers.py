@@ -58,7 +58,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hamshoot.optimality import coupling, formulas
-from hamshoot.optimality.kinks import Kinks, told_apart
+from hamshoot.optimality.kinks import KINK_TOLERANCE, Kinks, told_apart
 from hamshoot.problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -336,9 +336,11 @@ class _Test:
         stay = self.kinks.held | self.kinks.concave
         rows = self.fixed[entries[stay]]
         U, sizes, V = np.linalg.svd(rows, full_matrices=False)
-        kept = sizes > RANK_TOLERANCE * sizes[0]
+        kept = sizes > _negligible(sizes[0])
         U, back = U[:, kept], V[kept].T / sizes[kept]
         k, r = U.shape
+        if r == 0:  # no control moves these entries, as of a sample that is 0 in a net without bias
+            return 0.0, np.zeros(self.W.size)
         force = self.kinks.force[entries] / np.abs(self.kinks.force).max()
         d, concave = self.kinks.slopes[entries], self.kinks.concave[entries]
         up, down = -force * (1 - d) - slack, -force * d - slack  # J's slopes for a > 0 and −a > 0
@@ -534,4 +536,13 @@ def _null_space(rows: NDArray, n: int) -> NDArray:
 
     Q, R, _ = qr(rows.T, pivoting=True, check_finite=False)
     sizes = np.abs(np.diag(R))
-    return Q[:, int(np.sum(sizes > RANK_TOLERANCE * sizes[0])) :]
+    return Q[:, int(np.sum(sizes > _negligible(sizes[0]))) :]
+
+
+def _negligible(largest: float) -> float:
+    """Size up to which rows of ∂A/∂W, the largest of this size, count as dependent or 0.
+
+    Controls that change A by less than its tolerance on the kink do not take it off the kink, and
+    such a row holds nothing. To leave it out only makes the test stricter.
+    """
+    return max(RANK_TOLERANCE * largest, KINK_TOLERANCE)
