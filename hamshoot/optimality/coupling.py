@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
 #: Starts of the search; how many of the best are left after each sifting, since most starts climb
 #: to the same few maxima; steps before each; and L-BFGS steps for the last ones.
-STARTS, SIFTED, STEPS, FINISHING = 256, (64, 16, 8), 50, 500
+STARTS, SIFTED, STEPS, FINISHING = 256, (64, 16, 8), 100, 500
+#: First step of a climb after each sifting, its shrinking a step, and the share of chance in it. On
+#: 60 random instances and 13 of networks, steps of this kind ended below the best known coupling
+#: once, plain steps to the gradient's own direction 13 times, once at 0.71 of it.
+LENGTHS, SHRINK, CHANCE = (1.0, 0.5, 0.25, 0.125), 0.97, 0.3
 #: Entries up to which the relaxation is solved: 3k² multipliers, an eigenvalue problem of size up
 #: to 2k for each of some thousand evaluations, 7 s at k = 90. Above, the norms alone bound the
 #: coupling.
@@ -85,14 +89,16 @@ def search(T: NDArray, E: NDArray, starts: int = STARTS, seed: int = 0) -> Found
     Returns
     -------
     Found
-        Steps along the gradient of ½‖Eσ(Tᵀy)‖² on the piece where y is, then L-BFGS. Costs
-        O(starts·k(r + k)) flops a step, r the rank of T, a quarter after each sifting.
+        Steps along the gradient of ½‖Eσ(Tᵀy)‖² on the piece where y is, shrinking and with some
+        chance, taken where they lead up; then L-BFGS. Costs O(starts·k(r + k)) flops a step, r the
+        rank of T, a quarter after each sifting.
     """
     basis, T = _compressed(T)
     products = E.T @ E
-    y = _unit(np.random.default_rng(seed).standard_normal((starts, T.shape[0])))
-    for count in (starts, *SIFTED):
-        y = _climbed(T, products, y)
+    rng = np.random.default_rng(seed)
+    y = _unit(rng.standard_normal((starts, T.shape[0])))
+    for count, length in zip((starts, *SIFTED), LENGTHS, strict=True):
+        y = _climbed(T, products, y, length, rng)
         y = y[np.argsort(-_squared(T, products, y))[:count]]
     best = max((_finished(T, products, one) for one in y), key=lambda found: found[0])
     return Found(float(np.sqrt(max(best[0], 0.0))), basis @ best[1], starts)
@@ -108,12 +114,23 @@ def _squared(T: NDArray, products: NDArray, y: NDArray) -> NDArray:
     return np.einsum("...i,...i->...", x @ products, x)
 
 
-def _climbed(T: NDArray, products: NDArray, y: NDArray) -> NDArray:
-    """STEPS steps along the gradient and back to length 1, of every row."""
-    for _ in range(STEPS):
+def _climbed(
+    T: NDArray, products: NDArray, y: NDArray, length: float, rng: np.random.Generator
+) -> NDArray:
+    """STEPS steps from every row, back to length 1, each taken only if it leads up.
+
+    Where EᵀE has entries of both signs, ‖Eσ(Tᵀy)‖² is not convex, and the gradient's direction
+    itself, as in a power iteration, may be lower than y.
+    """
+    reached = _squared(T, products, y)
+    for k in range(STEPS):
         x = np.maximum(y @ T, 0.0)
         gradient = ((x @ products) * (x > 0)) @ T.T
-        y = np.where(np.any(gradient, axis=1, keepdims=True), _unit(gradient), y)
+        step = _unit(gradient) + CHANCE * rng.standard_normal(y.shape)
+        trial = _unit(y + length * SHRINK**k * step)
+        value = _squared(T, products, trial)
+        higher = value > reached
+        y, reached = np.where(higher[:, None], trial, y), np.where(higher, value, reached)
     return y
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hamshoot.optimality import formulas
-from hamshoot.optimality.expansion import RANK_TOLERANCE, Expansion
+from hamshoot.optimality.expansion import RANK_TOLERANCE, Expansion, negligible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +72,9 @@ def steepest(at: Expansion, entries: NDArray, slack: float) -> tuple[float, NDAr
     from scipy.optimize import linprog
 
     U, sizes, V = np.linalg.svd(at.fixed[entries[at.fixed_entries]], full_matrices=False)
-    kept = sizes > RANK_TOLERANCE * sizes[0]
+    kept = sizes > negligible(sizes[0])
+    if not kept.any():  # no control moves these entries
+        return 0.0, np.zeros(at.weights.size)
     U, back = U[:, kept], V[kept].T / sizes[kept]
     force = at.kinks.force[entries] / np.abs(at.kinks.force).max()
     d, concave = at.kinks.slopes[entries], at.kinks.concave[entries]

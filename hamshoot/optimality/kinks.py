@@ -79,14 +79,18 @@ def told_apart(
     slopes : ndarray, shape (L, w, N)
         σ′ with d ∈ [0, 1] on the kink.
     tolerance : float
-        |A| ≤ tolerance·max(1, max|A|) is on the kink. A_0 is given and never counts.
+        |A| ≤ tolerance·max(1, max|A|) is on the kink. A_0 is given and never counts, nor does a
+        sample that no control moves.
     """
     A, w = representations[:-1], representations.shape[1]
     columns = np.linalg.norm(weights[:, :, :w], axis=1)[:, :, None]
     force = steps[:, None, None] * (np.swapaxes(weights[:, :, :w], 1, 2) @ momenta[1:])
     size, strongest = max(1.0, float(np.abs(A).max())), float(np.abs(force).max())
     hidden = np.zeros(A.shape, bool)
-    hidden[1:] = True
+    if weights.shape[2] > w:
+        hidden[1:] = True
+    else:  # without a bias a sample of no features at the start has none ever, and its A is fixed
+        hidden[1:] = np.any(A[0] > 0, axis=0)
     kink = hidden & (np.abs(A) <= tolerance * size)
     unread = kink & (columns <= NO_COLUMN * max(1.0, float(columns.max())))
     idle = kink & (unread | (np.abs(force) <= NO_FORCE * strongest))
