@@ -61,15 +61,20 @@ NOISE = {"path": None, "identity": 0.1}
 
 
 class Trace:
-    """J of the ReLU network over seconds, the time of looking left out."""
+    """J of the ReLU network over seconds, the time of looking left out.
+
+    On one thread these are CPU seconds of the process, so that other work on the machine does not
+    count; on several, seconds of the clock.
+    """
 
     def __init__(self, limit: float = np.inf):
-        self.limit, self.points, self.began, self.off = limit, [], time.perf_counter(), 0.0
+        self.clock = time.process_time if thread_count() == 1 else time.perf_counter
+        self.limit, self.points, self.began, self.off = limit, [], self.clock(), 0.0
 
     @property
     def seconds(self) -> float:
         """Since the start, looks left out."""
-        return time.perf_counter() - self.began - self.off
+        return self.clock() - self.began - self.off
 
     def add(self, objective: float) -> None:
         """Note an objective; raises TimeoutError at the limit."""
