@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hamshoot.clarke import clarke_residual
 from hamshoot.optimality import formulas
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.kinks import KINK_TOLERANCE, Kinks, told_apart
@@ -83,8 +82,10 @@ class Expansion:
     weights, steps : ndarray, shapes (L, w, w+1) and (L,)
     representations, momenta : ndarray, shape (L+1, w, N)
     objective : float
-    gradient, size : float
-        ‖∂J/∂W‖, and (λ/L̃)‖√ρ W‖, against which it is small or not.
+    slope : ndarray, shape (n,)
+        ∂J/∂W.
+    size : float
+        (λ/L̃)‖√ρ W‖, against which the slope is small or not.
     kinks : Kinks or None
         For ReLU.
     multipliers : (float, float)
@@ -99,11 +100,16 @@ class Expansion:
     representations: NDArray
     momenta: NDArray
     objective: float
-    gradient: float
+    slope: NDArray
     size: float
     kinks: Kinks | None
     multipliers: tuple[float, float]
     derivatives: Derivatives
+
+    @property
+    def gradient(self) -> float:
+        """‖∂J/∂W‖."""
+        return float(np.linalg.norm(self.slope))
 
     @cached_property
     def fixed_entries(self) -> NDArray:
@@ -162,13 +168,9 @@ def expanded(
     problem: TrainingProblem, weights: NDArray, steps: NDArray, slopes: NDArray | None,
     derivatives: Derivatives,
 ) -> Expansion:
-    """The expansion around a network; for ReLU without slopes, those of a search for the best."""
+    """The expansion around a network, for ReLU with slopes (L, w, N) on the kink."""
     setting = setting_of(problem)
     A = formulas.roll_out(setting, weights, steps)
-    if problem.activation != "relu":
-        slopes = None
-    elif slopes is None:
-        slopes = clarke_residual(problem, A, weights, steps).slopes
     B, G = formulas.costates(setting, A, weights, steps, slopes=slopes)
     kinks, multipliers = None, (float("nan"), float("nan"))
     if slopes is not None:
@@ -178,5 +180,5 @@ def expanded(
     return Expansion(
         setting, weights, steps, A, B,
         float(formulas.objective(setting, A[-1], weights, steps)[0]),
-        formulas.gradient_norm(setting, steps, G),
+        (setting.decay / setting.leak * steps[:, None, None] * G).ravel(),
         formulas.gradient_norm(setting, np.sqrt(steps), weights), kinks, multipliers, derivatives)

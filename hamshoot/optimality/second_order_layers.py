@@ -56,7 +56,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot.optimality import coupling
+from hamshoot.clarke import clarke_residual
+from hamshoot.optimality import coupling, formulas
+from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.directions import followed, steepest
 from hamshoot.optimality.expansion import (
     Derivatives,
@@ -78,6 +80,9 @@ MAX_IDLE = 6000
 EIGENVALUE_TOLERANCE = 1e-10
 #: A gradient above this is no stationary point, and its Hessian decides nothing.
 STATIONARY = 1e-6
+#: A proof asks that a Newton step moves the weights by at most this share, and that no activation
+#: off the kink is closer to it than this share of the largest.
+CLOSE, NEAR = 1e-6, 1e-6
 #: Couplings within this of 1 are 1 to rounding; above this a proof is not tried, since the
 #: relaxation is half a per cent too large at best; overlap of feeding and reading that is rounding.
 SAME, HOPELESS, CROSSED = 1e-6, 0.995, 1e-8
@@ -180,6 +185,11 @@ def second_order(
         return SecondOrder(
             f"not decided: {weights.size} controls, the dense test takes {max_controls}",
             nan, (nan, nan))
+    if problem.activation != "relu":
+        slopes = None
+    elif slopes is None:  # a witness: with wrong slopes the gradient does not vanish
+        A = formulas.roll_out(setting_of(problem), weights, steps)
+        slopes = clarke_residual(problem, A, weights, steps).slopes
     at = expanded(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
     if not at.gradient <= STATIONARY * max(at.size, 1e-12):
         return _result(at, f"not decided: not a stationary point (gradient {at.gradient:.1e})", nan)
@@ -200,10 +210,29 @@ def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:
         return _falling(at, f"saddle of the {of}: {number}", at.basis @ vectors[:, 0], smallest)
     if smallest <= EIGENVALUE_TOLERANCE * largest:
         return _result(at, f"not decided: {number} is zero to rounding", smallest)
+    doubt = _doubt(at)
+    if doubt:
+        return _result(at, f"not decided: {doubt}", smallest)
     minimum = f"strict local minimum of the {of} (proved): {number}{_held(at)}"
     if at.kinks is None or not at.kinks.idle.any():
         return _result(at, minimum, smallest)
     return _with_dead_neurons(at, minimum, smallest, prove, starts, seed)
+
+
+def _doubt(at: Expansion) -> str:
+    """Why a positive form at this point need not mean a minimum here; empty if it does.
+
+    The form is that of the exact stationary point near by, and of the pattern of activations here.
+    """
+    step = np.linalg.solve(at.reduced, at.basis.T @ at.slope)
+    away = float(np.linalg.norm(step)) / max(1.0, float(np.linalg.norm(at.weights)))
+    if away > CLOSE:
+        return (f"the stationary point is still {away:.1e} of the weights away by a Newton step, "
+                f"for a proof at most {CLOSE:g}")
+    if at.kinks is not None and at.kinks.nearest < NEAR:
+        return (f"an activation lies {at.kinks.nearest:.1e} off the kink, too close to be told "
+                "from one on it")
+    return ""
 
 
 def _on_concave_kinks(at: Expansion) -> SecondOrder | None:
