@@ -26,7 +26,7 @@ import numpy as np
 from common import endings, labelled, places, said, verdicts, where_and_when
 
 import hamshoot as hs
-from hamshoot.compare import CONTINUED, CONTROL, DESCENT, EQUAL, LONGER
+from hamshoot.study.compare import CONTINUED, CONTROL, DESCENT, EQUAL, LONGER
 
 NAME = "01_optimal_network"
 FULL = dict(seeds=(0, 1, 2, 3, 4), layers=20, dims=(6, 2, 6), samples=30, width=6,

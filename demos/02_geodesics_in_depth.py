@@ -31,7 +31,7 @@ import numpy as np
 from common import endings, places, said, where_and_when
 
 import hamshoot as hs
-from hamshoot.compare import CONTROL, DESCENT
+from hamshoot.study.compare import CONTROL, DESCENT
 
 NAME = "02_geodesics_in_depth"
 FULL = dict(depths=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10), shown=(1, 3, 10), layers=20,

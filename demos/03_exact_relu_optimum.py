@@ -25,7 +25,7 @@ import numpy as np
 from common import caveat, endings, places, said, where_and_when
 
 import hamshoot as hs
-from hamshoot.clarke import clarke_residual
+from hamshoot.theory.clarke import clarke_residual
 
 NAME = "03_exact_relu_optimum"
 FULL = dict(seed=0, layers=20, dims=(8, 2, 8), samples=50, width=8, effective_depth=3.0,

@@ -29,16 +29,16 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import discretise
-from hamshoot import hamiltonian as ham
-from hamshoot.layer_steps import (
+from hamshoot.dynamics.sweeps import EulerSweeps
+from hamshoot.network import follow_path as discretise
+from hamshoot.network.layer_steps import (
     adaptive_steps_of_path,
     adaptive_update,
     cap_binds,
     irregular_steps,
     limit_steps,
 )
-from hamshoot.sweeps import EulerSweeps
+from hamshoot.theory import hamiltonian as ham
 
 NAME = "05_layer_steps"
 SCHEMES = ("equidistant", "irregular", "adaptive", "integrator")

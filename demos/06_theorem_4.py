@@ -29,7 +29,7 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import energies
+from hamshoot.theory import energies
 
 NAME = "06_theorem_4"
 DECAY = 1e-3  # λ/L̃, as in the paper

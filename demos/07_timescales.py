@@ -30,7 +30,7 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import energies
+from hamshoot.theory import energies
 
 NAME = "07_timescales"
 DECAY = 1e-3  # λ/L̃ of the teacher, as in the paper

@@ -40,8 +40,8 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot.discretise import equidistant_steps
-from hamshoot.starts import starting_weights
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.network.follow_path import equidistant_steps
 
 NAME = "08_control_against_descent"
 GAMMA0 = 1e-3
@@ -163,7 +163,7 @@ def noisy(
     seed: int, factor: float, settings: dict[str, Any]
 ) -> tuple[hs.TrainingProblem, np.ndarray, np.ndarray]:
     """A teacher's data with noise on the training targets; inputs and targets to choose λ on."""
-    from hamshoot.data import teacher_data
+    from hamshoot.problem.readers import teacher_data
 
     decay = settings["decay"]
     X, Y, X_test, Y_test = teacher_data(settings["dims"], decay["samples"], 2 * VALIDATION, seed)

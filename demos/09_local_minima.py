@@ -29,7 +29,7 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import energies
+from hamshoot.theory import energies
 
 NAME = "09_local_minima"
 GAMMA0 = 1e-3

@@ -29,7 +29,7 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import closed_forms
+from hamshoot.theory import closed_forms
 
 NAME = "10_resnet_to_fully_connected"
 DECAY = 1e-3  # λ/L̃, as in the paper

@@ -41,7 +41,7 @@ import common
 import numpy as np
 
 import hamshoot as hs
-from hamshoot.data import Scaling
+from hamshoot.problem.readers import Scaling
 
 NAME = "11_real_data"
 GAMMA0 = 1e-3

@@ -313,7 +313,7 @@ def continued(
 
 def speeds(path: Any, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """‖∂_pA‖_F and ‖A‖_F of a geodesic at positions p, each of its shape."""
-    from hamshoot.hamiltonian import velocity
+    from hamshoot.theory.hamiltonian import velocity
 
     at, problem = path.at(p), path.problem
     settings = dict(effective_depth=problem.effective_depth, activation=path.activation,

@@ -5,7 +5,7 @@
 >>> solution = hs.solve(problem, layers=10)            # doctest: +SKIP
 >>> network = solution.to_network()                    # doctest: +SKIP
 
-The theory, in one convention, is the docstring of `hamshoot.hamiltonian`. Names load on first use,
+The theory, in one convention, is the docstring of `hamshoot.theory.hamiltonian`. Names load on first use,
 so that importing the package costs neither CasADi nor numba nor matplotlib.
 """
 
@@ -16,54 +16,56 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from hamshoot import verbs
-from hamshoot.version import __version__
+from hamshoot.support import verbs
+from hamshoot.support.version import __version__
 
 _HOME = {
-    "Activation": "activations",
-    "TrainingProblem": "problem",
-    "teacher_problem": "problem",
-    "Record": "solution",
-    "Solution": "solution",
-    "Status": "solution",
-    "DirectMultipleShooting": "direct",
-    "DirectSingleShooting": "gauss_newton",
-    "IndirectShooting": "indirect",
-    "LeakyResNet": "network",
-    "Adam": "optimizers",
-    "SGD": "optimizers",
-    "train": "descent",
-    "solve": "solve",
-    "Comparison": "compare",
-    "compare": "compare",
+    "Activation": "problem.activations",
+    "TrainingProblem": "problem.training_problem",
+    "teacher_problem": "problem.training_problem",
+    "Record": "solution.solution",
+    "Solution": "solution.solution",
+    "Status": "solution.solution",
+    "DirectMultipleShooting": "methods.multiple_shooting.method",
+    "DirectSingleShooting": "methods.single_shooting.method",
+    "IndirectShooting": "methods.indirect.method",
+    "LeakyResNet": "network.leaky_resnet",
+    "Adam": "methods.descent.optimizers",
+    "SGD": "methods.descent.optimizers",
+    "train": "methods.descent.train",
+    "solve": "study.solve",
+    "Comparison": "study.compare",
+    "compare": "study.compare",
     "Certificate": "optimality.certificate",
     "certify": "optimality.certificate",
-    "plot": "plot",
+    "plot": "study.plot",
 }
 _MODULES = {"plot"}  # names that are modules themselves
 
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
-    from hamshoot import plot as plot
-    from hamshoot.activations import Activation as Activation
-    from hamshoot.compare import Comparison as Comparison
-    from hamshoot.compare import compare as compare
-    from hamshoot.descent import train as train
-    from hamshoot.direct import DirectMultipleShooting as DirectMultipleShooting
-    from hamshoot.gauss_newton import DirectSingleShooting as DirectSingleShooting
-    from hamshoot.indirect import IndirectShooting as IndirectShooting
-    from hamshoot.network import LeakyResNet as LeakyResNet
+    from hamshoot.methods.descent.optimizers import SGD as SGD
+    from hamshoot.methods.descent.optimizers import Adam as Adam
+    from hamshoot.methods.descent.train import train as train
+    from hamshoot.methods.indirect.method import IndirectShooting as IndirectShooting
+    from hamshoot.methods.multiple_shooting.method import (
+        DirectMultipleShooting as DirectMultipleShooting,
+    )
+    from hamshoot.methods.single_shooting.method import DirectSingleShooting as DirectSingleShooting
+    from hamshoot.network.leaky_resnet import LeakyResNet as LeakyResNet
     from hamshoot.optimality.certificate import Certificate as Certificate
     from hamshoot.optimality.certificate import certify as certify
-    from hamshoot.optimizers import SGD as SGD
-    from hamshoot.optimizers import Adam as Adam
-    from hamshoot.problem import TrainingProblem as TrainingProblem
-    from hamshoot.problem import teacher_problem as teacher_problem
-    from hamshoot.solution import Record as Record
-    from hamshoot.solution import Solution as Solution
-    from hamshoot.solution import Status as Status
-    from hamshoot.solve import solve as solve
+    from hamshoot.problem.activations import Activation as Activation
+    from hamshoot.problem.training_problem import TrainingProblem as TrainingProblem
+    from hamshoot.problem.training_problem import teacher_problem as teacher_problem
+    from hamshoot.solution.solution import Record as Record
+    from hamshoot.solution.solution import Solution as Solution
+    from hamshoot.solution.solution import Status as Status
+    from hamshoot.study import plot as plot
+    from hamshoot.study.compare import Comparison as Comparison
+    from hamshoot.study.compare import compare as compare
+    from hamshoot.study.solve import solve as solve
 
 
 def __getattr__(name: str) -> Any:

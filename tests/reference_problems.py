@@ -17,8 +17,8 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
-from hamshoot.bvp import affine_boundary
-from hamshoot.field_flow import RightHandSideFlow
+from hamshoot.bvp.field_flow import RightHandSideFlow
+from hamshoot.bvp.solve import affine_boundary
 
 
 @dataclass(frozen=True)

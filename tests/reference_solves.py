@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import closed_forms
+from hamshoot.theory import closed_forms
 
 KEPT = Path(__file__).with_name("reference_solves.json")
 #: Relative agreement on another machine, and on the same one; geodesics are those of an adaptive

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hamshoot.activations import (
+from hamshoot.problem.activations import (
     CODES,
     Activation,
     casadi_slope,

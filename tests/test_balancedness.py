@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import simpson
 
-from hamshoot import energies
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import energies
+from hamshoot.theory import hamiltonian as ham
 
 RELU = Activation("relu")
 DEPTH = 1.5  # not 2, where 2L̃ = L̃²

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot.optimizers import SCHEDULES, schedule_factors
-from hamshoot.starts import equidistant_steps, starting_weights
+from hamshoot.methods.common.starts import equidistant_steps, starting_weights
+from hamshoot.methods.descent.optimizers import SCHEDULES, schedule_factors
 
 BENCHMARKS = Path(__file__).parent.parent / "demos" / "benchmarks"
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import block_sweeps, discrete
-from hamshoot.activations import Activation
-from hamshoot.block_sweeps import BlockSweeps, block_size, threads
+from hamshoot.dynamics import block_sweeps
+from hamshoot.dynamics.block_sweeps import BlockSweeps, block_size, threads
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import layers as discrete
 
 STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
 

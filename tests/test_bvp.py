@@ -19,9 +19,9 @@ from reference_problems import (
 )
 from scipy.linalg import expm
 
-from hamshoot.bvp import BVPStatus, affine_boundary, solve_two_point
-from hamshoot.field_flow import RightHandSideFlow
-from hamshoot.staircase import StaircaseFactor
+from hamshoot.bvp.field_flow import RightHandSideFlow
+from hamshoot.bvp.solve import BVPStatus, affine_boundary, solve_two_point
+from hamshoot.bvp.staircase import StaircaseFactor
 
 every_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
 

@@ -7,8 +7,8 @@ import pytest
 from reference_problems import fixed, matrix, stack, van_der_pol
 from scipy.optimize import brentq
 
-from hamshoot.bvp import BVPStatus, affine_boundary, solve_two_point
-from hamshoot.field_flow import RightHandSideFlow
+from hamshoot.bvp.field_flow import RightHandSideFlow
+from hamshoot.bvp.solve import BVPStatus, affine_boundary, solve_two_point
 
 
 def bratu(strength):

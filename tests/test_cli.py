@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot.cli import main
+from hamshoot.command.cli import main
 
 FIELDS = {"success", "status", "message", "method", "layers", "objective", "loss",
           "parameter_norm", "test_error", "stationarity", "boundary_residual", "hamiltonian",
@@ -33,7 +33,7 @@ def run(capsys, *arguments):
 def solved(tmp_path_factory):
     """Directory of one solve of a small problem, and what it printed with --json."""
     out = tmp_path_factory.mktemp("solved") / "new" / "out"
-    done = subprocess.run([sys.executable, "-m", "hamshoot.cli", "solve", *SMALL, "-o", out,
+    done = subprocess.run([sys.executable, "-m", "hamshoot.command.cli", "solve", *SMALL, "-o", out,
                            "--json"], capture_output=True, text=True, timeout=250, check=False)
     return out, done
 
@@ -163,7 +163,7 @@ def test_the_problem_file_says_which_schedules_descent_tries(lines, tried, tmp_p
 
 
 def test_a_pipe_gets_plain_lines(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "hamshoot.cli", "solve", *SMALL, "-o", tmp_path],
+    done = subprocess.run([sys.executable, "-m", "hamshoot.command.cli", "solve", *SMALL, "-o", tmp_path],
                           capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_the_best_iterate_and_says_so(command, tmp_path):
                  "--set", "problem.width=10", "--set", "solve.tol=1e-14", "--set",
                  "solve.max_iter=1000000", "--method", "single_shooting", "--layers", "20"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hamshoot.cli", *arguments, "-o", str(tmp_path / "out")],
+        [sys.executable, "-m", "hamshoot.command.cli", *arguments, "-o", str(tmp_path / "out")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
@@ -217,6 +217,6 @@ def test_importing_the_package_loads_no_solver():
 
 
 def test_a_function_keeps_its_name_when_its_module_is_imported_first():
-    code = "import hamshoot.solve, hamshoot.cli, hamshoot as hs; assert hs.solve.__call__; hs.solve"
+    code = "import hamshoot.study.solve, hamshoot.command.cli, hamshoot as hs; assert hs.solve.__call__; hs.solve"
     code += "; import types; assert not isinstance(hs.solve, types.ModuleType)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from hamshoot.cli import main
+from hamshoot.command.cli import main
 
 GOOD = "a,b,y\n" + "\n".join(f"{i},{(7 * i) % 11},{(3 * i) % 5}" for i in range(20))
 TOML = '[data]\nfile = "t.csv"\n[problem]\nwidth = 4\n[solve]\nlayers = 6\n'

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.integrate import simpson
 from scipy.linalg import expm
 
-from hamshoot import closed_forms as exact
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import closed_forms as exact
+from hamshoot.theory import hamiltonian as ham
 
 LINEAR, RELU = Activation("linear"), Activation("relu")
 seeds = st.integers(0, 10**6)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot.compare import (
+from hamshoot.study.compare import (
     CONTINUED,
     CONTROL,
     DESCENT,
@@ -58,7 +58,8 @@ def test_rows_and_fields():
 def test_both_sides_start_from_the_same_network():
     comparison = compared(start="identity")
     problem, steps = comparison.problem, np.full(6, 1 / 6)
-    from hamshoot import discrete, starts
+    from hamshoot.methods.common import starts
+    from hamshoot.theory import layers as discrete
     W = starts.starting_weights(problem, steps, "identity", 3)
     end = discrete.roll_out(problem, W, steps)[-1]
     J = discrete.objective(problem, end, W, steps)[0]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hamshoot.data import Table, read_csv, read_npz, split_rows
-from hamshoot.problem import TrainingProblem
+from hamshoot.problem.readers import Table, read_csv, read_npz, split_rows
+from hamshoot.problem.training_problem import TrainingProblem
 
 
 def write(tmp_path, text, name="table.csv", **kwargs):

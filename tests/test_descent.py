@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import closed_forms as exact
-from hamshoot.descent import EpochLoop, largest_curvature, train
-from hamshoot.evaluate import solution_from_weights
-from hamshoot.layer_steps import irregular_steps, relative_changes
-from hamshoot.optimizers import (
+from hamshoot.dynamics.sweeps import EulerSweeps
+from hamshoot.methods.common.starts import equidistant_steps, starting_weights
+from hamshoot.methods.descent.optimizers import (
     HOLD,
     SCHEDULES,
     SGD,
@@ -21,9 +19,11 @@ from hamshoot.optimizers import (
     optimizer_named,
     schedule_factors,
 )
-from hamshoot.solution import Status
-from hamshoot.starts import equidistant_steps, starting_weights
-from hamshoot.sweeps import EulerSweeps
+from hamshoot.methods.descent.train import EpochLoop, largest_curvature, train
+from hamshoot.network.layer_steps import irregular_steps, relative_changes
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.solution.solution import Status
+from hamshoot.theory import closed_forms as exact
 
 SHORT = Adam(rate=0.03, epochs=300, sgd_epochs=60, schedule="cosine")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import closed_forms as exact
-from hamshoot import discrete
-from hamshoot import hamiltonian as ham
-from hamshoot.direct import DirectMultipleShooting
-from hamshoot.nlp import build_nlp
-from hamshoot.solution import Status
+from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
+from hamshoot.methods.multiple_shooting.nlp import build_nlp
+from hamshoot.solution.solution import Status
+from hamshoot.theory import closed_forms as exact
+from hamshoot.theory import hamiltonian as ham
+from hamshoot.theory import layers as discrete
 
 SOLVERS = ["ipopt", "fatrop"]
 
@@ -98,7 +98,7 @@ def test_one_program_serves_a_researcher():
     """Solve by hand through `build`: the answer is the method's own."""
     problem = teacher("linear")
     nlp = DirectMultipleShooting(layers=6).build(problem)
-    from hamshoot.starts import starting_weights
+    from hamshoot.methods.common.starts import starting_weights
     steps = np.full(6, 1 / 6)
     W = starting_weights(problem, steps, "path", 0)
     x0 = nlp.pack(W, discrete.roll_out(problem, W, steps))

@@ -5,10 +5,14 @@ import pytest
 from scipy.optimize import minimize
 
 import hamshoot as hs
-from hamshoot import clarke, discrete, discretise, layered_newton, starts
-from hamshoot.clarke import clarke_residual
-from hamshoot.evaluate import solution_from_weights
-from hamshoot.polish import polish
+from hamshoot.methods.common import starts
+from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton.active_set import polish
+from hamshoot.network import follow_path as discretise
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.theory import clarke
+from hamshoot.theory import layers as discrete
+from hamshoot.theory.clarke import clarke_residual
 
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
 

@@ -6,9 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 
-from hamshoot import energies
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import energies
+from hamshoot.theory import hamiltonian as ham
 
 RELU = Activation("relu")
 SMOOTH = Activation("smooth_relu", 0.3)

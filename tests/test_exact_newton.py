@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import discrete, layered_newton, reduced_newton
-from hamshoot.activations import epsilon_ladder
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.methods.newton import reduced_hessian as reduced_newton
+from hamshoot.methods.newton import riccati as layered_newton
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_layers import second_order
-from hamshoot.starts import starting_weights
+from hamshoot.problem.activations import epsilon_ladder
+from hamshoot.theory import layers as discrete
 
 STEPS = np.linspace(1, 2, 8) / 12
 

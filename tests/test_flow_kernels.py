@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
-from hamshoot.flow import HamiltonianFlow
+from hamshoot.dynamics.flow import HamiltonianFlow
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import hamiltonian as ham
 
 DEPTH = 3.0
 SIGMAS = [("smooth_relu", 0.1), ("smooth_relu", 1e-3), ("linear", 0.0), ("relu", 0.0)]
@@ -45,7 +45,7 @@ def test_the_field_is_that_of_the_reference(name, epsilon, bias):
 @pytest.mark.parametrize(("name", "epsilon"), SIGMAS[:1] + SIGMAS[2:3])
 def test_stages_equal_the_reference_to_rounding(name, epsilon, bias):
     """One step taken with the kernel equals the same tableau applied to the reference field."""
-    from hamshoot import _flow_kernels as kernels
+    from hamshoot.dynamics import _flow_kernels as kernels
 
     A, B = pair(4, 7)
     settings = dict(effective_depth=DEPTH, activation=Activation(name, epsilon), bias=bias)

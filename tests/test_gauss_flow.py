@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
-from hamshoot.flow import HamiltonianFlow
-from hamshoot.gauss_flow import GaussFlow, tableau
-from hamshoot.indirect import IndirectShooting
+from hamshoot.dynamics.flow import HamiltonianFlow
+from hamshoot.dynamics.gauss_flow import GaussFlow, tableau
+from hamshoot.methods.indirect.method import IndirectShooting
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import hamiltonian as ham
 
 DEPTH, W, N = 3.0, 3, 5
 SIGMAS = [("smooth_relu", 0.5), ("linear", 0.0)]

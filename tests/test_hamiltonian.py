@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import hamiltonian as ham
 
 TINY = 1e-30  # complex step
 activations = st.sampled_from(

@@ -16,7 +16,7 @@ ROOT = Path(hamshoot.__file__).parent
 #: extras that need not be there.
 HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn"}
 #: The one import upwards, for an annotation alone: `LeakyResNet.polish` returns a `Solution`.
-ANNOTATIONS = {("hamshoot.network", "hamshoot.solution")}
+ANNOTATIONS = {("hamshoot.network.leaky_resnet", "hamshoot.solution.solution")}
 
 
 class Import(NamedTuple):

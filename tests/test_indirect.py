@@ -9,13 +9,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import hamshoot as hs
-from hamshoot import closed_forms as exact
-from hamshoot import geodesic as geodesics
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
-from hamshoot.condensed import MAX_GROWTH, CondensedNewton, ControlNewton, cheaper_form
-from hamshoot.flow import HamiltonianFlow
-from hamshoot.indirect import IndirectShooting, path_at
+from hamshoot.dynamics.flow import HamiltonianFlow
+from hamshoot.methods.indirect import continuation as geodesics
+from hamshoot.methods.indirect.equations import (
+    MAX_GROWTH,
+    CondensedNewton,
+    ControlNewton,
+    cheaper_form,
+)
+from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import closed_forms as exact
+from hamshoot.theory import hamiltonian as ham
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True)
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import blockwise, discrete, mapped
-from hamshoot.block_sweeps import BlockSweeps
-from hamshoot.evaluate import solution_from_weights
-from hamshoot.starts import starting_weights
+from hamshoot.dynamics.block_sweeps import BlockSweeps
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.problem import memory_map as mapped
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.theory import blockwise
+from hamshoot.theory import layers as discrete
 
 STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
 
@@ -160,7 +162,7 @@ def test_the_certificate_is_the_same_by_blocks(monkeypatch, activation):
 @pytest.mark.usefixtures("few")
 def test_plots_draw_it():
     pytest.importorskip("matplotlib").use("Agg")
-    from hamshoot import plot
+    from hamshoot.study import plot
 
     solution = _solution(_problem())
     assert len(plot.figure(solution).axes) >= 4
@@ -399,7 +401,7 @@ def test_arrays_of_an_npz_file_are_mapped(files):
 # -- at real size ----------------------------------------------------------------------------------
 
 REAL_SIZE = """
-import sys, numpy as np, resource, hamshoot as hs, hamshoot.starts, hamshoot.block_sweeps
+import sys, numpy as np, resource, hamshoot as hs, hamshoot.methods.common.starts, hamshoot.dynamics.block_sweeps
 X, Y = (np.load(f"{sys.argv[1]}/{k}.npy", mmap_mode="r") for k in "XY")
 problem = hs.TrainingProblem(X, Y, width=100, effective_depth=7.0, weight_decay=0.007,
                              standardize="common")
@@ -416,7 +418,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, solution.objecti
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_hundred_thousand_mapped_samples_take_less_than_four_gigabytes(tmp_path):
-    from hamshoot.data import teacher_data
+    from hamshoot.problem.readers import teacher_data
 
     X, Y, _, _ = teacher_data((30, 3, 30), 100_000, 0, 0)
     np.save(tmp_path / "X.npy", X.astype(np.float32))

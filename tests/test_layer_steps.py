@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hamshoot import discrete
-from hamshoot.layer_steps import (
+from hamshoot.methods.common.starts import equidistant_steps, starting_weights
+from hamshoot.network.layer_steps import (
     adaptive_steps_of_path,
     adaptive_update,
     cap_binds,
@@ -14,8 +14,8 @@ from hamshoot.layer_steps import (
     relative_changes,
     steps_of,
 )
-from hamshoot.problem import teacher_problem
-from hamshoot.starts import equidistant_steps, starting_weights
+from hamshoot.problem.training_problem import teacher_problem
+from hamshoot.theory import layers as discrete
 
 
 def turning_path(p, growth=1.3, turns=2.0):

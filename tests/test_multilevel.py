@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import discrete
-from hamshoot.activations import Activation
-from hamshoot.block_sweeps import BlockSweeps
-from hamshoot.kronecker import Ended, KroneckerLBFGS, KroneckerPreconditioner
-from hamshoot.multilevel import FINAL, prolong, schedule
-from hamshoot.newton_krylov import NewtonKrylov
+from hamshoot.dynamics.block_sweeps import BlockSweeps
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.methods.single_shooting.kronecker import (
+    Ended,
+    KroneckerLBFGS,
+    KroneckerPreconditioner,
+)
+from hamshoot.methods.single_shooting.multilevel import FINAL, prolong, schedule
+from hamshoot.methods.single_shooting.trust_region import NewtonKrylov
 from hamshoot.optimality.second_order_layers import second_order
-from hamshoot.solution import Solution, Status
-from hamshoot.starts import starting_weights
+from hamshoot.problem.activations import Activation
+from hamshoot.solution.solution import Solution, Status
+from hamshoot.theory import layers as discrete
 
 STEPS = np.full(8, 1 / 8)
 

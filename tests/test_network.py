@@ -7,12 +7,12 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import hamshoot as hs
-from hamshoot import discrete
-from hamshoot import hamiltonian as ham
-from hamshoot.closed_forms import linear_path
-from hamshoot.evaluate import solution_from_weights
-from hamshoot.layer_steps import irregular_steps, relative_changes
-from hamshoot.network import LeakyResNet
+from hamshoot.network.layer_steps import irregular_steps, relative_changes
+from hamshoot.network.leaky_resnet import LeakyResNet
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.theory import hamiltonian as ham
+from hamshoot.theory import layers as discrete
+from hamshoot.theory.closed_forms import linear_path
 
 RNG = np.random.default_rng
 

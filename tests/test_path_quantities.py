@@ -7,9 +7,9 @@ import pytest
 from scipy.integrate import simpson
 
 import hamshoot as hs
-from hamshoot import energies
-from hamshoot import hamiltonian as ham
-from hamshoot.indirect import IndirectShooting, path_at
+from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.theory import energies
+from hamshoot.theory import hamiltonian as ham
 
 P = np.linspace(0, 1, 201)
 

@@ -7,13 +7,13 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
-from hamshoot import closed_forms as exact
-from hamshoot import hamiltonian as ham
-from hamshoot.indirect import path_at
+from hamshoot.methods.indirect.method import path_at
 from hamshoot.optimality import second_order_path as pso
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_path import SecondVariation, mesh, path_second_order
+from hamshoot.theory import closed_forms as exact
+from hamshoot.theory import hamiltonian as ham
 
 EVENLY = np.linspace(0, 1, 21)
 DEPTH, GROWTH, DECAY = 2.0, 0.3, 0.1

@@ -10,9 +10,9 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 import hamshoot as hs
-from hamshoot import plot
-from hamshoot.closed_forms import one_sample_path
-from hamshoot.evaluate import solution_from_weights
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.study import plot
+from hamshoot.theory.closed_forms import one_sample_path
 
 NAMES = ("optimal control", "gradient descent", "optimal control from descent", "adaptive steps")
 
@@ -297,7 +297,7 @@ def test_panels_are_drawn_when_called():
 def test_drawing_leaves_pyplot_alone():
     code = (
         "import sys, numpy as np, hamshoot as hs\n"
-        "from hamshoot import plot, evaluate\n"
+        "from hamshoot.study import plot; from hamshoot.solution import evaluate\n"
         "assert not any(m.startswith('matplotlib') for m in sys.modules)\n"
         "p = hs.TrainingProblem(np.eye(2), np.eye(2), effective_depth=2., weight_decay=.1,"
         " width=2)\n"

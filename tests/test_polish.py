@@ -7,13 +7,9 @@ import pytest
 from scipy.linalg import null_space
 
 import hamshoot as hs
-from hamshoot import discrete, layered_newton
-from hamshoot.activations import epsilon_ladder
-from hamshoot.clarke import clarke_residual
-from hamshoot.optimality.checks import setting_of
-from hamshoot.optimality.expansion import complex_step_derivatives
-from hamshoot.optimality.second_order_layers import second_order
-from hamshoot.polish import (
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton.active_set import (
     _ActiveSet,
     _convexified,
     _follow_events,
@@ -22,7 +18,12 @@ from hamshoot.polish import (
     affordable,
     polish,
 )
-from hamshoot.starts import starting_weights
+from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.expansion import complex_step_derivatives
+from hamshoot.optimality.second_order_layers import second_order
+from hamshoot.problem.activations import epsilon_ladder
+from hamshoot.theory import layers as discrete
+from hamshoot.theory.clarke import clarke_residual
 
 STEPS = np.full(8, 1 / 8)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot.problem import Scaling
+from hamshoot.problem.training_problem import Scaling
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((12, 3)) * [1, 50, 1e-3] + [0, 1000, 5], RNG.standard_normal((12, 2))

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 import hamshoot as hs
-from hamshoot import closed_forms as exact
-from hamshoot import discrete
-from hamshoot.clarke import clarke_residual
-from hamshoot.direct import DirectMultipleShooting
-from hamshoot.gauss_newton import DirectSingleShooting
-from hamshoot.ladder_search import planned_starts
-from hamshoot.layer_steps import irregular_steps
+from hamshoot.methods.common.starts import equidistant_steps, starting_weights
+from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
+from hamshoot.methods.newton.active_set import MAX_CONTROLS, affordable
+from hamshoot.methods.single_shooting.ladder_search import planned_starts
+from hamshoot.methods.single_shooting.method import DirectSingleShooting
+from hamshoot.network.layer_steps import irregular_steps
 from hamshoot.optimality.second_order_layers import second_order
-from hamshoot.polish import MAX_CONTROLS, affordable
-from hamshoot.solution import Status
-from hamshoot.starts import equidistant_steps, starting_weights
+from hamshoot.solution.solution import Status
+from hamshoot.theory import closed_forms as exact
+from hamshoot.theory import layers as discrete
+from hamshoot.theory.clarke import clarke_residual
 
 
 def teacher(activation="relu", width=4, samples=12, seed=1, **options):

@@ -8,10 +8,10 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
-from hamshoot import hamiltonian as ham
-from hamshoot import starts
-from hamshoot.evaluate import solution_from_weights
-from hamshoot.files import write_whole
+from hamshoot.methods.common import starts
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.support.files import write_whole
+from hamshoot.theory import hamiltonian as ham
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 import hamshoot as hs
-from hamshoot.solve import check_method, choose
+from hamshoot.study.solve import check_method, choose
 
 
 def teacher(width=3, samples=6, **options):

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hamshoot as hs
-from hamshoot import discrete
-from hamshoot.activations import Activation
-from hamshoot.layer_steps import irregular_steps
-from hamshoot.sweeps import THREADED_WIDTH, EulerSweeps, blas_threads
+from hamshoot.dynamics.sweeps import THREADED_WIDTH, EulerSweeps, blas_threads
+from hamshoot.network.layer_steps import irregular_steps
+from hamshoot.problem.activations import Activation
+from hamshoot.theory import layers as discrete
 
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
 ACTIVATIONS = ["relu", "smooth_relu", "linear"]

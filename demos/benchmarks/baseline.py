@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 
 import hamshoot as hs
-from hamshoot.config import read_config
-from hamshoot.descent import EpochLoop
-from hamshoot.optimizers import SCHEDULES
-from hamshoot.starts import equidistant_steps, starting_weights
-from hamshoot.sweeps import EulerSweeps
+from hamshoot.command.config import read_config
+from hamshoot.dynamics.sweeps import EulerSweeps
+from hamshoot.methods.common.starts import equidistant_steps, starting_weights
+from hamshoot.methods.descent.optimizers import SCHEDULES
+from hamshoot.methods.descent.train import EpochLoop
 
 RESULTS = Path(__file__).with_suffix(".json")
 COSINE, GRID = "cosine", "grid"

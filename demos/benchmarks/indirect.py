@@ -31,10 +31,11 @@ from pathlib import Path
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import layered_newton, starts
-from hamshoot.evaluate import solution_from_weights
-from hamshoot.flow import HamiltonianFlow
-from hamshoot.indirect import IndirectShooting, path_at
+from hamshoot.dynamics.flow import HamiltonianFlow
+from hamshoot.methods.common import starts
+from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.solution.evaluate import solution_from_weights
 
 
 def problem_of(width: int, samples: int, depth: float) -> hs.TrainingProblem:
@@ -59,7 +60,7 @@ def by_scipy(problem: hs.TrainingProblem, start: hs.Solution, tol: float = 1e-6)
     """Seconds, number of nodes and Hamiltonian drift of solve_bvp."""
     from scipy.integrate import solve_bvp
 
-    from hamshoot import hamiltonian as ham
+    from hamshoot.theory import hamiltonian as ham
 
     w, N, depth, sigma = problem.width, problem.n_samples, problem.effective_depth, problem.sigma
     n = w * N
@@ -202,7 +203,7 @@ def growth(width: int = 4, segments: int = 60, repeats: int = 5) -> list[dict]:
 
 def _iteration(problem: hs.TrainingProblem, t: np.ndarray, y: np.ndarray, form: str):
     """A function that does one Newton iteration and returns its seconds and the factorisation's."""
-    from hamshoot.condensed import ShootingProblem
+    from hamshoot.methods.indirect.equations import ShootingProblem
 
     flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth, problem.sigma)
     shooting = ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
@@ -218,7 +219,7 @@ def _iteration(problem: hs.TrainingProblem, t: np.ndarray, y: np.ndarray, form: 
         return time.perf_counter() - clock, after - before
 
     def state() -> tuple[float, float]:
-        from hamshoot.state_form import two_point
+        from hamshoot.methods.indirect.state_form import two_point
 
         system = two_point(shooting, t, y)
         clock = time.perf_counter()

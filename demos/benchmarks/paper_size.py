@@ -18,7 +18,7 @@ interrupted and gone on with, and split over seeds, starts and methods.
 Peers: PyTorch's Adam (full batch, float32, 6000 epochs), the paper's recipe (Adam 5000 epochs, then
 SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.
 Adam's rate and schedule are chosen for every seed and start: all four rates with all three
-schedules (see `hamshoot.optimizers`) run 1000 epochs, the whole schedule in them, and are rows of
+schedules (see `hamshoot.methods.descent.optimizers`) run 1000 epochs, the whole schedule in them, and are rows of
 their own, "adam, 1000 epochs"; of each schedule the best rate (``--finalists 2``: the best two)
 then has 6000. Schedules are not compared after 1000 epochs, as a cosine arrives only at its end.
 Where Adam is constant or decays at last the runs share their beginning, and the recipe's Adam is
@@ -46,9 +46,9 @@ from pathlib import Path
 import numpy as np
 
 import hamshoot as hs
-from hamshoot.block_sweeps import BlockSweeps, threads
-from hamshoot.optimizers import HOLD, SCHEDULES
-from hamshoot.starts import starting_weights
+from hamshoot.dynamics.block_sweeps import BlockSweeps, threads
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.methods.descent.optimizers import HOLD, SCHEDULES
 
 RESULTS = Path(__file__).with_name("paper_size.json")
 LAYERS, DEPTH, EPOCHS, RATES, LIMIT = 20, 7.0, 6000, (0.01, 0.03, 0.1, 0.3), 300.0
@@ -114,7 +114,7 @@ class Network:
 
 
 def factor(schedule: str, share: float) -> float:
-    """Of the rate when a share of the run is done, as `hamshoot.optimizers.schedule_factors`."""
+    """Of the rate when a share of the run is done, as `hamshoot.methods.descent.optimizers.schedule_factors`."""
     if schedule == "cosine":
         return 0.5 * (1 + np.cos(np.pi * share))
     return min(1.0, (1 - share) / (1 - HOLD)) if schedule == "decay" else 1.0
@@ -596,7 +596,7 @@ def report_ends(results: dict) -> None:
 
 def sweeps_against_dgemm() -> dict:
     """Gradient and products against dgemm on the same shapes, medians."""
-    from hamshoot.activations import Activation
+    from hamshoot.problem.activations import Activation
 
     problem = problem_of(0)
     steps = np.full(LAYERS, 1 / LAYERS)

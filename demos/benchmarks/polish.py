@@ -1,7 +1,7 @@
 """How often the polish settles, and from how large an ε: 54 small ReLU networks.
 
 Run ``python polish.py``; about three minutes. Five sizes, with and without bias, from one or two
-starts; every network is carried down the smooth ladder by `hamshoot.layered_newton`, and polished
+starts; every network is carried down the smooth ladder by `hamshoot.methods.newton.riccati`, and polished
 from each of the last ε. Then, at middle sizes, one network each: seconds of an iteration of exact
 Newton in both forms, and the polish from ε = 1e-4. Printed, and written to polish.json beside the
 script, with date, machine and versions.
@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 
 import hamshoot as hs
-from hamshoot import discrete, layered_newton, reduced_newton
-from hamshoot.activations import epsilon_ladder
-from hamshoot.polish import polish
-from hamshoot.starts import starting_weights
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.methods.newton import reduced_hessian as reduced_newton
+from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton.active_set import polish
+from hamshoot.problem.activations import epsilon_ladder
+from hamshoot.theory import layers as discrete
 
 #: (w, N, L), teacher, seeds, starts, bias.
 FAMILIES = (

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import hamshoot as hs
-from hamshoot.indirect import IndirectShooting
+from hamshoot.methods.indirect.method import IndirectShooting
 
 COLUMNS = ("seed", "activation", "epsilon", "width", "samples", "effective_depth", "weight_decay",
            "solved", "status", "objective", "defect", "boundary_residual", "hamiltonian_drift",

@@ -32,12 +32,12 @@ from pathlib import Path
 import numpy as np
 
 import hamshoot as hs
-from hamshoot.activations import Activation
-from hamshoot.block_sweeps import BlockSweeps, threads
-from hamshoot.data import teacher_data
-from hamshoot.evaluate import solution_from_weights
-from hamshoot.kronecker import KroneckerLBFGS
-from hamshoot.starts import starting_weights
+from hamshoot.dynamics.block_sweeps import BlockSweeps, threads
+from hamshoot.methods.common.starts import starting_weights
+from hamshoot.methods.single_shooting.kronecker import KroneckerLBFGS
+from hamshoot.problem.activations import Activation
+from hamshoot.problem.readers import teacher_data
+from hamshoot.solution.evaluate import solution_from_weights
 
 RESULTS = Path(__file__).with_name("samples.json")
 LAYERS, WIDTH, DEPTH, EPSILON, ITERATIONS = 20, 100, 7.0, 0.01, 20

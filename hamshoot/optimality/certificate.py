@@ -19,7 +19,7 @@ from hamshoot.optimality.checks import CLAIMING, Asked, Bound
 from hamshoot.optimality.layers import check_blocks, check_stored
 from hamshoot.optimality.paths import check_path
 from hamshoot.optimality.second_order_layers import MAX_CONTROLS
-from hamshoot.solution import Solution, Status
+from hamshoot.solution.solution import Solution, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,8 @@ import numpy as np
 
 from hamshoot.optimality import formulas
 from hamshoot.optimality.formulas import Setting
-from hamshoot.problem import TrainingProblem
-from hamshoot.solution import Solution, Status
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.solution import Solution, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

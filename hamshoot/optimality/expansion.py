@@ -12,7 +12,7 @@ import numpy as np
 from hamshoot.optimality import formulas
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.kinks import KINK_TOLERANCE, Kinks, told_apart
-from hamshoot.problem import TrainingProblem
+from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ from hamshoot.optimality import checks, formulas
 from hamshoot.optimality.checks import NAN, NO_EPSILON, ROUNDING, Asked, Bound, Findings
 from hamshoot.optimality.formulas import Setting
 from hamshoot.optimality.second_order_layers import SecondOrder, second_order
-from hamshoot.solution import Solution, Status
+from hamshoot.solution.solution import Solution, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,8 +15,8 @@ from hamshoot.optimality.checks import CLAIMING, NAN, NO_EPSILON, ROUNDING, Aske
 from hamshoot.optimality.formulas import Setting
 from hamshoot.optimality.second_order_layers import STATIONARY
 from hamshoot.optimality.second_order_path import PathSecondOrder, Trajectory, path_second_order
-from hamshoot.problem import TrainingProblem
-from hamshoot.solution import Solution, Status
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.solution import Solution, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

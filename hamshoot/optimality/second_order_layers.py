@@ -56,7 +56,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot.clarke import clarke_residual
 from hamshoot.optimality import coupling, formulas
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.directions import followed, steepest
@@ -67,7 +66,8 @@ from hamshoot.optimality.expansion import (
     expanded,
 )
 from hamshoot.optimality.kinks import Kinks
-from hamshoot.problem import TrainingProblem
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory.clarke import clarke_residual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,7 +164,7 @@ def second_order(
         Larger problems are not decided.
     slopes : ndarray, shape (L, w, N), optional
         For ReLU, σ′ with slopes d ∈ [0, 1] on the kink that make W stationary; by default a search
-        for them (`hamshoot.clarke`).
+        for them (`hamshoot.theory.clarke`).
     derivatives : callable, optional
         In place of `complex_step_derivatives`, for a solver that has faster ones.
     prove : bool

@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hamshoot.activations import Activation
-from hamshoot.problem import TrainingProblem
+from hamshoot.problem.activations import Activation
+from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

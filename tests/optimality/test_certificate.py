@@ -7,13 +7,13 @@ import pytest
 from scipy.optimize import minimize
 
 import hamshoot as hs
-from hamshoot import discrete
-from hamshoot.cli import main
-from hamshoot.evaluate import solution_from_weights
+from hamshoot.command.cli import main
 from hamshoot.optimality.certificate import reasons_against
 from hamshoot.optimality.checks import Bound, setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_layers import second_order
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.theory import layers as discrete
 
 
 @pytest.fixture(scope="module")

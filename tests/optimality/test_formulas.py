@@ -8,10 +8,10 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
-from hamshoot import discrete
-from hamshoot import hamiltonian as ham
 from hamshoot.optimality import formulas
 from hamshoot.optimality.checks import setting_of
+from hamshoot.theory import hamiltonian as ham
+from hamshoot.theory import layers as discrete
 
 STEPS = np.array([0.15, 0.3, 0.05, 0.25, 0.25])
 ACTIVATIONS = ["linear", "relu", "smooth_relu"]

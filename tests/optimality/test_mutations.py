@@ -13,14 +13,16 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
-from hamshoot import blockwise, clarke, discrete, evaluate
-from hamshoot import hamiltonian as ham
-from hamshoot.activations import Activation
-from hamshoot.clarke import clarke_residual
-from hamshoot.evaluate import solution_from_weights
+from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.optimality import layers
-from hamshoot.solution import Status
-from hamshoot.sweeps import EulerSweeps
+from hamshoot.problem.activations import Activation
+from hamshoot.solution import evaluate
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.solution.solution import Status
+from hamshoot.theory import blockwise, clarke
+from hamshoot.theory import hamiltonian as ham
+from hamshoot.theory import layers as discrete
+from hamshoot.theory.clarke import clarke_residual
 
 SIZES = [1e-9, 1e-6, 1e-3, 1.0]
 SEEDS = [0, 1, 2]

@@ -1,0 +1,1 @@
+"""Multiple shooting for any two-point boundary value problem; knows no network."""

@@ -1,0 +1,343 @@
+"""The command line: solve, compare, verify, plot, init.
+
+Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
+on standard error). Results go to a directory and are never overwritten without --force; with --json
+standard output holds one JSON object and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hamshoot.command.config import TEMPLATE, Config, read_config
+from hamshoot.methods.descent.optimizers import optimizer_named
+from hamshoot.network.follow_path import SCHEMES
+from hamshoot.network.layer_steps import steps_of
+from hamshoot.optimality.certificate import certify
+from hamshoot.solution.solution import Record, Solution
+from hamshoot.study import plot as figures
+from hamshoot.study.compare import compare as compare_problem
+from hamshoot.study.solve import check_method, default_layers
+from hamshoot.study.solve import solve as solve_problem
+from hamshoot.study.tables import comparison_table
+from hamshoot.support.files import write_whole
+from hamshoot.support.version import __version__
+
+SOLVED, NOT_CONVERGED, BAD_INPUT = 0, 1, 2
+RESULTS = "hamshoot-results"
+PLAIN_EVERY = 2.0  # seconds between plain progress lines
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hamshoot")
+def cli() -> None:
+    """Optimal Leaky ResNets by shooting, beside gradient descent."""
+
+
+def _problem_options(command: Callable) -> Callable:
+    decorators = [
+        click.argument("problem", required=False, type=click.Path(path_type=Path)),
+        click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(RESULTS),
+                     show_default=True, help="Directory for the results."),
+        click.option("--method", help="auto, multiple_shooting, single_shooting or indirect."),
+        click.option("--layers", type=int, help="Layers L of the network."),
+        click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE",
+                     help="Override a value of PROBLEM.toml; may be repeated."),
+        click.option("--force", is_flag=True, help="Overwrite existing results."),
+        click.option("--json", "as_json", is_flag=True,
+                     help="Print the summary as JSON, alone, on standard output."),
+    ]
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+@cli.command()
+@_problem_options
+def solve(problem, output, method, layers, settings, force, as_json) -> int:
+    """Find an optimal network; without PROBLEM.toml, of the built-in problem."""
+    config = _config(problem, method, layers, settings)
+    names = ("solution.npz", "summary.json", "solution.png")
+    _claim(output, names, force)
+    with _Progress(quiet=as_json) as progress:
+        progress.say(f"{config.problem!r}")
+        solution = solve_problem(config.problem, config.method, layers=config.layers,
+                                 callback=progress, **config.solve)
+    summary = solution.summary()
+    solution.save(output / "solution.npz")
+    _figure(lambda plot: plot.figure(solution), output / "solution.png")
+    _write_json(output / "summary.json", summary)
+    if as_json:
+        _print_json(summary)
+    else:
+        _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
+        click.echo(_closing(solution.success, solution.message))
+        click.echo(f"Wrote {', '.join(names)} to {output}")
+    return SOLVED if solution.success else NOT_CONVERGED
+
+
+@cli.command()
+@_problem_options
+def compare(problem, output, method, layers, settings, force, as_json) -> int:
+    """Solve by optimal control and by gradient descent from the same start; table and figure."""
+    config = _config(problem, method, layers, settings)
+    files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
+             "gradient descent, longer": "descent_longer.npz",
+             "optimal control from descent": "continued.npz"}
+    arguments = _compare_arguments(config)
+    _claim(output, (*files.values(), "summary.json", "comparison.png"), force)
+
+    written = []
+    with _Progress(quiet=as_json) as progress:
+        progress.say(f"{config.problem!r}")
+
+        def keep(row: Any) -> None:
+            # Each row is saved as it ends: an interruption later loses none of it.
+            written.append(files[row.name])
+            row.solution.save(output / files[row.name])
+            progress.say(f"{row.name}: objective {row.solution.objective:.8g}, "
+                         f"{row.solution.seconds:.1f} s, {row.solution.status.name.lower()}")
+
+        comparison = compare_problem(config.problem, config.layers, method=config.method,
+                                     callback=progress, on_row=keep, **arguments)
+    summary = comparison.to_dict()
+    _figure(lambda plot: comparison.figure(), output / "comparison.png")
+    _write_json(output / "summary.json", summary)
+    if as_json:
+        _print_json(summary)
+    else:
+        _print(comparison_table(summary["rows"]))
+        click.echo(_closing(comparison.complete, summary["finding"]))
+        click.echo(f"Wrote {', '.join([*written, 'summary.json', 'comparison.png'])} to {output}")
+    return SOLVED if summary["success"] else NOT_CONVERGED
+
+
+@cli.command()
+@click.argument("solution", type=click.Path(path_type=Path))
+@click.option("--stationarity", type=float, help="Bound asked of the stationarity; needed where "
+              "the status claims none.")
+@click.option("--json", "as_json", is_flag=True, help="Print the certificate as JSON.")
+def verify(solution, stationarity, as_json) -> int:
+    """Check a saved solution by formulas that no solver uses; exit code 1 unless all holds."""
+    loaded = Solution.load(solution)
+    certificate = certify(loaded, stationarity=stationarity)
+    if as_json:
+        _print_json(certificate.to_dict())
+    else:
+        click.echo(repr(certificate))
+    return SOLVED if certificate.holds else NOT_CONVERGED
+
+
+@cli.command()
+@click.argument("solution", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="Directory for the figures; default that of the solution.")
+@click.option("--format", "kind", type=click.Choice(["png", "pdf", "svg"]), default="png",
+              show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite existing figures.")
+def plot(solution, output, kind, force) -> int:
+    """Draw spectra, energies, convergence and the path of a saved solution."""
+    loaded = Solution.load(solution)
+    output = solution.parent if output is None else output
+    panels = figures.panels(loaded)
+    names = [f"{name}.{kind}" for name in panels]
+    _claim(output, names, force)
+    for name, draw in panels.items():
+        _figure(lambda _, draw=draw: draw(), output / f"{name}.{kind}")
+    click.echo(f"Wrote {', '.join(names)} to {output}")
+    return SOLVED
+
+
+@cli.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path),
+                default=Path("PROBLEM.toml"))
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def init(path, force) -> int:
+    """Write a commented PROBLEM.toml."""
+    if path.exists() and not force:
+        raise ValueError(f"{path}: exists; --force overwrites it")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such directory")
+    write_whole(path, lambda file: file.write(TEMPLATE), mode="w")
+    click.echo(f"Wrote {path}; edit it, then: hamshoot compare {path}")
+    return SOLVED
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: every failure is an exit code and one line."""
+    try:
+        code = cli.main(args=arguments, prog_name="hamshoot", standalone_mode=False)
+    except click.ClickException as error:
+        code = _complain(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        code = _complain("stopped before there was a result; nothing was written", NOT_CONVERGED)
+    except (ValueError, OSError, MemoryError) as error:
+        if os.environ.get("HAMSHOOT_DEBUG"):
+            raise
+        code = _complain(_sentence(error))
+    sys.exit(code)
+
+
+# -- input -----------------------------------------------------------------------------------------
+
+
+def _config(path: Path | None, method: str | None, layers: int | None,
+            settings: Sequence[str]) -> Config:
+    """Config with the command line's own options on top, all checked before any work is done."""
+    config = read_config(path, settings)
+    config = replace(config, method=method or config.method,
+                     layers=config.layers if layers is None else layers)
+    check_method(config.problem, config.method, config.layers, config.solve)
+    return config
+
+
+def _compare_arguments(config: Config) -> dict[str, Any]:
+    """Arguments of `compare` from [solve] and [descent]; start and seed belong to both."""
+    descent = dict(config.descent)
+    steps = descent.pop("steps", "equidistant")
+    layers = default_layers(config.problem) if config.layers is None else config.layers
+    steps_of(steps, layers, config.problem.effective_depth, names=SCHEMES)
+    optimizer = optimizer_named(descent.pop("optimizer", "adam"), descent)
+    options = dict(config.solve)
+    both = {key: options.pop(key) for key in ("start", "seed", "starts") if key in options}
+    return {**both, "descent_steps": steps, "optimizer": optimizer, "method_options": options,
+            "time_limit": options.get("time_limit")}
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+def _claim(output: Path, names: Sequence[str], force: bool) -> None:
+    """Make the directory and see that it can be written to, before hours are spent.
+
+    Raises
+    ------
+    ValueError
+        If it holds results already, or cannot be written to.
+    """
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output}: expected a directory, got a file")
+    present = [name for name in names if (output / name).exists()]
+    if present and not force:
+        raise ValueError(f"{output}: already holds {', '.join(present)}; --force overwrites, "
+                         "or choose another directory with -o")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / f".hamshoot-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{output}: cannot be written to ({error.strerror})") from None
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(path, lambda file: file.write(text + "\n"), mode="w")
+
+
+def _figure(draw: Callable[[Any], Any], path: Path) -> None:
+    figures.save_figure(draw(figures), path)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    Console(width=max(console.width, 100) if not console.is_terminal else None).print(table)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _closing(success: bool, message: str) -> str:
+    return message if success else f"NOT CONVERGED. {message}"
+
+
+def _complain(message: str, code: int = BAD_INPUT) -> int:
+    click.echo(f"hamshoot: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'file'}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+class _Progress:
+    """Live line in a terminal, plain lines in a pipe; Ctrl-C asks the solver to stop.
+
+    The first Ctrl-C lets the iteration end and keeps the best iterate; the second aborts.
+    """
+
+    def __init__(self, quiet: bool):
+        self.quiet, self.stopping = quiet, False
+        self.live: Any = None
+        self.last, self.stage = -PLAIN_EVERY, ""
+
+    def __enter__(self) -> _Progress:
+        self.previous = signal.signal(signal.SIGINT, self._interrupt)
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self.live = Live(console=Console(stderr=True), refresh_per_second=8, transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        signal.signal(signal.SIGINT, self.previous)
+        if self.live is not None:
+            self.live.stop()
+
+    def __call__(self, record: Record) -> bool:
+        """Receive one record; returning True stops the solver."""
+        if not self.quiet:
+            self._show(record)
+        return self.stopping
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self.quiet:
+            return
+        if self.live is not None:
+            self.live.console.print(line, highlight=False, markup=False)
+        else:
+            click.echo(line, err=True)
+
+    def _show(self, record: Record) -> None:
+        text = (f"{record.stage or 'iterating'}: iteration {record.iteration}, objective "
+                f"{record.objective:.8g}, stationarity {record.stationarity:.1e}, "
+                f"{record.seconds:.1f} s")
+        if self.live is not None:
+            from rich.text import Text
+
+            self.live.update(Text(text, overflow="ellipsis", no_wrap=True))
+            return
+        now = time.monotonic()
+        if now - self.last >= PLAIN_EVERY:
+            self.last = now
+            click.echo(text, err=True)
+
+    def _interrupt(self, *_: Any) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        self.say("Stopping after this iteration; the best iterate is kept (Ctrl-C again aborts).")
+
+
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""PROBLEM.toml: read, check, and turn into a problem and the options of methods."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hamshoot.problem.readers import read_csv, read_npz, split_rows, teacher_data
+from hamshoot.problem.training_problem import TrainingProblem
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+TEMPLATE = """\
+# A training problem for hamshoot. Lines that begin with # are comments; values shown after
+# "default" are what a missing line means. Paths are relative to this file.
+
+[data]
+file = "train.csv"          # CSV with a header row, or .npz holding X and Y
+targets = 1                 # how many of the last columns are targets, or names: ["price"]
+                            # one target column of strings is a class (one-hot)
+# drop = ["id"]             # columns to leave out
+standardize = true          # inputs and targets to mean 0, deviation 1 (default true)
+test_fraction = 0.2         # rows held out for the test error (default 0)
+# teacher = { dims = [6, 2, 6], samples = 30, test_samples = 1000 }   # in place of file
+
+[problem]
+effective_depth = 3.0       # the leak L̃ > 0, which plays the role of depth (default 3)
+weight_decay = 0.003        # λ > 0, weight of the L2 term (default 0.001 times the depth)
+# width = 8                 # neurons of a hidden layer (default: the largest data dimension, >= 8)
+activation = "relu"         # "relu", "smooth_relu" (with epsilon = 0.1) or "linear"
+bias = true
+# lift = "embedding"        # "embedding" or "orthonormal"; readout likewise
+seed = 0                    # of random lifts, and of the test rows
+
+[solve]
+method = "auto"             # "auto", "multiple_shooting", "single_shooting", "indirect"
+layers = 20                 # L of the network; needs L > effective_depth
+# tol = 1e-8                # each method has a default
+# time_limit = 600          # seconds
+start = "path"              # "path", "identity" or "random"
+starts = 1                  # best of that many starts
+seed = 0
+
+[descent]                   # the baseline of "hamshoot compare"
+optimizer = "adam"          # "adam" (then SGD, as in the paper) or "sgd"
+epochs = 5000
+# rate = 0.03               # default: the best of a grid
+# schedule = "decay"        # of the rate: "constant", "decay" (at last) or "cosine"; default: the
+                            # best of these, tried with every rate (schedules = ["decay", ...])
+steps = "equidistant"       # layer steps: "equidistant", "irregular" or "adaptive"
+"""
+
+BUILT_IN = {
+    "data": {"teacher": {"dims": [6, 2, 6], "samples": 30, "test_samples": 1000}},
+    "problem": {"effective_depth": 7.0, "width": 6, "activation": "relu", "seed": 0},
+    "solve": {"layers": 20},
+    "descent": {},
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a section: what it takes, and a test for it."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+NUMBER = Key("a number", _number)
+INTEGER = Key("an integer", _integer)
+TEXT = Key("a string", _text)
+TEXTS = Key("a list of strings", _texts)
+FLAG = Key("true or false", lambda v: isinstance(v, bool))
+NUMBERS = Key("a list of numbers", lambda v: isinstance(v, list) and all(map(_number, v)))
+INTEGERS = Key("a list of integers", lambda v: isinstance(v, list) and all(map(_integer, v)))
+NAMES = Key("column names or an integer", lambda v: _texts(v) or _text(v) or _integer(v))
+TABLE = Key("a table { dims = [...], samples = ... }", lambda v: isinstance(v, dict))
+STEPS = Key("a name or a list of numbers", lambda v: _text(v) or NUMBERS.fits(v))
+SCALING = Key("true, false, 'columns' or 'common'", lambda v: isinstance(v, (bool, str)))
+
+#: Known keys of each section. [solve] and [descent] hand theirs to the method object, which checks
+#: names and values itself; None lets a key through to it.
+SECTIONS: dict[str, dict[str, Key | None]] = {
+    "data": {"file": TEXT, "targets": NAMES, "drop": TEXTS, "standardize": SCALING,
+             "test_fraction": NUMBER, "teacher": TABLE},
+    "teacher": {"dims": INTEGERS, "samples": INTEGER, "test_samples": INTEGER},
+    "problem": {"effective_depth": NUMBER, "weight_decay": NUMBER, "width": INTEGER,
+                "activation": TEXT, "epsilon": NUMBER, "bias": FLAG, "lift": TEXT,
+                "readout": TEXT, "seed": INTEGER},
+    "descent": {"optimizer": TEXT, "epochs": INTEGER, "rate": NUMBER, "rates": NUMBERS,
+                "schedule": TEXT, "schedules": TEXTS, "finalists": INTEGER, "sgd_epochs": INTEGER,
+                "sgd_rate": NUMBER, "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER,
+                "epsilon": NUMBER, "steps": STEPS},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Config:
+    """A checked PROBLEM.toml.
+
+    Attributes
+    ----------
+    problem : TrainingProblem
+    method : str
+    layers : int or None
+    solve : dict
+        Further options of the method.
+    descent : dict
+        Options of the optimiser, and `steps`.
+    """
+
+    problem: TrainingProblem
+    method: str = "auto"
+    layers: int | None = None
+    solve: dict[str, Any] = field(default_factory=dict)
+    descent: dict[str, Any] = field(default_factory=dict)
+
+
+def read_config(path: str | Path | None, settings: Sequence[str] = ()) -> Config:
+    """Read PROBLEM.toml, or the built-in problem when `path` is None.
+
+    Parameters
+    ----------
+    path : path or None
+    settings : sequence of str
+        Overrides "section.key=value"; values are TOML, and plain words need no quotes.
+
+    Raises
+    ------
+    ValueError
+        In one sentence: a missing or malformed file, unknown sections and keys, wrong values.
+    """
+    tree = _built_in() if path is None else _read_toml(Path(path))
+    for setting in settings:
+        _override(tree, setting)
+    for name in tree:
+        if name not in ("data", "problem", "solve", "descent"):
+            raise ValueError(_unknown(f"section [{name}]", name,
+                                      ["data", "problem", "solve", "descent"]))
+        if not isinstance(tree[name], dict):
+            raise ValueError(f"{name}: expected a section [{name}], got {tree[name]!r}")
+    base = Path.cwd() if path is None else Path(path).resolve().parent
+    for name in ("data", "problem", "descent"):
+        _check_section(name, tree.get(name, {}))
+    problem = _problem(tree.get("data", {}), tree.get("problem", {}), base)
+    options = dict(tree.get("solve", {}))
+    method = options.pop("method", "auto")
+    if not isinstance(method, str):
+        raise ValueError(f"solve.method: expected a name, got {method!r}")
+    return Config(problem, method, options.pop("layers", None), options,
+                  dict(tree.get("descent", {})))
+
+
+def _built_in() -> dict[str, Any]:
+    tree = {name: dict(section) for name, section in BUILT_IN.items()}
+    tree["data"]["teacher"] = dict(tree["data"]["teacher"])
+    return tree
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a TOML file, got a directory")
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path}: no such file; 'hamshoot init' writes a commented PROBLEM.toml"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a TOML file ({reason})") from None
+
+
+def _override(tree: dict[str, Any], setting: str) -> None:
+    name, equals, text = setting.partition("=")
+    parts = name.strip().split(".")
+    if not equals or len(parts) < 2 or not all(parts):
+        raise ValueError(f"--set: expected section.key=value, got {setting!r}")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    place = tree
+    for part in parts[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ValueError(f"--set: {part} is not a section, in {setting!r}")
+    place[parts[-1]] = value
+    # A file on the command line replaces the built-in teacher, and the other way round.
+    if parts[:2] == ["data", "file"]:
+        tree["data"].pop("teacher", None)
+    elif parts[:2] == ["data", "teacher"]:
+        tree["data"].pop("file", None)
+
+
+def _check_section(name: str, section: dict[str, Any]) -> None:
+    known = SECTIONS[name]
+    for key, value in section.items():
+        if key not in known:
+            raise ValueError(_unknown(f"key {name}.{key}", key, list(known)))
+        rule = known[key]
+        if rule is not None and not rule.fits(value):
+            raise ValueError(f"{name}.{key}: expected {rule.expected}, got {value!r}")
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"unknown {what}; {hint}"
+
+
+def _problem(data: dict[str, Any], settings: dict[str, Any], base: Path) -> TrainingProblem:
+    if ("file" in data) == ("teacher" in data):
+        raise ValueError("data: expected one of file or teacher, got "
+                         + ("both" if "file" in data else "neither"))
+    seed = settings.get("seed", 0)
+    if not _integer(seed) or seed < 0:
+        raise ValueError(f"problem.seed: expected an integer >= 0, got {seed!r}")
+    if "teacher" in data:
+        arguments = _teacher(data, seed)
+    else:
+        arguments = _file(data, base, seed)
+    depth = settings.get("effective_depth", 3.0)
+    defaults = {
+        "effective_depth": depth,
+        "weight_decay": 1e-3 * depth,
+        "width": max(8, arguments["X"].shape[1], arguments["Y"].shape[1]),
+    }
+    return TrainingProblem(**{**arguments, **defaults, **settings})
+
+
+def _teacher(data: dict[str, Any], seed: int) -> dict[str, Any]:
+    for key in ("targets", "drop", "test_fraction"):
+        if key in data:
+            raise ValueError(f"data.{key}: only a file has it, the data come from a teacher")
+    _check_section("teacher", data["teacher"])
+    teacher = {"dims": [6, 2, 6], "samples": 30, "test_samples": 1000, **data["teacher"]}
+    X, Y, X_test, Y_test = teacher_data(tuple(teacher["dims"]), teacher["samples"],
+                                        teacher["test_samples"], seed)
+    arguments = {"X": X, "Y": Y, "standardize": data.get("standardize", "common")}
+    if len(X_test):
+        arguments.update(X_test=X_test, Y_test=Y_test)
+    return arguments
+
+
+def _file(data: dict[str, Any], base: Path, seed: int) -> dict[str, Any]:
+    path = base / data["file"]
+    if path.suffix == ".npz":
+        for key in ("targets", "drop"):
+            if key in data:
+                raise ValueError(f"data.{key}: only a CSV file has it, {path.name} is .npz")
+        table = read_npz(path)
+    else:
+        table = read_csv(path, data.get("targets", 1), data.get("drop", ()))
+    table = split_rows(table, data.get("test_fraction", 0.0), seed)
+    return {**table.arguments(), "standardize": data.get("standardize", True)}

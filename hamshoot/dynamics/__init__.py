@@ -1,0 +1,1 @@
+"""The same formulas compiled: sweeps of layers and the Hamiltonian flow."""

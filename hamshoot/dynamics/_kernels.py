@@ -1,0 +1,185 @@
+"""Compiled kernels: sweeps of the Euler network, and epochs of gradient descent.
+
+All numba code of the package is in this file (numba's cache does not see edits elsewhere). Arrays
+in, numbers out; the activation is an integer code (`hamshoot.problem.activations`); nothing is allocated in
+a loop. No fastmath: non-finite numbers must stay visible. What each function computes is written
+down, readably, in `hamshoot.theory.layers`; tests hold the two together.
+
+Arrays shared by the kernels (C-contiguous float64; c = w + 1 with a bias, else w):
+
+    W, G     (L, w, c)     controls, ∂J/∂W           A  (L+1, w, N)  representations
+    S        (L, c, N)     σ̂(A), ones in the last row of a biased network, set by the caller
+    slope    (L, w, N)     σ′(A)                     D  (L+1, w, N)  ∂J/∂A = −λB
+    T        (c, N)        scratch                   R  (d_out, N)   QA_L − Yᵀ
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
+# Inner kernels are put into the code of their caller before it is compiled: as functions of their
+# own they would be compiled, and then optimised once more with it. Those that Python calls too have
+# a second name, compiled when it is used.
+_INNER = dict(_OPTIONS, inline="always")
+_RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.problem.activations (a literal keeps the cache valid)
+
+
+@njit(**_INNER)
+def _activate(code, epsilon, A, S, slope):
+    """σ and σ′ of one node, without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)."""
+    w, N = A.shape
+    if code == _SMOOTH_RELU:
+        square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
+        for i in range(w):
+            for j in range(N):
+                z = A[i, j]
+                root = np.sqrt(z * z + square)
+                upper = 0.5 * (abs(z) + root)
+                value = upper if z >= 0 else quarter / upper
+                S[i, j] = value
+                slope[i, j] = value / root
+    elif code == _RELU:
+        for i in range(w):
+            for j in range(N):
+                z = A[i, j]
+                # The comparison is false for NaN; z − z keeps it visible.
+                S[i, j] = z if z > 0 else z - z
+                slope[i, j] = 1.0 if z > 0 else 0.0
+    else:
+        for i in range(w):
+            for j in range(N):
+                S[i, j] = A[i, j]
+                slope[i, j] = 1.0
+
+
+@njit(**_INNER)
+def _forward(W, steps, leak, code, epsilon, A, S, slope):
+    _, w, N = A.shape
+    for k in range(W.shape[0]):
+        rho = steps[k]
+        keep = 1 - rho * leak
+        here, above = A[k], A[k + 1]
+        _activate(code, epsilon, here, S[k], slope[k])
+        np.dot(W[k], S[k], above)
+        for i in range(w):
+            for j in range(N):
+                above[i, j] = keep * here[i, j] + rho * above[i, j]
+
+
+@njit(**_INNER)
+def _cost(W, steps, leak, decay, Q, targets, A, R):
+    np.dot(Q, A[-1], R)
+    loss = 0.0
+    for i in range(R.shape[0]):
+        for j in range(R.shape[1]):
+            R[i, j] -= targets[i, j]
+            loss += R[i, j] * R[i, j]
+    norm = 0.0
+    for k in range(W.shape[0]):
+        square = 0.0
+        for i in range(W.shape[1]):
+            for j in range(W.shape[2]):
+                square += W[k, i, j] * W[k, i, j]
+        norm += steps[k] * square
+    return loss / A.shape[2] + decay / (2 * leak) * norm
+
+
+@njit(**_INNER)
+def _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G):
+    """Adjoint sweep: D_L = (2/N) Qᵀ R, then G = ∂J/∂W and D down to node 1 (D_0 has no use)."""
+    layers, w, columns = W.shape
+    N = A.shape[2]
+    scale, share = 2.0 / N, decay / leak
+    np.dot(Q.T, R, D[layers])
+    for i in range(w):
+        for j in range(N):
+            D[layers, i, j] *= scale
+    for k in range(layers - 1, -1, -1):
+        rho = steps[k]
+        above, here, x, g, slopes = D[k + 1], D[k], W[k], G[k], slope[k]
+        np.dot(above, S[k].T, g)
+        for i in range(w):
+            for j in range(columns):
+                g[i, j] = rho * (g[i, j] + share * x[i, j])
+        if k == 0:
+            break
+        keep = 1 - rho * leak
+        np.dot(x.T, above, T)
+        for i in range(w):
+            for j in range(N):
+                here[i, j] = keep * above[i, j] + rho * slopes[i, j] * T[i, j]
+
+
+@njit(**_OPTIONS)
+def forward(W, steps, leak, code, epsilon, A, S, slope):
+    """Roll the network out from A[0]: A_l = (1 − ρL̃) A_{l−1} + ρ W σ̂(A_{l−1})."""
+    _forward(W, steps, leak, code, epsilon, A, S, slope)
+
+
+@njit(**_OPTIONS)
+def cost(W, steps, leak, decay, Q, targets, A, R):
+    """J = ‖QA_L − Yᵀ‖²/N + λ/(2L̃) Σρ‖W‖² of a network rolled out; R gets QA_L − Yᵀ."""
+    return _cost(W, steps, leak, decay, Q, targets, A, R)
+
+
+@njit(**_OPTIONS)
+def gradient(W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G):
+    """J and, in G, ∂J/∂W: one sweep forward, one back."""
+    _forward(W, steps, leak, code, epsilon, A, S, slope)
+    value = _cost(W, steps, leak, decay, Q, targets, A, R)
+    _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G)
+    return value
+
+
+@njit(**_OPTIONS)
+def epochs(
+    rates, adam, beta1, beta2, tiny, count, m, v, best, best_W, values,
+    W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G,
+):
+    """len(rates) full-batch epochs of Adam (or SGD with momentum beta1), in place.
+
+    values[e] is J before the update of epoch e. The best W so far is kept in best_W.
+
+    Parameters
+    ----------
+    count : int
+        Adam updates made before: its bias correction goes on from there.
+    m, v : ndarray
+        Moments, of W's shape; SGD keeps its velocity in m.
+    best : float
+        J of best_W.
+
+    Returns
+    -------
+    int
+        Epochs done; fewer than asked for when J is no longer finite.
+    float
+        J of best_W.
+    """
+    x, g = W.reshape(W.size), G.reshape(W.size)
+    first, second, kept = m.reshape(W.size), v.reshape(W.size), best_W.reshape(W.size)
+    for e in range(len(rates)):
+        value = gradient(
+            W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G
+        )
+        values[e] = value
+        if not np.isfinite(value):
+            return e, best
+        if value < best:
+            best = value
+            kept[:] = x
+        rate = rates[e]
+        if adam:
+            t = count + e + 1
+            step, root = rate / (1 - beta1**t), np.sqrt(1 - beta2**t)
+            for i in range(g.size):
+                first[i] += (1 - beta1) * (g[i] - first[i])
+                second[i] = beta2 * second[i] + (1 - beta2) * g[i] * g[i]
+                x[i] -= step * first[i] / (np.sqrt(second[i]) / root + tiny)
+        else:
+            for i in range(g.size):
+                first[i] = beta1 * first[i] + g[i]
+                x[i] -= rate * first[i]
+    return len(rates), best

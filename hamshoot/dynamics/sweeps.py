@@ -1,0 +1,175 @@
+"""Forward and adjoint sweeps of one layered network, fast: workspaces over the compiled kernels.
+
+Solvers that search over the controls alone (single shooting, gradient descent) need J and ∂J/∂W
+many times on the same problem and mesh. `EulerSweeps` allocates once and hands out both. The
+readable reference of the same formulas is `hamshoot.theory.layers`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from hamshoot.problem.activations import Activation
+from hamshoot.problem.training_problem import TrainingProblem
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+#: Widths from which products are worth a second BLAS thread; below, threads cost more than they do.
+THREADED_WIDTH = 64
+
+
+def blas_threads(problem: TrainingProblem) -> AbstractContextManager:
+    """Context in which BLAS uses one thread for narrow networks, and what it likes for wide ones.
+
+    A product of a narrow layer takes microseconds; handing it to a second thread doubles that on a
+    free machine and costs tenfold on a busy one.
+    """
+    if problem.width >= THREADED_WIDTH:
+        return nullcontext()
+    import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
+
+    return threadpool_limits(limits=1, user_api="blas")
+
+
+class EulerSweeps:
+    """J, ∂J/∂W, representations and costates of an Euler network on a fixed mesh.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        With a loss; a hard endpoint has no J of the controls alone.
+    steps : array_like, shape (L,)
+        Layer steps ρ; may be changed later by assigning to `steps`.
+    activation : Activation, optional
+        In place of the problem's, for the ε ladder.
+
+    Attributes
+    ----------
+    evaluations : int
+        Sweeps forward, counted (a gradient counts as one).
+
+    Raises
+    ------
+    ValueError
+        For a hard endpoint, or steps that are not positive and finite.
+
+    Notes
+    -----
+    A gradient costs 6Lw²N flops and (4L + 3)wN numbers of memory. The arrays returned are the
+    workspace itself: copy what should outlive the next call.
+    """
+
+    def __init__(
+        self, problem: TrainingProblem, steps: ArrayLike, activation: Activation | None = None
+    ):
+        if problem.hard_endpoint:
+            raise ValueError(
+                "problem: sweeps over the controls need a loss, got a hard endpoint; "
+                "use DirectMultipleShooting"
+            )
+        self.problem = problem
+        self.steps = steps
+        self.activation = problem.sigma if activation is None else activation
+        self.evaluations = 0
+        w, N, L = problem.width, problem.n_samples, len(self._steps)
+        columns = problem.control_shape[1]
+        self._Q = np.ascontiguousarray(problem.readout, dtype=float)
+        self._targets = np.ascontiguousarray(problem.targets, dtype=float)
+        self._A = np.empty((L + 1, w, N))
+        self._A[0] = problem.initial_state
+        self._S = np.ones((L, columns, N))
+        self._slope, self._D = np.empty((L, w, N)), np.empty((L + 1, w, N))
+        self._R, self._T = np.empty((problem.d_out, N)), np.empty((columns, N))
+        self._G = np.empty((L, *problem.control_shape))
+
+    @property
+    def steps(self) -> NDArray:
+        """Layer steps ρ, (L,)."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, steps: ArrayLike) -> None:
+        steps = np.array(steps, dtype=float)
+        if steps.ndim != 1 or not len(steps) or not np.all(np.isfinite(steps) & (steps > 0)):
+            raise ValueError("steps: expected a vector of finite numbers > 0, one a layer")
+        if hasattr(self, "_A") and len(steps) != len(self._A) - 1:
+            raise ValueError(f"steps: expected {len(self._A) - 1} of them, got {len(steps)}")
+        self._steps = steps
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return len(self._steps)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the controls, (L, w, w+1) or (L, w, w)."""
+        return self._G.shape
+
+    def objective(self, W: NDArray) -> float:
+        """J of the controls W (L, w, w+1), by one forward sweep."""
+        from hamshoot.dynamics import _kernels
+
+        problem, sigma = self.problem, self.activation
+        W = self._controls(W)
+        self.evaluations += 1
+        _kernels.forward(W, self._steps, problem.effective_depth, sigma.code, sigma.epsilon,
+                         self._A, self._S, self._slope)
+        return _kernels.cost(W, self._steps, problem.effective_depth, problem.weight_decay,
+                             self._Q, self._targets, self._A, self._R)
+
+    def gradient(self, W: NDArray) -> tuple[float, NDArray]:
+        """J and ∂J/∂W, by one sweep forward and one back.
+
+        Returns
+        -------
+        objective : float
+        gradient : ndarray, shape (L, w, w+1)
+            Overwritten by the next call.
+        """
+        from hamshoot.dynamics import _kernels
+
+        W = self._controls(W)
+        self.evaluations += 1
+        return _kernels.gradient(W, *self.arguments), self._G
+
+    @property
+    def arguments(self) -> tuple:
+        """What the kernels take after W: numbers, data, then the workspaces (written to)."""
+        problem, sigma = self.problem, self.activation
+        return (self._steps, problem.effective_depth, problem.weight_decay, sigma.code,
+                float(sigma.epsilon), self._Q, self._targets, self._A, self._S, self._slope,
+                self._D, self._R, self._T, self._G)
+
+    @property
+    def representations(self) -> NDArray:
+        """A at the nodes, (L+1, w, N), of the last sweep."""
+        return self._A
+
+    @property
+    def momenta(self) -> NDArray:
+        """B = −D/λ at nodes 1…L, (L, w, N), of the last gradient."""
+        return self._D[1:] / -self.problem.weight_decay
+
+    @property
+    def gradient_norm(self) -> float:
+        """‖∂J/∂W‖_F of the last gradient."""
+        return float(np.linalg.norm(self._G))
+
+    def stationarity(self, W: NDArray) -> float:
+        """max_l ‖(L̃/(λρ_l)) ∂J/∂W_l‖_F / max(1, ‖W_l‖_F), of the last gradient, taken at W."""
+        problem = self.problem
+        scale = problem.effective_depth / (problem.weight_decay * self._steps)
+        sizes = np.maximum(1.0, np.linalg.norm(W, axis=(1, 2)))
+        return float(np.max(scale * np.linalg.norm(self._G, axis=(1, 2)) / sizes))
+
+    def _controls(self, W: NDArray) -> NDArray:
+        W = np.ascontiguousarray(W, dtype=float)
+        if W.shape != self.shape:
+            raise ValueError(f"W: expected controls of shape {self.shape}, got {W.shape}")
+        return W

@@ -1,0 +1,1 @@
+"""The solvers; none of them knows another."""

@@ -1,0 +1,1 @@
+"""What methods share: clock, best iterate, starts."""

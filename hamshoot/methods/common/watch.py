@@ -1,0 +1,123 @@
+"""What all solvers share around their iterations: clock, callback, best iterate."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hamshoot.solution.solution import Callback, Record, Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Stop(Exception):
+    """Raised through an optimiser to end it; carries the status."""
+
+    def __init__(self, status: Status):
+        super().__init__(str(status))
+        self.status = status
+
+
+class Watch:
+    """Clock, history and callback of one solve.
+
+    Parameters
+    ----------
+    callback : callable, optional
+        Receives each `Record`; returning True stops the solve.
+    time_limit : float, optional
+        Seconds from now.
+
+    Attributes
+    ----------
+    history : list of Record
+    """
+
+    def __init__(self, callback: Callback | None = None, time_limit: float | None = None):
+        self.callback, self.time_limit = callback, time_limit
+        self.history: list[Record] = []
+        self.started = time.perf_counter()
+        self.stage = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since the solve began."""
+        return time.perf_counter() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, infinity without a limit."""
+        return np.inf if self.time_limit is None else self.time_limit - self.seconds
+
+    @property
+    def iterations(self) -> int:
+        """Recorded so far."""
+        return len(self.history)
+
+    def record(self, objective: float, stationarity: float = float("nan")) -> Record:
+        """Count one iteration; tell the callback.
+
+        Raises
+        ------
+        Stop
+            When the callback asks for it, or time is up.
+        """
+        record = Record(len(self.history) + 1, float(objective), float(stationarity),
+                        self.seconds, self.stage)
+        self.history.append(record)
+        answer = self.callback(record) if self.callback is not None else None
+        if isinstance(answer, (bool, np.bool_)) and answer:
+            raise Stop(Status.INTERRUPTED)
+        if self.remaining <= 0:
+            raise Stop(Status.TIME_LIMIT)
+        return record
+
+
+class Best:
+    """The best iterate seen, by objective; survives interruptions."""
+
+    def __init__(self) -> None:
+        self.objective = np.inf
+        self.weights: NDArray | None = None
+
+    def offer(self, objective: float, weights: NDArray) -> bool:
+        """Keep a copy if it is finite and better."""
+        if np.isfinite(objective) and objective < self.objective:
+            self.objective, self.weights = float(objective), np.array(weights)
+            return True
+        return False
+
+
+def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
+    """At most `most` records, evenly, the first and the last among them."""
+    if len(history) <= most:
+        return tuple(history)
+    keep = np.unique(np.linspace(0, len(history) - 1, most).round().astype(int))
+    return tuple(history[k] for k in keep)
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list instead of raising KeyboardInterrupt, while a library runs.
+
+    For compiled libraries that call back into Python and lose an exception on the way. Whoever
+    enters the context looks at the list and raises. Outside the main thread, where Python delivers
+    no signals, the list stays empty; so it does where Ctrl-C is not Python's to begin with.
+    """
+    pending: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is None:
+        yield pending
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield pending
+    finally:
+        signal.signal(signal.SIGINT, before)

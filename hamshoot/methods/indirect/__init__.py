@@ -1,0 +1,1 @@
+"""Indirect shooting: geodesics of the Hamiltonian flow."""

@@ -1,0 +1,61 @@
+"""The shooting equations in (A, B), for `hamshoot.bvp.solve`: exact Newton steps, nothing cubic in N."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hamshoot.bvp.solve import BVPResult, solve_two_point
+from hamshoot.methods.indirect.equations import ShootingProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+def two_point(
+    shooting: ShootingProblem, t: NDArray, y: NDArray
+) -> Callable[..., BVPResult]:
+    """`solve_two_point` of a shooting problem from nodes t (M,) and states y (M, 2, w, N).
+
+    Returns a function of its remaining options. Each Newton system is solved to 1e-7 by GMRES on
+    tangents of the flow, preconditioned by the condensed system.
+    """
+    shape, n = y.shape[1:], y[0].size
+    half = n // 2
+    ga, gb = np.zeros((n, n)), np.zeros((n, n))
+    ga[:half, :half] = np.eye(half)
+    if shooting.endpoint is not None:
+        gb[half:, :half] = np.eye(half)
+    else:
+        gb[half:, :half] = np.kron(shooting.terminal, np.eye(shape[2]))
+        gb[half:, half:] = np.eye(half)
+
+    def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        start, end = shooting.boundary(np.stack([first, last]).reshape(2, *shape))
+        return -np.concatenate([start.ravel(), end.ravel()]), ga, gb
+
+    size = np.abs(y).max((0, 2, 3))
+    approximate = partial(_CondensedModel, shooting, 1e6 * float(size[1] / size[0]))
+    return partial(
+        solve_two_point, shooting.flow, boundary, t, y.reshape(len(t), n),
+        scale=np.repeat(size, half), preconditioner=approximate,
+    )
+
+
+class _CondensedModel:
+    """The condensed system as a preconditioner of the exact one."""
+
+    def __init__(self, shooting: ShootingProblem, penalty: float, t: NDArray, y: NDArray):
+        self.shape = (2, *shooting.initial_state.shape)
+        y = y.reshape(-1, *self.shape)
+        self.system, self.end_weight = shooting.condensed(t, y, "auto", penalty)
+
+    def solve(self, r: NDArray, g: NDArray) -> NDArray:
+        """The approximate correction; see `hamshoot.bvp.solve.Preconditioner`."""
+        start, end = g.reshape(self.shape)
+        d = self.system.solve(-r.reshape(-1, *self.shape), start, self.end_weight * end)
+        return d.reshape(len(d), -1)

@@ -1,0 +1,1 @@
+"""Direct multiple shooting, with CasADi."""

@@ -1,0 +1,284 @@
+"""The nonlinear program of direct multiple shooting, in CasADi, with its parts within reach.
+
+The controls W_ℓ and the representations A_ℓ at every node are variables; a defect constraint ties
+each node to the step from the one before. One program serves every ε of a ladder, every λ and L̃ and
+every data set of the same size: they are parameters, and so is the starting point PXᵀ.
+
+Scaling: the objective is J/λ, so that the multiplier of F(A_{ℓ−1}, W_ℓ) − A_ℓ = 0 is −B_ℓ, the
+momentum of the theory page in `hamshoot.theory.hamiltonian` itself.
+
+In terms of (w, N, L) the program has L(w(w+1) + wN) variables and LwN constraints; its KKT matrix
+is block tridiagonal, and factorising it costs O(L(wN)³) without the structure inside a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.problem.activations import LINEAR, SMOOTH_RELU, casadi_slope, casadi_value
+from hamshoot.problem.training_problem import TrainingProblem
+
+if TYPE_CHECKING:
+    import casadi
+    from numpy.typing import NDArray
+
+NLP_SOLVERS = ("ipopt", "fatrop", "sqpmethod")
+#: Up to this w·N the symmetric ordering of MUMPS beats METIS.
+SMALL_NODE = 200
+
+
+@dataclass(frozen=True, eq=False)
+class MultipleShootingNLP:
+    """A CasADi program and the functions it is made of.
+
+    All matrices are CasADi's, column by column one sample; `epsilon` is that of the smooth ReLU
+    (ignored by a linear network, 0 evaluates the plain ReLU).
+
+    Attributes
+    ----------
+    solver : casadi.Function
+        The `nlpsol` object; call it with `x0`, `lam_g0`, `p` and zero bounds on g.
+    step : casadi.Function
+        (A, W, rho, effective_depth, epsilon) ↦ A at the next node.
+    costate : casadi.Function
+        (A, W, B_next, rho, effective_depth, epsilon) ↦ B, the exact adjoint of `step`.
+    hamiltonian : casadi.Function
+        (A, B, effective_depth, epsilon) ↦ H.
+    flow : casadi.Function
+        (A, B, effective_depth, epsilon) ↦ (∂_pA, ∂_pB).
+    layers : int
+    width, samples, columns : int
+        w, N, and the columns of a control, w + 1 with a bias.
+    sign : float
+        lam_g = sign·B: −1, or +1 for fatrop, which needs the defects written the other way round.
+    hard_endpoint : bool
+        Whether A_L = given stands in place of the loss.
+    """
+
+    solver: casadi.Function
+    step: casadi.Function
+    costate: casadi.Function
+    hamiltonian: casadi.Function
+    flow: casadi.Function
+    layers: int
+    width: int
+    samples: int
+    columns: int
+    sign: float
+    hard_endpoint: bool
+
+    def parameters(self, problem: TrainingProblem, steps: NDArray, epsilon: float) -> NDArray:
+        """Parameter vector of a problem of this size, on layer steps (L,), at one ε."""
+        data = [problem.initial_state]
+        data += [problem.endpoint] if self.hard_endpoint else [problem.targets, problem.readout]
+        return np.concatenate([
+            [problem.weight_decay, problem.effective_depth, epsilon], steps, *map(_column, data)
+        ])
+
+    def pack(self, weights: NDArray, representations: NDArray) -> NDArray:
+        """x = [W_1, A_1, W_2, …, A_L] from controls (L, w, c) and nodes (L+1, w, N)."""
+        return np.concatenate([
+            part for W, A in zip(weights, representations[1:], strict=True)
+            for part in (_column(W), _column(A))
+        ])
+
+    def unpack(self, x: Any) -> tuple[NDArray, NDArray]:
+        """Controls (L, w, c) and representations at nodes 1…L, (L, w, N)."""
+        w, c = self.width, self.columns
+        x = np.asarray(x, dtype=float).reshape(self.layers, -1)
+        weights = x[:, : w * c].reshape(self.layers, c, w).swapaxes(1, 2)
+        nodes = x[:, w * c :].reshape(self.layers, self.samples, w).swapaxes(1, 2)
+        return weights.copy(), nodes.copy()
+
+    def multipliers(self, momenta: NDArray) -> NDArray:
+        """lam_g from momenta at nodes 0…L, (L+1, w, N)."""
+        values = [self.sign * _column(B) for B in momenta[1:]]
+        if self.hard_endpoint:
+            # The endpoint constraint A_L − given pays what the last defect earns.
+            values.append(-_column(momenta[-1]))
+        return np.concatenate(values)
+
+    def momenta(self, lam_g: Any) -> NDArray:
+        """B at nodes 1…L, (L, w, N), from the multipliers of the defects."""
+        w, N, L = self.width, self.samples, self.layers
+        values = np.asarray(lam_g, dtype=float).ravel()[: L * w * N]
+        return self.sign * values.reshape(L, N, w).swapaxes(1, 2)
+
+
+def build_nlp(
+    problem: TrainingProblem,
+    layers: int,
+    integrator: str = "euler",
+    nlp_solver: str = "ipopt",
+    options: dict[str, Any] | None = None,
+    name: str = "multiple_shooting",
+) -> MultipleShootingNLP:
+    """Build the program for problems of one size: same w, N, L, d_out, activation, bias, endpoint.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        A ReLU is replaced by the smooth ReLU with ε as a parameter.
+    layers : int
+    integrator : {"euler", "rk4"}
+        RK4 takes W constant over each step.
+    nlp_solver : {"ipopt", "fatrop", "sqpmethod"}
+    options : dict, optional
+        Of `casadi.nlpsol`.
+
+    Raises
+    ------
+    ValueError
+        For a solver that this CasADi does not have, or an option that it does not know.
+    """
+    import casadi as ca
+
+    functions = _functions(problem, integrator)
+    w, N = problem.initial_state.shape
+    columns = problem.control_shape[1]
+    sign = 1.0 if nlp_solver == "fatrop" else -1.0
+    lam, leak, epsilon = (ca.MX.sym(n) for n in ("lambda", "L", "epsilon"))
+    rho = ca.MX.sym("rho", layers)
+    A_0 = ca.MX.sym("A_0", w, N)
+    if problem.hard_endpoint:
+        data = [ca.MX.sym("A_1", w, N)]
+    else:
+        data = [ca.MX.sym("Y", problem.d_out, N), ca.MX.sym("Q", problem.d_out, w)]
+    variables, constraints, norm, A = [], [], 0, A_0
+    for k in range(layers):
+        W, A_next = ca.MX.sym(f"W_{k + 1}", w, columns), ca.MX.sym(f"A_{k + 1}", w, N)
+        variables += [ca.vec(W), ca.vec(A_next)]
+        defect = functions["step"](A, W, rho[k], leak, epsilon) - A_next
+        constraints.append(ca.vec(defect if sign < 0 else -defect))
+        norm += rho[k] * ca.sumsqr(W)
+        A = A_next
+    objective = norm / (2 * leak)
+    if problem.hard_endpoint:
+        constraints.append(ca.vec(A - data[0]))
+    else:
+        objective += ca.sumsqr(data[1] @ A - data[0]) / (N * lam)
+    program = {
+        "x": ca.vertcat(*variables), "f": objective, "g": ca.vertcat(*constraints),
+        "p": ca.vertcat(lam, leak, epsilon, rho, *map(ca.vec, [A_0, *data])),
+    }
+    options = {"print_time": False, **(options or {})}
+    if nlp_solver == "fatrop":
+        end = w * N if problem.hard_endpoint else 0
+        options.update(
+            structure_detection="manual", N=layers, nx=[0] + [w * N] * layers,
+            nu=[w * columns] * layers + [0], ng=[0] * layers + [end],
+            equality=[True] * (layers * w * N + end),
+        )
+    try:
+        solver = ca.nlpsol(name, nlp_solver, program, options)
+    except RuntimeError as error:
+        raise ValueError(
+            f"nlp_solver: {nlp_solver} cannot be set up here ({_reason(error)})"
+        ) from None
+    return MultipleShootingNLP(
+        solver=solver, layers=layers, width=w, samples=N, columns=columns, sign=sign,
+        hard_endpoint=problem.hard_endpoint, **functions,
+    )
+
+
+def iteration_callback(
+    stop: Callable[[NDArray], bool], variables: int, constraints: int
+) -> casadi.Callback:
+    """Build an `iteration_callback` for `nlpsol`; keep a reference to it as long as the solver.
+
+    Parameters
+    ----------
+    stop : callable
+        Receives x of every iterate; the solver stops where it returns True. It must not raise: an
+        exception does not cross CasADi, which prints it and carries on.
+    variables, constraints : int
+        Sizes of x and g.
+    """
+    import casadi as ca
+
+    x, g = ca.Sparsity.dense(variables), ca.Sparsity.dense(constraints)
+    sparsity = {"x": x, "lam_x": x, "g": g, "lam_g": g, "f": ca.Sparsity.scalar()}
+
+    class Callback(ca.Callback):
+        def __init__(self) -> None:
+            ca.Callback.__init__(self)
+            self.construct("iteration", {})
+
+        def get_n_in(self) -> int:
+            return ca.nlpsol_n_out()
+
+        def get_n_out(self) -> int:
+            return 1
+
+        def get_name_in(self, i: int) -> str:
+            return ca.nlpsol_out(i)
+
+        def get_sparsity_in(self, i: int) -> casadi.Sparsity:
+            return sparsity.get(ca.nlpsol_out(i), ca.Sparsity(0, 0))
+
+        def eval(self, arguments: list) -> list:
+            return [int(stop(arguments[0].full().ravel()))]
+
+    return Callback()
+
+
+# -- functions -------------------------------------------------------------------------------------
+
+
+def _functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Function]:
+    """Step, costate, Hamiltonian and flow on symbols of the problem's size."""
+    import casadi as ca
+
+    w, N = problem.initial_state.shape
+    code = LINEAR if problem.activation == "linear" else SMOOTH_RELU
+    A, B = ca.MX.sym("A", w, N), ca.MX.sym("B", w, N)
+    W = ca.MX.sym("W", *problem.control_shape)
+    rho, leak, epsilon = (ca.MX.sym(n) for n in ("rho", "L", "epsilon"))
+
+    def augmented(x: Any) -> Any:
+        S = casadi_value(x, code, epsilon)
+        return ca.vertcat(S, ca.MX.ones(1, N)) if problem.bias else S
+
+    def velocity(x: Any) -> Any:
+        return W @ augmented(x) - leak * x
+
+    if integrator == "euler":
+        end = (1 - rho * leak) * A + rho * (W @ augmented(A))
+    else:
+        k1 = velocity(A)
+        k2 = velocity(A + rho / 2 * k1)
+        k3 = velocity(A + rho / 2 * k2)
+        k4 = velocity(A + rho * k3)
+        end = A + rho / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    S = augmented(A)
+    W_star = leak * (B @ S.T)
+    H = leak / 2 * ca.sumsqr(B @ S.T) - leak * ca.sum1(ca.sum2(B * A))
+    dA = W_star @ S - leak * A
+    dB = leak * B - casadi_slope(A, code, epsilon) * (W_star[:, :w].T @ B)
+    return {
+        "step": ca.Function("step", [A, W, rho, leak, epsilon], [end],
+                            ["A", "W", "rho", "effective_depth", "epsilon"], ["A_next"]),
+        "costate": ca.Function("costate", [A, W, B, rho, leak, epsilon],
+                               [ca.jtimes(end, A, B, True)],
+                               ["A", "W", "B_next", "rho", "effective_depth", "epsilon"], ["B"]),
+        "hamiltonian": ca.Function("hamiltonian", [A, B, leak, epsilon], [H],
+                                   ["A", "B", "effective_depth", "epsilon"], ["H"]),
+        "flow": ca.Function("flow", [A, B, leak, epsilon], [dA, dB],
+                            ["A", "B", "effective_depth", "epsilon"], ["dA", "dB"]),
+    }
+
+
+def _reason(error: RuntimeError) -> str:
+    """The line of CasADi's message that says what is wrong."""
+    lines = str(error).strip().splitlines()
+    telling = [line for line in lines if "nknown option" in line or "No such" in line]
+    return (telling or lines)[-1].split(": ", 1)[-1].strip()
+
+
+def _column(matrix: NDArray) -> NDArray:
+    """Column by column, as CasADi stacks a matrix."""
+    return np.asarray(matrix, dtype=float).T.ravel()

@@ -1,0 +1,1 @@
+"""Exact Newton methods on the controls."""

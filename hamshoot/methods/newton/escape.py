@@ -1,0 +1,196 @@
+"""Leaving stationary points that are no minima, along the direction that shows it.
+
+A solver ends where the gradient vanishes. `hamshoot.optimality.second_order_layers` then looks for
+a way down from there: a negative eigenvalue, a concave kink, a dead neuron that lowers J when it is
+switched on. From the lowest point met along that direction the network goes down the last stages
+of the ε ladder again, by Newton's method on the controls, and for ReLU to its exact optimum; and so
+on until the test finds no way down. The fall along the direction may be less than what smoothing
+with ε changes, so that the ladder slips back to where it came from: then it begins at a smaller ε.
+
+A round costs a Hessian, what the search for a coupling takes (`hamshoot.optimality.coupling`), and
+a local solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton.active_set import Polished, polish
+from hamshoot.methods.newton.reduced_hessian import Expansion, second_derivatives
+from hamshoot.optimality import formulas
+from hamshoot.optimality.second_order_layers import SecondOrder, second_order
+from hamshoot.problem.activations import Activation, epsilon_ladder
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import layers as discrete
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hamshoot.optimality.formulas import Setting
+
+#: Rounds at most. On 40 networks with up to three neurons too many none needed more than five.
+ROUNDS = 20
+#: Where the ladder begins and ends, as shares of the last ε; the first pair that ends lower is
+#: taken.
+LADDERS = ((10.0, 1.0), (1.0, 1.0), (0.1, 0.1))
+#: Starts of the search for a coupling: fewer than the certificate takes.
+STARTS = 64
+#: Relative fall of J that counts.
+LOWER = 1e-10
+#: Controls and idle entries up to which the test is made: a second or two.
+MAX_CONTROLS = 4000
+
+Report = Callable[[float, float], None]
+
+
+@dataclass
+class Escape:
+    """Where it ended.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (L, w, w+1)
+    objectives : list of float
+        J of the first point and after each round.
+    verdict : SecondOrder or None
+        Of the last test; None where the network is too large for it.
+    polished : Polished or None
+        Of the last round that lowered J (ReLU).
+    """
+
+    weights: NDArray
+    objectives: list[float]
+    verdict: SecondOrder | None = None
+    polished: Polished | None = None
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """How many stationary points were left."""
+        return len(self.objectives) - 1
+
+    def record(self) -> dict[str, Any]:
+        """What a solution keeps: the verdict of the last test, and J from point to point."""
+        verdict = None if self.verdict is None else self.verdict.verdict
+        return {"second_order": verdict, "escape_objectives": list(self.objectives)}
+
+    def note(self) -> str:
+        """What happened, for a message; empty where nothing did."""
+        if not self.left:
+            return ""
+        points = "a stationary point that was" if self.left == 1 else \
+            f"{self.left} stationary points that were"
+        kinks = f"; {self.polished.words}" if self.polished else ""
+        return (f"left {points} no minimum ({'; '.join(dict.fromkeys(self.words))}), J from "
+                f"{self.objectives[0]:.8g} to {self.objectives[-1]:.8g}{kinks}")
+
+
+def affordable(problem: TrainingProblem, layers: int) -> bool:
+    """Whether the second-order test is cheap enough to end every solve with it."""
+    controls = layers * int(np.prod(problem.control_shape))
+    return not problem.hard_endpoint and controls <= MAX_CONTROLS
+
+
+def escape(
+    problem: TrainingProblem,
+    weights: NDArray,
+    steps: NDArray,
+    epsilon: float,
+    *,
+    tol: float,
+    seed: int = 0,
+    callback: Report | None = None,
+    rounds: int = ROUNDS,
+    progress: Escape | None = None,
+) -> Escape:
+    """Go down from a stationary point until no way down is found.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        With a loss.
+    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
+        Stationary.
+    epsilon : float
+        For ReLU, the last ε of the ladder.
+    tol : float
+        For the stationarity.
+    seed : int
+        Of the search.
+    callback : callable, optional
+        Receives objective and stationarity of every iterate; may raise.
+    rounds : int
+    progress : Escape, optional
+        Filled along the way, so that what was reached is there when `callback` raises.
+    """
+    state = Escape(weights, []) if progress is None else progress
+    state.weights, state.objectives = weights, [_objective(problem, weights, steps)]
+    for _ in range(rounds):
+        state.verdict = second_order(problem, state.weights, steps, prove=False, seed=seed,
+                                     starts=STARTS, derivatives=fast_derivatives)
+        if not state.verdict.refuted:
+            break
+        found = _lower(problem, state, steps, epsilon, tol, callback)
+        if found is None:
+            break
+        state.words.append(state.verdict.verdict.split(";")[0].split(":")[0])
+        state.weights, state.polished = found
+        state.objectives.append(_objective(problem, state.weights, steps))
+    return state
+
+
+def _lower(problem, state: Escape, steps, epsilon, tol, callback):
+    """A stationary point below the one that was left, and its polish; None if none was reached."""
+    start, least = state.verdict.lowest, state.objectives[-1]
+    least -= LOWER * abs(least)
+    if problem.activation != "relu":
+        weights = layered_newton.minimise(problem, start, steps, tol=tol, callback=callback).weights
+        return (weights, None) if _objective(problem, weights, steps) < least else None
+    for first, last in LADDERS:
+        weights = start
+        for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.5):
+            smooth = problem.replace(activation="smooth_relu", epsilon=value)
+            weights = layered_newton.minimise(smooth, weights, steps, tol=tol,
+                                              callback=callback).weights
+        if not _objective(problem, weights, steps) < state.objectives[-1] + value:
+            continue
+        polished = polish(problem, weights, steps, value, tol=min(tol, 1e-10), callback=callback)
+        if polished.stationarity <= tol and polished.objective < least:
+            return polished.weights, polished
+    return None
+
+
+def fast_derivatives(
+    setting: Setting, weights: NDArray, steps: NDArray, pattern: NDArray | None, entries: NDArray
+) -> tuple[NDArray, NDArray]:
+    """`complex_step_derivatives` by the sweeps over samples of `hamshoot.methods.newton.reduced_hessian`."""
+    A = formulas.roll_out(setting, weights, steps, pattern=pattern)
+    B, _ = formulas.costates(setting, A, weights, steps, slopes=pattern, pattern=pattern)
+    features = formulas.features(setting, A[:-1], pattern)
+    if pattern is None:
+        slopes, bends = formulas.slope(setting, A[:-1]), _bends(setting, weights, steps, A, B)
+    else:
+        slopes, bends = pattern, np.zeros_like(pattern)
+    share = -2 / (setting.decay * setting.samples) * setting.readout.T @ setting.readout
+    at = Expansion(weights, steps, 1 - steps * setting.leak, features, slopes, bends, B, share,
+                   setting.leak)
+    hessian, rows = second_derivatives(at, entries)
+    return setting.decay * hessian, rows
+
+
+def _bends(setting: Setting, weights, steps, A, B) -> NDArray:
+    """σ″ ⊙ ρWᵀB at the left nodes."""
+    w = A.shape[1]
+    sigma = Activation(setting.activation, setting.epsilon)
+    pull = steps[:, None, None] * (np.swapaxes(weights[:, :, :w], 1, 2) @ B[1:])
+    return sigma.curvature(A[:-1]) * pull
+
+
+def _objective(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
+    end = discrete.roll_out(problem, weights, steps)[-1]
+    return discrete.objective(problem, end, weights, steps)[0]

@@ -1,0 +1,309 @@
+"""Newton's method on the controls with their dense Hessian; what it is assembled from.
+
+With the roll-out eliminated, the Hessian of J in the controls is a sum over samples. A sample s
+feels a change of W_j only through the vector δW_j σ̂(A_{j,s}), so its share of block (j, k) is a
+w × w matrix, the change of momentum B_{k+1} with that vector, times the outer product of σ̂_j and
+σ̂_k, plus the change of σ̂_k times B_{k+1}. The w × w matrices follow from one forward and one
+backward sweep, and a block is two products of matrices, (w², N) with (N, (w+1)²). The same sweep
+gives the derivatives of single entries of A, which the polish of a ReLU network holds at 0.
+
+A Hessian costs 2L²w⁴N + L²w³N flops, and L²w²/2 numbers of memory a sample, in blocks of samples;
+its Cholesky factor L³w⁶/3 flops. Against L(2m + 4w)(wN)² flops of the Riccati form
+(`hamshoot.methods.newton.riccati`) this is the cheaper one where samples are many: with 20 layers from
+N = 57 on at w = 4, N = 88 at w = 8, N = 128 at w = 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import hamiltonian as ham
+from hamshoot.theory import layers as discrete
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Numbers of tangents held at a time.
+BLOCK_NUMBERS = 10_000_000
+#: Below this stationarity a Hessian that is not definite belongs to a saddle, to be left along its
+#: most negative curvature.
+SADDLE = 1e-4
+#: Relative change of J that is rounding.
+ROUNDING = 1e-14
+
+
+class Minimum(NamedTuple):
+    """Controls (L, w, w+1), their objective and stationarity, and iterations spent."""
+
+    weights: NDArray
+    objective: float
+    stationarity: float
+    iterations: int
+
+
+class Expansion(NamedTuple):
+    """What the second derivatives of J/λ need of a roll-out.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (L, w, w+1)
+    steps : ndarray, shape (L,)
+    keep : ndarray, shape (L,)
+        1 − ρL̃.
+    features, slopes, bends : ndarray, shapes (L, w+1, N), (L, w, N), (L, w, N)
+        σ̂, σ′ and σ″ ⊙ ρWᵀB at the left nodes.
+    momenta : ndarray, shape (L+1, w, N)
+    share : ndarray, shape (w, w)
+        ∂B_L/∂A_L, −2/(λN) QᵀQ.
+    leak : float
+        L̃.
+    """
+
+    weights: NDArray
+    steps: NDArray
+    keep: NDArray
+    features: NDArray
+    slopes: NDArray
+    bends: NDArray
+    momenta: NDArray
+    share: NDArray
+    leak: float
+
+
+def expansion(problem: TrainingProblem, A: NDArray, B: NDArray, W: NDArray,
+              steps: NDArray) -> Expansion:
+    """Of a network with a smooth or linear activation, from its roll-out and costate."""
+    sigma, w = problem.sigma, problem.width
+    pull = steps[:, None, None] * (np.swapaxes(W[:, :, :w], 1, 2) @ B[1:])
+    return Expansion(
+        W, steps, 1 - steps * problem.effective_depth,
+        np.array([ham.augmented(a, sigma, problem.bias) for a in A[:-1]]),
+        sigma.slope(A[:-1]), sigma.curvature(A[:-1]) * pull, B, _share(problem),
+        problem.effective_depth)
+
+
+def _share(problem: TrainingProblem) -> NDArray:
+    return -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T @ problem.readout
+
+
+def second_derivatives(
+    at: Expansion, held: NDArray | None = None, block: int | None = None
+) -> tuple[NDArray, NDArray]:
+    """Hessian of J/λ in the controls, and the derivatives of the entries of A that are held.
+
+    Parameters
+    ----------
+    at : Expansion
+    held : ndarray of bool, shape (L, w, N), optional
+        Entries at left nodes; none by default.
+    block : int, optional
+        Samples at a time; by default what BLOCK_NUMBERS holds.
+
+    Returns
+    -------
+    hessian : ndarray, shape (n, n)
+    constraints : ndarray, shape (k, n)
+        ∂A/∂W of the entries held, in their order in memory.
+    """
+    L, w, c = at.weights.shape
+    N, m = at.features.shape[2], w * c
+    upper = np.zeros((L, w, c, L, w, c))
+    held = np.zeros((L, w, N), bool) if held is None else held
+    rows = np.zeros((int(held.sum()), L, w, c))
+    numbers = np.full(held.shape, -1)
+    numbers[held] = np.arange(len(rows))
+    block = max(1, BLOCK_NUMBERS // (L * L * w * w)) if block is None else block
+    for first in range(0, N, block):
+        some = slice(first, first + block)
+        tangents = _tangents(at, some)
+        _add_block(upper, at, tangents, some)
+        for k in range(1, L):
+            i, s = np.nonzero(held[k][:, some])
+            if len(i):
+                parts = tangents[k][s, i].reshape(-1, k, w)
+                features = at.features[:k, :, some][:, :, s].transpose(2, 0, 1)
+                rows[numbers[k][:, some][i, s], :k] = parts[..., None] * features[:, :, None]
+    hessian = upper.reshape(L * m, L * m)
+    below = np.tril_indices(L, -1)
+    blocks = hessian.reshape(L, m, L, m)
+    for k, j in zip(*below, strict=True):
+        blocks[k, :, j] = blocks[j, :, k].T
+    for k in range(L):
+        blocks[k, :, k] = 0.5 * (blocks[k, :, k] + blocks[k, :, k].T)
+    diagonal = np.arange(L * m)
+    hessian[diagonal, diagonal] += np.repeat(at.steps / at.leak, m)
+    return hessian, rows.reshape(len(rows), L * m)
+
+
+def _tangents(at: Expansion, some: slice) -> list[NDArray]:
+    """Of A_k with ρ_j times a unit vector added at node j + 1: (samples, w, kw), k = 0 … L."""
+    count, w = at.slopes[0][:, some].shape[1], at.weights.shape[1]
+    T = np.zeros((count, w, 0))
+    tangents = [T]
+    for k, rho in enumerate(at.steps):
+        own = np.broadcast_to(rho * np.eye(w), (count, w, w))
+        T = np.concatenate([_transition(at, k, some) @ T, own], axis=2)
+        tangents.append(T)
+    return tangents
+
+
+def _transition(at: Expansion, k: int, some: slice) -> NDArray:
+    """∂A_{k+1}/∂A_k, (samples, w, w)."""
+    w = at.weights.shape[1]
+    F = at.steps[k] * at.weights[k][:, :w] * at.slopes[k][:, some].T[:, None, :]
+    F[:, np.arange(w), np.arange(w)] += at.keep[k]
+    return F
+
+
+def _add_block(upper: NDArray, at: Expansion, tangents: list[NDArray], some: slice) -> None:
+    """Add the share of some samples to the blocks (j, k), j ≤ k, of the Hessian."""
+    L, w, c = at.weights.shape
+    S = at.features[:, :, some]
+    count = S.shape[2]
+    dB = at.share @ tangents[L]
+    for k in range(L - 1, -1, -1):
+        T, B = tangents[k], at.momenta[k + 1][:, some]
+        lower = np.ascontiguousarray((T * at.slopes[k][:, some].T[:, :, None]).transpose(2, 1, 0))
+        change = np.ascontiguousarray(dB.transpose(2, 1, 0))  # (jw, w, samples)
+        for j in range(k + 1):
+            mine = slice(j * w, (j + 1) * w)
+            outer = (S[j][:, None] * S[k]).reshape(c * c, count)
+            part = (change[mine].reshape(w * w, count) @ outer.T).reshape(w, w, c, c)
+            target = upper[j, :, :, k]  # (i, c, i′, c′)
+            target -= at.steps[k] * part.transpose(0, 2, 1, 3)
+            if j < k:
+                outer = (S[j][:, None] * B).reshape(c * w, count)
+                part = (lower[mine].reshape(w * w, count) @ outer.T).reshape(w, w, c, w)
+                target[..., :w] -= at.steps[k] * part.transpose(0, 2, 3, 1)
+        F = _transition(at, k, some)
+        dB = F.swapaxes(1, 2) @ dB[:, :, : k * w] + at.bends[k][:, some].T[:, :, None] * T
+
+
+# -- Newton's method -------------------------------------------------------------------------------
+
+
+def flops(width: int, columns: int, samples: int, layers: int) -> float:
+    """Of one iteration: Hessian, counted twice as it runs at half the rate, and Cholesky factor."""
+    n = layers * width * columns
+    return 4.0 * n * layers * width * columns * samples + n**3 / 3
+
+
+def minimise(
+    problem: TrainingProblem,
+    weights: NDArray,
+    steps: NDArray,
+    *,
+    tol: float = 1e-7,
+    max_iter: int = 100,
+    callback: Callable[[float, float], None] | None = None,
+) -> Minimum:
+    """Minimise J over the controls of an Euler network from given ones.
+
+    The Hessian is shifted by τρ/L̃, a Levenberg–Marquardt parameter that follows the ratio of actual
+    to predicted decrease and becomes 0 near a minimum. A stationary point that is a saddle is left
+    along the eigenvector of the least eigenvalue.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        With a loss and a smooth (or linear) activation.
+    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
+    tol : float
+        For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖), reached at no saddle.
+    max_iter : int
+    callback : callable, optional
+        Receives objective and stationarity of every iterate; may raise.
+    """
+    W = np.array(weights, dtype=float)
+    A = discrete.roll_out(problem, W, steps)
+    J, shift = discrete.objective(problem, A[-1], W, steps)[0], 0.0
+    for iteration in range(max_iter + 1):
+        B, scaled = discrete.costates(problem, A, W, steps)
+        stationarity = discrete.stationarity(W, scaled)
+        if callback is not None:
+            callback(J, stationarity)
+        if iteration == max_iter:
+            break
+        hessian, _ = second_derivatives(expansion(problem, A, B, W, steps))
+        weight = np.repeat(steps / problem.effective_depth, W[0].size)
+        g = weight * scaled.ravel()
+        trial = None
+        if stationarity <= max(SADDLE, tol):
+            factor = _factor(hessian, weight, 0.0)
+            if factor is None:
+                trial = _leave_saddle(problem, W, J, steps, hessian, g)
+            elif stationarity <= tol:
+                break
+        while trial is None and shift < 1e8:
+            trial, shift = _try(problem, W, J, steps, hessian, weight, g, shift)
+        if trial is None:
+            break
+        gain, W_new, A_new, J_new = trial
+        if abs(J - J_new) <= ROUNDING * abs(J):
+            gradient = discrete.costates(problem, A_new, W_new, steps)[1]
+            if discrete.stationarity(W_new, gradient) >= 0.5 * stationarity:
+                break
+        W, A, J = W_new, A_new, J_new
+        shift *= 0.1 if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
+        shift = 0.0 if shift < 1e-5 else shift
+    return Minimum(W, J, stationarity, iteration)
+
+
+def _factor(hessian: NDArray, weight: NDArray, shift: float):
+    from scipy.linalg import cho_factor
+
+    shifted = hessian.copy()
+    shifted[np.arange(len(weight)), np.arange(len(weight))] += shift * weight
+    try:
+        # Transposed, which changes nothing but that LAPACK need not copy it.
+        return cho_factor(shifted.T, lower=True, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _try(problem, W, J, steps, hessian, weight, g, shift):
+    """The step with this shift, or None; and the shift to try or to go on with."""
+    from scipy.linalg import cho_solve
+
+    larger = max(10 * shift, 1e-4)
+    factor = _factor(hessian, weight, shift)
+    if factor is None:
+        return None, larger
+    step = -cho_solve(factor, g, check_finite=False)
+    slope, curvature = float(g @ step), float(step @ (hessian @ step))
+    length = 1.0
+    while length > 0.05:
+        promised = -problem.weight_decay * (length * slope + 0.5 * length**2 * curvature)
+        trial = _at(problem, W, steps, length * step)
+        if np.isfinite(trial[-1]) and promised > 0 and (
+                J - trial[-1] >= 0.05 * promised - ROUNDING * abs(J)):
+            return ((J - trial[-1]) / promised, *trial), shift
+        length /= 2
+    return None, larger
+
+
+def _leave_saddle(problem, W, J, steps, hessian, g):
+    """The lowest of points along the most negative curvature; None if none is lower."""
+    from scipy.linalg import eigh
+
+    value, vector = eigh(hessian, subset_by_index=[0, 0], check_finite=False)
+    if value[0] >= -1e-12 * np.abs(np.diag(hessian)).max():
+        return None
+    direction = vector[:, 0] * (-1.0 if g @ vector[:, 0] > 0 else 1.0)
+    lengths = float(np.linalg.norm(W)) * 0.5 ** np.arange(12)
+    trials = [_at(problem, W, steps, sign * length * direction)
+              for length in lengths for sign in (1, -1)]
+    best = min(trials, key=lambda trial: trial[-1] if np.isfinite(trial[-1]) else np.inf)
+    return (1.0, *best) if best[-1] < J - ROUNDING * abs(J) else None
+
+
+def _at(problem, W, steps, step) -> tuple[NDArray, NDArray, float]:
+    """Controls, representations and J after a step."""
+    W = W + step.reshape(W.shape)
+    with np.errstate(all="ignore"):
+        A = discrete.roll_out(problem, W, steps)
+        return W, A, discrete.objective(problem, A[-1], W, steps)[0]

@@ -1,0 +1,1 @@
+"""Direct single shooting: the controls alone."""

@@ -1,0 +1,197 @@
+"""Minimise J over the controls of one smooth stage, from sweeps alone: L-BFGS, then Newton steps.
+
+L-BFGS gets as far as the rounding of J lets its line search see. The gradient still sees eight
+digits more; Newton's method on it, with Hessian products from differences of gradients, takes off
+what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.dynamics.sweeps import EulerSweeps
+from hamshoot.methods.common.watch import Stop, Watch
+from hamshoot.solution.solution import Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Iterations over which L-BFGS looks back to see whether J still falls.
+WINDOW = 100
+#: Hessian products a Newton step may take.
+MOST_PRODUCTS = 4000
+
+
+class Minimizer:
+    """Minimise J over v_ℓ = W_ℓ √(ρ_ℓλ/L̃) on one smooth stage, from sweeps alone.
+
+    Attributes
+    ----------
+    latest : ndarray
+        W of the last iterate accepted.
+    objective, stationarity, gradient_norm : float
+        There; the norm is that of ∂J/∂W.
+    first_gradient : float
+        ‖∂J/∂W‖ where the last `minimize` began.
+    """
+
+    def __init__(self, sweeps: EulerSweeps, watch: Watch, *, memory: int, max_iter: int):
+        self.sweeps, self.watch = sweeps, watch
+        self.memory, self.max_iter = memory, max_iter
+        problem = sweeps.problem
+        self.scale = np.sqrt(sweeps.steps * problem.weight_decay / problem.effective_depth)
+        self.scale = self.scale[:, None, None]
+        self.latest: NDArray | None = None
+        self.objective = self.stationarity = float("inf")
+        self.gradient_norm = self.first_gradient = float("nan")
+
+    def minimize(
+        self, weights: NDArray, tol: float, limit: int | None = None, decrease: float = 0.0
+    ) -> NDArray:
+        """L-BFGS from `weights` until the stationarity is within `tol`.
+
+        It also ends after `limit` iterations, and when J falls by less than the share `decrease`
+        over WINDOW of them.
+
+        Raises
+        ------
+        Stop
+            When the callback, the clock or `max_iter` ends the solve.
+        """
+        from scipy.optimize import minimize
+
+        v = (weights * self.scale).ravel()
+        self._accept(v)
+        self.first_gradient = self.gradient_norm
+        if self.stationarity <= tol:
+            return self.latest
+        trial = _Latest(self._value)
+        values: list[float] = []
+
+        def iteration(intermediate_result: Any) -> None:
+            # SciPy evaluates the point it accepts last of all, so the sweeps still hold it.
+            if not np.array_equal(trial.x, intermediate_result.x):
+                self._value(intermediate_result.x)
+            values.append(float(intermediate_result.fun))
+            self._keep(intermediate_result.x, values[-1])
+            self._record()
+            slow = decrease and len(values) > WINDOW and (
+                values[-WINDOW - 1] - values[-1] < decrease * abs(values[-1]))
+            if slow or self.stationarity <= tol:
+                raise StopIteration
+
+        limit = self.max_iter if limit is None else limit
+        options = dict(maxcor=self.memory, maxiter=limit, maxfun=20 * limit + 100,
+                       maxls=30, ftol=0.0, gtol=0.0)
+        minimize(trial, v, jac=True, method="L-BFGS-B", callback=iteration, options=options)
+        self._accept((self.latest * self.scale).ravel())
+        return self.latest
+
+    def take(self, weights: NDArray) -> NDArray:
+        """Make given controls the latest iterate, if J does not rise beyond rounding."""
+        before, old = self.objective, self.latest
+        value, _ = self._accept((weights * self.scale).ravel())
+        if value > before + 1e-12 * abs(before):
+            self._accept((old * self.scale).ravel())
+        return self.latest
+
+    def finish(self, weights: NDArray, tol: float) -> NDArray:
+        """Newton steps by conjugate gradients, judged by the gradient alone.
+
+        Where J changes by less than it rounds, a line search is blind; the gradient still sees
+        eight digits more. Hessian products are central differences of gradients. A step is taken
+        if it shortens the gradient and does not raise J beyond rounding, else the next system is
+        solved further; negative curvature ends the loop.
+        """
+        v = (weights * self.scale).ravel()
+        value, g = self._accept(v)
+        products = 250
+        while self.stationarity > tol and products <= MOST_PRODUCTS:
+            step = _conjugate_gradients(self._hessian_product(v), g, products)
+            if step is None:
+                break
+            trial_value, trial_g = self._value(v + step)
+            size, trial_size = np.linalg.norm(g), np.linalg.norm(trial_g)
+            taken = trial_size < 0.9 * size and trial_value <= value + 1e-12 * abs(value)
+            if taken:
+                v, value, g = v + step, trial_value, trial_g.copy()
+                self._keep(v, value)
+                self._record()
+            if not taken or trial_size > 0.3 * size:
+                products *= 2
+        self._accept((self.latest * self.scale).ravel())
+        return self.latest
+
+    def _hessian_product(self, v: NDArray) -> Callable[[NDArray], NDArray]:
+        """H d by central differences; a record every 100 of them keeps clock and callback alive."""
+        # Short against ε: σ″ of the last stage lives on that scale.
+        length, count = 1e-7 * np.linalg.norm(v), 0
+
+        def product(direction: NDArray) -> NDArray:
+            nonlocal count
+            h = length / np.linalg.norm(direction)
+            forward = self._value(v + h * direction)[1].copy()
+            count += 1
+            if count % 100 == 0:
+                self._record()
+            return (forward - self._value(v - h * direction)[1]) / (2 * h)
+
+        return product
+
+    def _value(self, v: NDArray) -> tuple[float, NDArray]:
+        """J and ∂J/∂v."""
+        value, gradient = self.sweeps.gradient(v.reshape(self.sweeps.shape) / self.scale)
+        if not np.isfinite(value):
+            return np.inf, np.zeros_like(v)
+        return value, (gradient / self.scale).ravel()
+
+    def _accept(self, v: NDArray) -> tuple[float, NDArray]:
+        value, g = self._value(v)
+        g = g.copy()
+        self._keep(v, value)
+        return value, g
+
+    def _keep(self, v: NDArray, value: float) -> None:
+        """Make v, whose gradient the sweeps hold, the latest iterate."""
+        self.latest = v.reshape(self.sweeps.shape) / self.scale
+        self.objective = value
+        self.stationarity = self.sweeps.stationarity(self.latest)
+        self.gradient_norm = self.sweeps.gradient_norm
+
+    def _record(self) -> None:
+        self.watch.record(self.objective, self.stationarity)
+        if self.watch.iterations >= self.max_iter:
+            raise Stop(Status.MAX_ITER)
+
+
+class _Latest:
+    """A function that remembers where it was evaluated last."""
+
+    def __init__(self, function: Callable[[NDArray], tuple[float, NDArray]]):
+        self.function, self.x = function, None
+
+    def __call__(self, x: NDArray) -> tuple[float, NDArray]:
+        self.x = x.copy()
+        return self.function(x)
+
+
+def _conjugate_gradients(product, g: NDArray, limit: int) -> NDArray | None:
+    """Solve H z = −g to a tenth; None at negative curvature."""
+    z, r = np.zeros_like(g), -g
+    d, rr = r.copy(), float(r @ r)
+    goal = 0.01 * rr
+    for _ in range(limit):
+        Hd = product(d)
+        curvature = float(d @ Hd)
+        if not curvature > 0:
+            return None
+        z += rr / curvature * d
+        r -= rr / curvature * Hd
+        rr, old = float(r @ r), rr
+        if rr <= goal:
+            break
+        d = r + rr / old * d
+    return z

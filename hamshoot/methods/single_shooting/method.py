@@ -1,0 +1,352 @@
+"""`DirectSingleShooting`: search over the controls alone, for what multiple shooting cannot hold.
+
+The roll-out eliminates the representations and the adjoint sweep gives ∂J/∂W exactly, so memory and
+work grow only linearly in the number of samples. Two searches stand behind it:
+
+* networks that can be carried to their exact optimum (`hamshoot.methods.newton.active_set.affordable`, or a smooth
+  activation of that size) take the ladder of `hamshoot.methods.single_shooting.ladder_search`: several starts, ε downward,
+  Newton to the tolerance, and for ReLU the polish;
+* larger ones take the levels of `hamshoot.methods.single_shooting.multilevel`: few samples and layers first, then all, by
+  L-BFGS around a Kronecker preconditioner, over blocks of samples on all threads. They end where J
+  hardly falls any more and the gradient is small against the one at the start.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.dynamics.block_sweeps import Executor, threads
+from hamshoot.dynamics.sweeps import blas_threads
+from hamshoot.methods.common.starts import STARTS, start_seeds, weights_of
+from hamshoot.methods.common.watch import Stop, Watch, thinned
+from hamshoot.methods.newton.active_set import MAX_CONTROLS, affordable
+from hamshoot.methods.single_shooting.kronecker import Ended
+from hamshoot.methods.single_shooting.ladder_search import HISTORY, REHEATS, LadderSearch
+from hamshoot.methods.single_shooting.multilevel import Multilevel, schedule
+from hamshoot.network.layer_steps import steps_of
+from hamshoot.problem.activations import epsilon_ladder
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.evaluate import solution_from_weights
+from hamshoot.solution.solution import Callback, Solution, Status
+from hamshoot.support.checks import (
+    check_choice,
+    check_count,
+    check_layers,
+    check_options,
+    check_positive,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Flops of a gradient up to which a network is carried to `tol`, whatever its gradient.
+CHEAP = 2e8
+#: Hidden activations up to which "auto" takes the ladder for a network that is not to be polished.
+LADDER_ACTIVATIONS = 2_000_000
+OPTIMIZERS = ("auto", "lbfgs", "kronecker", "gauss_newton")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectSingleShooting:
+    """Optimal L-layer network by single shooting, matrix-free.
+
+    Parameters
+    ----------
+    layers : int
+        L > L̃.
+    steps : {"equidistant", "irregular"} or array_like, shape (L,)
+        Layer steps ρ, sum 1, every ρL̃ < 1.
+    tol : float
+        Bound on the stationarity of the smooth network at the last ε, a relative gradient:
+        max_ℓ ‖(L̃/(λρ_ℓ)) ∂J/∂W_ℓ‖_F / max(1, ‖W_ℓ‖_F) = max_ℓ ‖W_ℓ − L̃Bσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F),
+        what `Solution.stationarity` reports. Unlike ‖∇J‖/‖∇J at the start‖, it does not grow
+        looser with a worse start (measured: 1e-5 of that ratio can leave a stationarity of 0.8).
+    gradient_tol : float
+        Bound on ‖∇J‖/‖∇J of the path fit‖ for large networks (a gradient above 2e8 flops), whose
+        valley is too long and shallow to be walked to `tol`: reached, with J falling by less than
+        a millionth an iteration, the search ends with the status FLAT.
+    max_iter : int
+        Iterations of all starts and stages together.
+    time_limit : float, optional
+        Seconds.
+    seed : int
+    start : {"identity", "path", "random"}
+    starts : int, optional
+        Best of so many starts. By default 5 for small problems, fewer for large ones; large
+        networks compare them after the coarse levels.
+    noise : float, optional
+        Of the start, see `hamshoot.methods.common.starts`.
+    epsilon : tuple of float
+        First and last ε of the ladder, and the factor between stages. Without the polish the
+        answer for ReLU is the optimum at the last ε. A smooth ReLU uses the ladder down to its own
+        ε, a linear network none. Large networks use the last alone (see `hamshoot.methods.single_shooting.multilevel`).
+    reheats : int
+        How often, 0 to 2, the best of the starts goes back to a large ε and down again.
+    stage_iter : int
+        Most iterations of a stage or, for large networks, a level of the whole problem; the
+        convergence at the last ε is excepted.
+    memory : int, optional
+        Pairs the quasi-Newton method keeps; by default 30, and 20 for large networks.
+    optimizer : {"auto", "lbfgs", "kronecker", "gauss_newton"}
+        "lbfgs" is the ladder search, the others the levels: "kronecker" is L-BFGS around a
+        Kronecker preconditioner, "gauss_newton" a trust-region method by preconditioned conjugate
+        gradients. "auto" takes "lbfgs" where the exact optimum is in reach, else "kronecker".
+    polish : bool
+        Whether ReLU is carried to its exact optimum where the size allows it
+        (`hamshoot.methods.newton.active_set.affordable`).
+    executor : Executor, optional
+        Runs blocks of samples, for large networks: anything with ``map(function, items)``, such as
+        a `concurrent.futures` executor. By default threads.
+    checkpoint : path, optional
+        For large networks: an .npz file that holds the best network so far, rewritten every
+        `checkpoint_every` seconds once the coarse levels are over;
+        ``initial_guess=Solution.load(path)`` goes on from it.
+    checkpoint_every : float
+
+    Raises
+    ------
+    ValueError
+        For an option out of range.
+
+    Notes
+    -----
+    Costs of an iteration are those of `hamshoot.methods.single_shooting.ladder_search` and `hamshoot.methods.single_shooting.kronecker`.
+    """
+
+    layers: int = 20
+    steps: Any = "equidistant"
+    tol: float = 1e-6
+    gradient_tol: float = 1e-4
+    max_iter: int = 100_000
+    time_limit: float | None = None
+    seed: int = 0
+    start: str = "path"
+    starts: int | None = None
+    noise: float | None = None
+    epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
+    reheats: int = 2
+    stage_iter: int = 5000
+    memory: int | None = None
+    optimizer: str = "auto"
+    polish: bool = True
+    executor: Executor | None = None
+    checkpoint: Any = None
+    checkpoint_every: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        check_count("layers", self.layers, 1)
+        check_choice("start", self.start, STARTS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_count("stage_iter", self.stage_iter, 1)
+        for name in ("memory", "starts"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), 1)
+        for name in ("gradient_tol", "checkpoint_every"):
+            check_positive(name, getattr(self, name))
+        check_count("reheats", self.reheats, 0)
+        if self.reheats > len(REHEATS):
+            raise ValueError(f"reheats: expected 0 to {len(REHEATS)}, got {self.reheats}")
+        if not isinstance(self.epsilon, (tuple, list)) or len(self.epsilon) != 3:
+            raise ValueError(f"epsilon: expected (first, last, factor), got {self.epsilon!r}")
+        epsilon_ladder(*self.epsilon)
+        if not isinstance(self.polish, bool):
+            raise ValueError(f"polish: expected True or False, got {self.polish!r}")
+        if self.checkpoint is not None:
+            if not isinstance(self.checkpoint, (str, os.PathLike)):
+                raise ValueError(f"checkpoint: expected a path, got {self.checkpoint!r}")
+            if not _checkpoint(self.checkpoint).parent.is_dir():
+                raise ValueError(f"checkpoint: no directory {_checkpoint(self.checkpoint).parent}")
+        if self.executor is not None and not callable(getattr(self.executor, "map", None)):
+            raise ValueError(f"executor: expected an object with a map, got {self.executor!r}")
+
+    def solve(
+        self,
+        problem: TrainingProblem,
+        initial_guess: Any = None,
+        callback: Callback | None = None,
+    ) -> Solution:
+        """Solve `problem` for its optimal L-layer network.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+            With a loss; a hard endpoint needs `DirectMultipleShooting`.
+        initial_guess : Solution, LeakyResNet or array_like, optional
+            In place of the starts. The ladder then begins at a small ε, and the answer's objective
+            is at or below the guess's.
+        callback : callable, optional
+            Receives a `Record` per iteration; returning True stops the solve.
+
+        Returns
+        -------
+        Solution
+            Status CONVERGED, or SMOOTHED for a ReLU network too large for the polish (the
+            stationary point is that of the network at the last ε); FLAT for large networks;
+            UNSETTLED where the polish failed; else the best iterate and why it ended.
+
+        Raises
+        ------
+        ValueError
+            For a hard endpoint, too few layers, or a guess that does not fit.
+        """
+        if problem.hard_endpoint:
+            raise ValueError(
+                "problem: single shooting has no way to hold a hard endpoint; "
+                "use DirectMultipleShooting"
+            )
+        if isinstance(self.steps, str):
+            check_layers(self.layers, problem.effective_depth)
+        steps = steps_of(self.steps, self.layers, problem.effective_depth)
+        guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
+        if self.optimizer_for(problem) == "lbfgs":
+            with blas_threads(problem):
+                return LadderSearch(self, problem, steps, callback).run(guess)
+        with threads(problem) as pool:
+            return _LevelSearch(self, problem, steps, callback, self.executor or pool).run(guess)
+
+    def optimizer_for(self, problem: TrainingProblem) -> str:
+        """The optimiser that "auto" stands for: the ladder up to the size of the exact methods."""
+        if self.optimizer != "auto":
+            return self.optimizer
+        if problem.activation == "relu" and self.polish:
+            exact = affordable(problem, self.layers)
+        else:
+            controls = self.layers * int(np.prod(problem.control_shape))
+            activations = self.layers * problem.width * problem.n_samples
+            exact = controls <= MAX_CONTROLS and activations <= LADDER_ACTIVATIONS
+        return "lbfgs" if exact else "kronecker"
+
+
+def _checkpoint(path: Any) -> Path:
+    """The file's full name: `Solution.save` adds the suffix where there is none."""
+    path = Path(path)
+    return path if path.suffix else path.with_suffix(".npz")
+
+
+class _LevelSearch:
+    """One solve of a large network: levels, checkpoints, bookkeeping."""
+
+    def __init__(self, method, problem, steps, callback, executor):
+        self.method, self.problem, self.steps = method, problem, steps
+        self.watch = Watch(self._each, method.time_limit)
+        self.callback, self.saved = callback, time.perf_counter()
+        self.levels = Multilevel(
+            problem, steps, self.watch, executor, method.tol, self._gradient_tol(),
+            optimizer=method.optimizer_for(problem), memory=method.memory or 20, seed=method.seed)
+        self.start_objectives: list[float] = []
+        self.notes: list[str] = []
+        self.failed = ""
+
+    def _gradient_tol(self) -> float:
+        """The method's, or 0 where gradients are cheap enough to go on to the stationarity."""
+        N, (w, c) = self.problem.n_samples, self.problem.control_shape
+        return self.method.gradient_tol if 6 * self.method.layers * w * c * N > CHEAP else 0.0
+
+    def run(self, guess: NDArray | None) -> Solution:
+        """Search from the starts, or from given controls."""
+        try:
+            end = self._search(guess)
+            return self._solution(*self._verdict(end, guess))
+        except (Stop, KeyboardInterrupt) as stop:
+            status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
+        self.levels.rescue()
+        weights = self.levels.best.weights
+        if weights is not None:
+            return self._solution(status, weights)
+        # Nothing finite was met: the trivial network stands in, and is not called collapsed.
+        zero = np.zeros((len(self.steps), *self.problem.control_shape))
+        return self._solution(status, zero).replace(status=status, message=str(status))
+
+    def _search(self, guess: NDArray | None) -> NDArray:
+        """The last iterate of the last level."""
+        method, problem = self.method, self.problem
+        last = {"linear": 0.0, "smooth_relu": problem.sigma.epsilon}.get(
+            problem.activation, method.epsilon[1])
+        levels = schedule(problem, method.layers, last, method.stage_iter, coarse=guess is None)
+        if guess is not None:
+            self.levels.offer(guess)
+            return self.levels.walk(guess, levels, ())
+        cut = next(k for k, level in enumerate(levels) if level.samples == problem.n_samples
+                   and level.layers == method.layers)
+        ends = []
+        seeds = start_seeds(method.seed, method.starts or 1)
+        cut = max(cut, 1)
+        for seed in seeds:
+            try:
+                weights = self.levels.walk(None, levels[:cut], (method.start, seed, method.noise))
+            except Stop as stop:
+                if stop.status is not Status.DIVERGED:
+                    raise
+                continue
+            if len(seeds) == 1:
+                return self.levels.walk(weights, levels[cut:], ()) if levels[cut:] else weights
+            ends.append((self.levels.offer_coarse(weights), weights))
+            self.start_objectives.append(ends[-1][0])
+        ends = [end for end in ends if np.isfinite(end[0])]
+        if not ends:
+            raise Stop(Status.DIVERGED)
+        weights = min(ends, key=lambda end: end[0])[1]
+        return self.levels.walk(weights, levels[cut:], ()) if levels[cut:] else weights
+
+    def _verdict(self, end: NDArray, guess: NDArray | None) -> tuple[Status, NDArray]:
+        """Status, and the weights it is true of: the last iterate, unless that ends too high."""
+        levels, relu = self.levels, self.problem.activation == "relu"
+        objective = levels.offer(end)
+        if guess is not None and objective > levels.offer(guess) * (1 + 1e-12):
+            self.notes.append(f"the smoothed optimum's objective {objective:.10g} lies above the "
+                              "guess's; a smaller last epsilon may get below it")
+            return Status.STALLED, levels.best.weights
+        if levels.ended is Ended.TOLERANCE:
+            return Status.SMOOTHED if relu else Status.CONVERGED, end
+        if levels.ended is Ended.FLAT:
+            return Status.FLAT, end
+        return Status.STALLED, levels.best.weights
+
+    def _each(self, record) -> bool | None:
+        """The user's callback, the iteration limit, and the checkpoint when its time has come."""
+        method = self.method
+        stop = self.callback(record) if self.callback is not None else None
+        if record.iteration >= method.max_iter:
+            raise Stop(Status.MAX_ITER)
+        now = time.perf_counter()
+        due = method.checkpoint is not None and now - self.saved >= method.checkpoint_every
+        if due and self.levels.best.weights is not None:
+            try:
+                self._solution(Status.INTERRUPTED, self.levels.best.weights).save(
+                    _checkpoint(method.checkpoint))
+            except OSError as error:
+                self.failed = f"the last checkpoint could not be written: {error}"
+            self.saved = time.perf_counter()
+        return stop
+
+    def _solution(self, status: Status, weights: NDArray) -> Solution:
+        levels, watch, problem = self.levels, self.watch, self.problem
+        residuals = {"smooth_stationarity": levels.stationarity,
+                     "smooth_objective": levels.objective, "epsilon": levels.epsilon,
+                     "relative_gradient": levels.relative_gradient}
+        solution = solution_from_weights(
+            problem, weights, self.steps, status=status,
+            success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
+            method=f"single shooting ({levels.optimizer})", nit=watch.iterations,
+            history=thinned(watch.history, HISTORY), seconds=watch.seconds, residuals=residuals,
+            extra={"start_objectives": self.start_objectives, "trace": levels.trace,
+                   "evaluations": levels.gradients, "products": levels.products})
+        notes = list(self.notes)
+        if np.isfinite(levels.relative_gradient):
+            asked = f" (tol {levels.gradient_tol:g})" if levels.gradient_tol else ""
+            notes.append(f"relative gradient {levels.relative_gradient:.1e}{asked}")
+        if problem.activation == "relu" and levels.epsilon:
+            notes.insert(0, f"ε = {levels.epsilon:g}")
+        notes.append(f"stationarity of this network {solution.stationarity:.1e}")
+        if len(self.start_objectives) > 1:
+            notes.append(f"best of {len(self.start_objectives)} starts after the coarse levels")
+        if self.failed:
+            notes.append(self.failed)
+        return solution.replace(message=f"{solution.message} ({'; '.join(notes)})")

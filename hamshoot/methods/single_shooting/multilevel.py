@@ -1,0 +1,350 @@
+"""The search for large networks: few samples and layers first, then all, then ever smaller ε.
+
+A coarse problem, an eighth of the samples on half of the layers, costs a sixteenth of the whole and
+leads to the same valley, so the way there is walked where it is cheap. Each level begins at the end
+of the one before: on a finer mesh the controls are interpolated or, where that is bad, follow the
+path of the coarse network; they hold for any number of samples. On the whole problem ε goes down
+from 0.03, because a large ε sees further, and then the last ε is converged. Beyond 8000 samples ε
+visits 0.01 first, quickly: a stage there takes minutes, and ReLU's own J falls sooner that way.
+
+Each level is `KroneckerLBFGS` in single precision; the last one goes on in double precision, once
+the gradient is small or J falls by less than single precision resolves. Optionally `newton_krylov`
+takes its place.
+
+The last level takes most of the time: its valley is long, shallow and curved. At w = 100, N = 1000,
+L = 20, L̃ = 7 with a smooth ReLU a relative gradient of 1e-4 is reached after 179 s with ε = 0.01,
+331 s with ε = 0.1 (medians of five seeds, one thread, `demos/benchmarks/paper_size.py --smooth`),
+and even from there J may fall by another thousandth. Tried by hand on one seed, without gain: other
+memories, dampings and scales of the preconditioner; trust-region steps by the full Hessian, with
+and without steering the network back to the path that they predict. It is the number of gradients
+that counts, and they are cheapest in single precision.
+
+Cost: up to 8000 samples the coarse levels together take about that of 100 iterations on the whole
+problem; with more, those of fewer samples add up to a third of that of the next.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hamshoot.dynamics.block_sweeps import BlockSweeps, Executor
+from hamshoot.methods.common.starts import starting_weights, weights_of
+from hamshoot.methods.common.watch import Best, Stop, Watch
+from hamshoot.methods.single_shooting.kronecker import Ended, KroneckerLBFGS
+from hamshoot.methods.single_shooting.trust_region import NewtonKrylov
+from hamshoot.network.follow_path import equidistant_steps
+from hamshoot.problem.activations import Activation
+from hamshoot.solution.solution import Status
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hamshoot.problem.training_problem import TrainingProblem
+
+#: Samples of the coarsest level, at least, in units of the width; growth from level to level.
+FEWEST, GROWTH = 1.25, 4
+#: A coarse mesh has half the layers, but no fewer than this times L̃.
+LEAST_LAYERS = 1.1
+#: ε of the coarse levels, and the first of the whole problem.
+COARSE_EPSILON, FIRST_EPSILON = 0.03, 0.01
+#: Iterations of a coarse level, of the last of them, and of a stage of the whole problem.
+COARSE_ITER, LAST_COARSE_ITER = 120, 60
+#: The last level ends by its tolerances, or the caller's limits.
+UNLIMITED = 10**9
+#: Most samples of a level with few layers: more of them go with all layers.
+MOST_COARSE = 8000
+#: Samples on which a path is followed from mesh to mesh: so many, and so many a neuron.
+FOLLOWED, FOLLOWED_EACH = 500, 4
+#: How much higher the J of interpolated controls may be than that of followed ones.
+PREFERENCE = 10.0
+#: ε below which single precision loses σ″.
+LEAST_SINGLE = 1e-6
+#: Shares of J by which an iteration has to lower it: on coarse levels, on the way, at the end.
+HURRIED, PATIENT, FINAL = 3e-4, 5e-5, 1e-6
+#: Iterations between two looks at J of the problem's own activation, and the first looks.
+LOOK, FIRST_LOOKS = 25, (5, 10, 15, 20)
+
+
+class Level(NamedTuple):
+    """One level of the schedule; ε = 0 stands for the problem's own activation."""
+
+    samples: int
+    layers: int
+    epsilon: float
+    limit: int
+    decrease: float
+
+    def __str__(self) -> str:
+        smooth = f", epsilon {self.epsilon:.3g}" if self.epsilon else ""
+        return f"{self.samples} samples, {self.layers} layers{smooth}"
+
+
+def schedule(
+    problem: TrainingProblem, layers: int, last: float, limit: int, coarse: bool = True
+) -> list[Level]:
+    """Levels from coarse to fine.
+
+    Parameters
+    ----------
+    layers : int
+        L of the network asked for.
+    last : float
+        The last ε; that of a smooth ReLU; 0 for a linear network.
+    limit : int
+        Most iterations of a level of the whole problem, the last excepted.
+    coarse : bool
+        Whether to begin with fewer samples and layers; without, only the stages of ε.
+    """
+    N, levels = problem.n_samples, []
+    smooth = bool(last)
+
+    def epsilon(value: float) -> float:
+        return max(value, last) if smooth else 0.0
+
+    if coarse:
+        few = max(layers // 2, int(np.ceil(LEAST_LAYERS * problem.effective_depth)))
+        few = layers if few > 0.75 * layers else few
+        samples = int(max(np.ceil(FEWEST * problem.width), N / 8 if N <= 8000 else 0, 8))
+        while samples < 0.6 * N:
+            on = few if samples <= MOST_COARSE else layers
+            levels.append(Level(samples, on, epsilon(COARSE_EPSILON), COARSE_ITER, HURRIED))
+            samples *= GROWTH
+        if few < layers and N <= MOST_COARSE:
+            levels.append(Level(N, few, epsilon(FIRST_EPSILON), LAST_COARSE_ITER, HURRIED))
+    warm = coarse and smooth and problem.activation == "relu"
+    ladder = [3 * FIRST_EPSILON, FIRST_EPSILON] if warm else [FIRST_EPSILON]
+    if warm and N > MOST_COARSE:  # a small ε first: there a time limit may end the first stage
+        ladder = [FIRST_EPSILON, *ladder]
+    while smooth and ladder[-1] > last * (1 + 1e-9):
+        ladder.append(max(0.3 * ladder[-1], last))
+    stages = [epsilon(value) for value in ladder]
+    stages = [e for k, e in enumerate(stages) if k == 0 or e != stages[k - 1]]
+    paces = [PATIENT] * (len(stages) - 1) + [FINAL]
+    limits = [limit] * (len(stages) - 1) + [UNLIMITED]
+    if warm and len(stages) > 2:
+        paces[:2] = [HURRIED, 2 * PATIENT] if N > MOST_COARSE else [2 * PATIENT, PATIENT]
+    return levels + [Level(N, layers, *stage) for stage in zip(stages, limits, paces, strict=True)]
+
+
+@dataclass
+class Multilevel:
+    """Walks the levels for one problem; keeps the best network of the problem's own activation.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        With a loss.
+    steps : ndarray, shape (L,)
+    watch : Watch
+    executor : Executor
+    tol : float
+        For the stationarity at the last level.
+    gradient_tol : float
+        Share of the ‖∇J‖ of the path fit at which the last level may end as soon as J hardly falls;
+        0 has it go on to `tol`.
+    optimizer : {"kronecker", "gauss_newton"}
+    memory : int
+        Pairs of the quasi-Newton method.
+    seed : int
+        Of the order in which samples are taken, and of the probes.
+
+    Attributes
+    ----------
+    best : Best
+        By J of the problem's own activation.
+    stationarity, objective, relative_gradient : float
+        Of the last iterate, with the ε of its level; ‖∇J‖ relative to that of the path fit.
+    ended : Ended
+        Why the last level did.
+    epsilon : float
+        Of that level.
+    gradients, products : int
+        Sweeps counted over all levels.
+    trace : list of (float, float)
+        Seconds, and J of the problem's own activation, at every look.
+    """
+
+    problem: TrainingProblem
+    steps: NDArray
+    watch: Watch
+    executor: Executor
+    tol: float
+    gradient_tol: float = 1e-4
+    optimizer: str = "kronecker"
+    memory: int = 20
+    seed: int = 0
+    best: Best = field(default_factory=Best)
+    objective: float = float("inf")
+    stationarity: float = float("inf")
+    relative_gradient: float = float("nan")
+    epsilon: float = 0.0
+    gradients: int = 0
+    products: int = 0
+    trace: list[tuple[float, float]] = field(default_factory=list)
+    ended: Ended = Ended.LIMIT
+
+    def __post_init__(self) -> None:
+        self._own = BlockSweeps(self.problem, self.steps, executor=self.executor)
+        self._first_gradient = self._gradient_at_the_start()
+        order = np.random.default_rng([self.seed, 17]).permutation(self.problem.n_samples)
+        self._order = order
+        self._latest: NDArray | None = None
+        self._running: KroneckerLBFGS | NewtonKrylov | None = None
+
+    def _gradient_at_the_start(self) -> float:
+        """‖∇J‖ of the path fit of seed 0, on some samples: what gradients are measured against.
+
+        Not that of the start in use, which may explode, nor that where the whole problem is begun
+        with, which is small after a good walk on the coarse levels.
+        """
+        problem = _sample(self.problem)
+        smooth = problem.activation == "relu"
+        sigma = Activation("smooth_relu", COARSE_EPSILON) if smooth else problem.sigma
+        with np.errstate(all="ignore"):
+            start = starting_weights(problem, self.steps, "path", 0)
+            gradient = BlockSweeps(problem, self.steps, sigma).gradient(start)[1]
+        return float(np.linalg.norm(gradient))
+
+    def walk(self, weights: NDArray | None, levels: list[Level], start: tuple) -> NDArray:
+        """Go through the levels from given controls, or from a named start.
+
+        Parameters
+        ----------
+        weights : ndarray or None
+            Controls of the first level's number of layers.
+        levels : list of Level
+        start : tuple
+            Name, seed and noise of `starting_weights`, where there are no controls.
+        """
+        for level in levels:
+            problem, steps = self._part(level)
+            if weights is None:
+                name, seed, noise = start
+                weights = starting_weights(problem, steps, name, seed, noise)
+            elif len(weights) != len(steps):
+                weights = self._hand_over(weights, problem, steps, PREFERENCE)
+            self.watch.stage = str(level)
+            self._latest = weights
+            weights = self._latest = self._run(level, problem, steps, weights)
+        return weights
+
+    def rescue(self) -> None:
+        """Offer the last iterate of a walk that was stopped, whatever its level."""
+        weights = self._latest
+        if self._running is not None and self._running.latest.size:
+            weights = self._running.latest
+            self._note(self._running)
+        if weights is not None and np.all(np.isfinite(weights)):
+            self.offer_coarse(weights)
+
+    def offer(self, weights: NDArray) -> float:
+        """J of the problem's own network; kept if it is the best so far."""
+        value = self._own.objective(weights)
+        self.best.offer(value, weights)
+        self.trace.append((self.watch.seconds, value))
+        return value
+
+    def offer_coarse(self, weights: NDArray) -> float:
+        """The same for controls on a coarse mesh."""
+        if len(weights) != len(self.steps):
+            weights = self._hand_over(weights, self.problem, self.steps)
+        return self.offer(weights)
+
+    def _hand_over(
+        self, weights: NDArray, problem: TrainingProblem, steps: NDArray, preference: float = 1.0
+    ) -> NDArray:
+        """Controls on another mesh: interpolated ones, or those that follow the path.
+
+        Following keeps the representations, which counts where λ is small and a small change of
+        the controls is a large one of the network. Interpolation keeps smooth controls, from which
+        descent goes further: it is taken unless its J is more than `preference` times the other.
+        """
+        problem = _sample(problem)
+        with np.errstate(all="ignore"):
+            candidates = [prolong(weights, steps)]
+            with suppress(np.linalg.LinAlgError):  # where the path overflows
+                candidates.append(weights_of(weights, problem, steps))
+            sweeps = BlockSweeps(problem, steps, executor=self.executor)
+            values = [sweeps.objective(W) for W in candidates]
+        interpolated, followed = values[0], values[-1]
+        return candidates[0 if interpolated <= preference * followed else -1]
+
+    # -- one level ---------------------------------------------------------------------------------
+
+    def _run(self, level: Level, problem, steps: NDArray, weights: NDArray) -> NDArray:
+        activation = Activation("smooth_relu", level.epsilon) if level.epsilon else problem.sigma
+        optimizer: KroneckerLBFGS | NewtonKrylov
+        whole = len(steps) == len(self.steps) and problem is self.problem
+        last = level.decrease <= FINAL
+        single = not 0 < level.epsilon < LEAST_SINGLE
+        for dtype in (np.float32, np.float64):
+            if dtype is np.float32 and not single:
+                continue
+            sweeps = BlockSweeps(problem, steps, activation, dtype=dtype, executor=self.executor)
+            if self.optimizer == "kronecker":
+                optimizer = KroneckerLBFGS(sweeps, self.memory, seed=self.seed)
+            else:  # Gauss–Newton crawls at the end, where the network's own curvature counts
+                optimizer = NewtonKrylov(sweeps, hessian=last, seed=self.seed)
+            self._running, self.epsilon = optimizer, level.epsilon
+            count = 0
+
+            def report(J: float, stationarity: float, optimizer=optimizer) -> None:
+                nonlocal count
+                count += 1
+                self.watch.record(J, stationarity)
+                if whole and (count % LOOK == 0 or count in FIRST_LOOKS):
+                    self.offer(optimizer.latest)
+
+            low = self.gradient_tol * self._first_gradient if last else np.inf
+            with np.errstate(over="ignore", invalid="ignore"):
+                weights = optimizer.minimise(weights, level.limit, tol=self.tol, gradient=low,
+                                             decrease=level.decrease, callback=report)
+            self.ended = optimizer.ended
+            self.gradients += sweeps.gradients
+            self.products += sweeps.products
+            self._note(optimizer)
+            if whole:
+                self.offer(weights)
+            if dtype is np.float32 and self.ended is not Ended.OVERFLOW and not last:
+                break
+        if self.ended is Ended.OVERFLOW:
+            raise Stop(Status.DIVERGED)
+        return weights
+
+    def _note(self, optimizer: KroneckerLBFGS | NewtonKrylov) -> None:
+        self.objective, self.stationarity = optimizer.objective, optimizer.stationarity
+        first = self._first_gradient
+        self.relative_gradient = optimizer.gradient_norm / first if first > 0 else float("nan")
+
+    def _part(self, level: Level) -> tuple[TrainingProblem, NDArray]:
+        """The level's samples, in an order drawn once, and its steps."""
+        problem, steps = self.problem, self.steps
+        if level.samples < problem.n_samples:
+            problem = problem.subset(np.sort(self._order[: level.samples]))
+        if level.layers != len(steps):
+            steps = equidistant_steps(level.layers)
+        return problem, steps
+
+
+def _sample(problem: TrainingProblem) -> TrainingProblem:
+    """A few samples, evenly: enough to tell one network from another; the rest is never built."""
+    count = problem.n_samples
+    most = min(count, max(FOLLOWED, FOLLOWED_EACH * problem.width))
+    return problem.subset(np.linspace(0, count - 1, most).astype(int))
+
+
+def prolong(weights: NDArray, steps: NDArray) -> NDArray:
+    """Controls on another mesh, (L, w, w+1): linear between the middles of the layers."""
+    if len(weights) == len(steps):
+        return weights
+    old = (np.arange(len(weights)) + 0.5) / len(weights)
+    new = np.cumsum(steps) - steps / 2
+    k = np.clip(np.searchsorted(old, new) - 1, 0, max(len(old) - 2, 0))
+    if len(old) == 1:
+        return np.repeat(weights, len(steps), axis=0)
+    t = np.clip((new - old[k]) / (old[k + 1] - old[k]), 0, 1)[:, None, None]
+    return (1 - t) * weights[k] + t * weights[k + 1]

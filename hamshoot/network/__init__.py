@@ -1,0 +1,1 @@
+"""The layered network, its mesh, and the path that it follows."""

@@ -1,0 +1,1 @@
+"""What is asked: data, activation, L̃, λ and width, validated once."""

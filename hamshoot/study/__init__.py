@@ -1,0 +1,1 @@
+"""The verbs: solve, compare, plot."""

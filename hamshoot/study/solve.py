@@ -1,0 +1,173 @@
+"""`solve(problem, method)`: the verb over all methods; `auto` picks one and says why."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from hamshoot.methods.indirect.method import IndirectShooting
+from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
+from hamshoot.methods.single_shooting.method import DirectSingleShooting
+from hamshoot.network.layer_steps import steps_of
+from hamshoot.solution.solution import Callback, Solution
+from hamshoot.support.checks import check_count, check_layers
+
+if TYPE_CHECKING:
+    from hamshoot.problem.training_problem import TrainingProblem
+
+METHODS = {
+    "indirect": IndirectShooting,
+    "multiple_shooting": DirectMultipleShooting,
+    "single_shooting": DirectSingleShooting,
+}
+DEFAULT_LAYERS = 20
+#: Multiple shooting factorises a block tridiagonal matrix, about L·(wN)³ flops each time. Up to
+#: this count a whole solve takes seconds (2 s at 5e6, 20 s at 1e8, 160 s at 1.3e9).
+MULTIPLE_SHOOTING_WORK = 1.5e8
+#: Up to this w·N fatrop, which knows the stages, is faster than IPOPT.
+FATROP_NODE = 200
+#: Up to this w·N "auto" goes for the geodesic when no number of layers is asked for: ten seconds.
+GEODESIC_NODE = 400
+
+
+def solve(
+    problem: TrainingProblem,
+    method: str | Any = "auto",
+    *,
+    layers: int | None = None,
+    initial_guess: Any = None,
+    callback: Callback | None = None,
+    **options: Any,
+) -> Solution:
+    """Find an optimal network.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    method : {"auto", "multiple_shooting", "single_shooting", "indirect"} or method object
+        "indirect" gives the continuous geodesic, the others the optimal L-layer network. "auto"
+        takes multiple shooting where its factorisations are cheap, else single shooting; see
+        `choose`.
+    layers : int, optional
+        L. Without it "auto" looks for the continuous geodesic of a smooth or linear activation
+        where w·N allows it, and otherwise takes 20, or enough for L > L̃, as other methods do.
+    initial_guess : Solution, LeakyResNet or array, optional
+        Where to begin: anything with weights, or weights (L', w, w+1), on any mesh. The answer is
+        never worse than the guess.
+    callback : callable, optional
+        Receives a `Record` per iteration; returning True stops and keeps the best iterate.
+    **options
+        Of the method, for example ``tol``, ``max_iter``, ``time_limit``, ``seed``, ``start``,
+        ``starts``.
+
+    Returns
+    -------
+    Solution
+        Not converging is not an exception: see `Solution.success` and `Solution.status`.
+
+    Raises
+    ------
+    ValueError
+        For bad input: an unknown method or option, or arguments that do not fit the problem.
+    """
+    chosen, reason = _method(problem, method, layers, options)
+    solution = chosen.solve(problem, initial_guess=initial_guess, callback=callback)
+    if reason:
+        solution = solution.replace(
+            message=f"{solution.message} ({reason}.)", extra={**solution.extra, "choice": reason}
+        )
+    return solution
+
+
+def choose(
+    problem: TrainingProblem, layers: int | None, options: dict[str, Any]
+) -> tuple[str, dict[str, Any], str]:
+    """Name of the method that "auto" takes, what it adds to the options, and the reason.
+
+    Without a number of layers the answer is the continuous geodesic, where that is within reach:
+    indirect shooting, which finds its start by a direct method on coarse meshes. For ReLU it is
+    not, as a rule: activations slide along their kinks and only geodesics of smoothed flows are
+    had, while the optimum of a network is exact. With a number of layers it is the optimum of that
+    network.
+    """
+    node = problem.width * problem.n_samples
+    if layers is None:
+        foreign = [name for name in options if name not in _options_of(IndirectShooting)]
+        smooth = problem.activation != "relu"
+        if smooth and node <= GEODESIC_NODE and not foreign:
+            return "indirect", {"layers": None}, (
+                "auto chose indirect shooting, from a direct solution: no number of layers was "
+                f"asked for, and w·N = {node}, limit {GEODESIC_NODE}")
+        layers = default_layers(problem)
+    fatrop = node <= FATROP_NODE and not problem.hard_endpoint  # where it can stall
+    own: dict[str, Any] = {"layers": layers, "nlp_solver": "fatrop" if fatrop else "ipopt"}
+    name = f"multiple shooting with {own['nlp_solver']}"
+    if problem.hard_endpoint:
+        return "multiple_shooting", own, f"auto chose {name}: it meets a hard endpoint"
+    work = layers * float(node) ** 3
+    size = f"{layers} layers, L·(w·N)³ = {work:.1e}, limit {MULTIPLE_SHOOTING_WORK:.1e}"
+    if work <= MULTIPLE_SHOOTING_WORK:
+        return "multiple_shooting", own, f"auto chose {name}: {size}"
+    return "single_shooting", {"layers": layers}, f"auto chose single shooting: {size}"
+
+
+def method_named(name: str, options: dict[str, Any]) -> Any:
+    """Build the method object of a name; unknown names and options are errors."""
+    key = name.replace("-", "_")
+    if key not in METHODS:
+        known = ", ".join(["auto", *METHODS])
+        raise ValueError(f"method: expected one of {known}, or a method object, got {name!r}")
+    known_options = _options_of(METHODS[key])
+    for option in options:
+        if option not in known_options:
+            raise ValueError(
+                f"{option}: {key} has no such option; it has {', '.join(sorted(known_options))}"
+            )
+    return METHODS[key](**options)
+
+
+def _options_of(method: type) -> list[str]:
+    return [f.name for f in fields(method) if f.init]
+
+
+def default_layers(problem: TrainingProblem) -> int:
+    """Return 20 layers, or twice the effective depth where that is more."""
+    return max(DEFAULT_LAYERS, int(-(-2 * problem.effective_depth // 1)))
+
+
+def _method(
+    problem: TrainingProblem, method: Any, layers: int | None, options: dict[str, Any]
+) -> tuple[Any, str]:
+    if layers is not None:
+        check_count("layers", layers, 1)
+    if not isinstance(method, str):
+        if not hasattr(method, "solve"):
+            raise ValueError(f"method: expected a name or a method object, got {method!r}")
+        if options:
+            name = next(iter(options))
+            raise ValueError(f"{name}: give options to the method object, not to solve")
+        return (method if layers is None else replace(method, layers=layers)), ""
+    if method == "auto":
+        name, own, reason = choose(problem, layers, options)
+        return method_named(name, {**own, **options}), reason
+    if layers is None and method != "indirect":
+        layers = default_layers(problem)
+    return method_named(method, {"layers": layers, **options}), ""
+
+
+def check_method(
+    problem: TrainingProblem, method: Any, layers: int | None, options: dict[str, Any]
+) -> Any:
+    """Build the method `solve` would use and check it against the problem, without solving.
+
+    Raises
+    ------
+    ValueError
+        As `solve` would.
+    """
+    chosen, _ = _method(problem, method, layers, options)
+    if hasattr(chosen, "steps"):
+        if isinstance(chosen.steps, str):
+            check_layers(chosen.layers, problem.effective_depth)
+        steps_of(chosen.steps, chosen.layers, problem.effective_depth)
+    return chosen

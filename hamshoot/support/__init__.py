@@ -1,0 +1,1 @@
+"""Checks of arguments, whole files, the version: what knows nothing of networks."""
