@@ -369,12 +369,12 @@ class _Test:
         """Search for a coupling of idle entries above the weight decay, then bound it."""
         count = int(self.kinks.idle.sum())
         neurons = int(np.any(self.kinks.idle, axis=2).any(axis=0).sum())
-        if np.any(self.kinks.idle & ~self.kinks.unread) or self._crossed():
-            return self._result(f"not decided: {count} idle activations, some of neurons that are "
-                                "read or active for other samples", smallest)
         if count > MAX_IDLE:
             return self._result(f"not decided: {count} idle activations, the test takes {MAX_IDLE}",
                                 smallest)
+        if np.any(self.kinks.idle & ~self.kinks.unread) or self._crossed():
+            return self._result(f"not decided: {count} idle activations, some of neurons that are "
+                                "read or active for other samples", smallest)
         groups, found, tries = self._groups(), [], 0
         for own in groups:
             found.append(coupling.search(self.feeding[:, own], self.reading[:, own], starts, seed))
