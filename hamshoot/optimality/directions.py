@@ -67,7 +67,7 @@ def steepest(at: Expansion, entries: NDArray, slack: float) -> tuple[float, NDAr
     -------
     float, ndarray of shape (n,)
         And the direction. One linear program for each choice of the sides of the concave entries,
-        on which J is concave; the others are convex.
+        on which J is concave; the others are convex. NaN where a program failed.
     """
     from scipy.optimize import linprog
 
@@ -94,7 +94,9 @@ def steepest(at: Expansion, entries: NDArray, slack: float) -> tuple[float, NDAr
                       np.concatenate([costs, box, side]),
                       np.concatenate([np.zeros(2 * count), np.ones(2 * k), np.zeros(len(sides))]),
                       bounds=(None, None))
-        if end.status == 0 and end.fun < best:
+        if end.status != 0:
+            return float("nan"), np.zeros(at.weights.size)
+        if end.fun < best:
             best, direction = float(end.fun), end.x[:r]
     return best, back @ direction
 

@@ -85,7 +85,7 @@ class Expansion:
     slope : ndarray, shape (n,)
         ∂J/∂W.
     size : float
-        (λ/L̃)‖√ρ W‖, against which the slope is small or not.
+        (λ/L̃) max(1, ‖√ρ W‖), against which the slope is small or not.
     kinks : Kinks or None
         For ReLU.
     multipliers : (float, float)
@@ -125,7 +125,6 @@ class Expansion:
         idle = np.zeros_like(fixed)
         if self.kinks is not None:
             pattern, idle = self.kinks.slopes, self.kinks.idle
-            pattern = np.where(self.kinks.edge, np.round(pattern), pattern)
         wanted = fixed | idle
         hessian, rows = self.derivatives(self.setting, self.weights, self.steps, pattern, wanted)
         return hessian, rows[fixed[wanted]], rows[idle[wanted]]
@@ -181,4 +180,6 @@ def expanded(
         setting, weights, steps, A, B,
         float(formulas.objective(setting, A[-1], weights, steps)[0]),
         (setting.decay / setting.leak * steps[:, None, None] * G).ravel(),
-        formulas.gradient_norm(setting, np.sqrt(steps), weights), kinks, multipliers, derivatives)
+        setting.decay / setting.leak * max(
+            1.0, float(np.linalg.norm(np.sqrt(steps)[:, None, None] * weights))),
+        kinks, multipliers, derivatives)

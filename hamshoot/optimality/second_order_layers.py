@@ -191,7 +191,7 @@ def second_order(
         A = formulas.roll_out(setting_of(problem), weights, steps)
         slopes = clarke_residual(problem, A, weights, steps).slopes
     at = expanded(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
-    if not at.gradient <= STATIONARY * max(at.size, 1e-12):
+    if not at.gradient <= STATIONARY * at.size:
         return _result(at, f"not decided: not a stationary point (gradient {at.gradient:.1e})", nan)
     return _verdict(at, prove, starts, seed)
 
@@ -273,7 +273,7 @@ def _with_dead_neurons(
         return _result(at, f"not decided: {count} idle activations, some of neurons that are read "
                            "or active for other samples", smallest)
     groups = dead.groups()
-    found = [coupling.search(*dead.group(own), starts, seed) for own in groups]
+    found = [coupling.search(*dead.group(own), starts, seed, dead.copies(own)) for own in groups]
     tries = sum(one.tries for one in found)
     strongest = max(range(len(found)), key=lambda k: found[k].coupling)
     kappa = found[strongest].coupling
@@ -313,6 +313,7 @@ class _Dead:
         force = -at.setting.decay * at.steps[layer, None] * at.momenta[layer + 1, :, sample]
         read[np.arange(len(layer)), layer, :, neuron] = force
         self._factor, self._basis = cholesky(at.reduced, lower=True), at.basis
+        self._weights, self._neurons = at.weights, neuron
         self.feeding, self.reading = (
             solve_triangular(self._factor, at.basis.T @ part.T, lower=True)
             for part in (at.feeding, read.reshape(len(layer), -1)))
@@ -345,6 +346,17 @@ class _Dead:
                 kinds.append((own, mine))
         return [own for own, _ in kinds]
 
+    def copies(self, own: NDArray) -> NDArray:
+        """Directions y, (w, m), that give the first dead neuron of a group the row of each neuron.
+
+        Beside a living neuron that lift and readout do not see they have a coupling of 1.
+        """
+        neuron = self._neurons[own[0]]
+        rows = np.zeros((len(self._weights[0]), *self._weights.shape))
+        for k, row in enumerate(rows):
+            row[:, neuron] = self._weights[:, k]
+        return (rows.reshape(len(rows), -1) @ self._basis) @ self._factor
+
     def switched_on(self, own: NDArray, found: coupling.Found) -> NDArray:
         """The direction in the controls of a coupling: y, and the c that answers it best."""
         from scipy.linalg import solve_triangular
@@ -375,8 +387,8 @@ def _falling(
     direction = direction / np.linalg.norm(direction)
     falls, lowest = followed(at, direction)
     if not falls:
-        return _result(at, f"not decided: {verdict}, but J was not seen to fall along it",
-                       smallest, **more)
+        return _result(at, f"not decided: J was not seen to fall along a direction of descent "
+                           f"({verdict})", smallest, **more)
     length, change = min(falls, key=lambda pair: pair[1])
     return _result(at, f"{verdict}; J falls by {-change:.3g} at a distance of {length:.2g}",
                    smallest, direction=direction.reshape(at.weights.shape), descent=falls,

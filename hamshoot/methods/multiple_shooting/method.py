@@ -461,7 +461,7 @@ class _Search:
         self.escape = Escape(outcome.weights, [])
         try:
             escape(problem, outcome.weights, self.steps, method.epsilon[1], tol=method.tol,
-                   seed=method.seed, callback=self.count, progress=self.escape)
+                   callback=self.count, progress=self.escape)
         except (Stop, KeyboardInterrupt):
             self._offer(self.escape.weights)
             raise

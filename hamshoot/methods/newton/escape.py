@@ -38,8 +38,6 @@ ROUNDS = 20
 #: Where the ladder begins and ends, as shares of the last ε; the first pair that ends lower is
 #: taken.
 LADDERS = ((10.0, 1.0), (1.0, 1.0), (0.1, 0.1))
-#: Starts of the search for a coupling: fewer than the certificate takes.
-STARTS = 64
 #: Relative fall of J that counts.
 LOWER = 1e-10
 #: Controls and idle entries up to which the test is made: a second or two.
@@ -103,7 +101,6 @@ def escape(
     epsilon: float,
     *,
     tol: float,
-    seed: int = 0,
     callback: Report | None = None,
     rounds: int = ROUNDS,
     progress: Escape | None = None,
@@ -120,8 +117,6 @@ def escape(
         For ReLU, the last ε of the ladder.
     tol : float
         For the stationarity.
-    seed : int
-        Of the search.
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
     rounds : int
@@ -131,8 +126,8 @@ def escape(
     state = Escape(weights, []) if progress is None else progress
     state.weights, state.objectives = weights, [_objective(problem, weights, steps)]
     for _ in range(rounds):
-        state.verdict = second_order(problem, state.weights, steps, prove=False, seed=seed,
-                                     starts=STARTS, derivatives=fast_derivatives)
+        state.verdict = second_order(problem, state.weights, steps, prove=False,
+                                     derivatives=fast_derivatives)
         if not state.verdict.refuted:
             break
         found = _lower(problem, state, steps, epsilon, tol, callback)

@@ -251,7 +251,7 @@ class LadderSearch:
         self.escape = Escape(weights, [])
         try:
             escape(self.problem, weights, self.steps, epsilon, tol=self.method.tol,
-                   seed=self.method.seed, callback=self._record, progress=self.escape)
+                   callback=self._record, progress=self.escape)
         except (Stop, KeyboardInterrupt):
             self._offer(self.escape.weights)
             raise
