@@ -61,7 +61,7 @@ DATA = ("diabetes", "digits")
 UNIT = {"diabetes": "RMSE", "digits": "% wrong"}
 SETTINGS = {
     "full": dict(
-        seeds=(0, 1, 2, 3, 4), layers=10, effective_depth=3.0,
+        seeds=(0, 1, 2), layers=10, effective_depth=3.0,
         diabetes=dict(training=332, width=12, decays=(0.01, 0.03, 0.06, 0.1, 0.2), longer=0.03,
                       seconds=5.0, rates=(0.03, 0.1, 0.3), finalists=2, epochs=3000,
                       ridge=(1.0, 10.0, 30.0, 100.0, 300.0), mlp=(1.0, 3.0, 10.0, 30.0, 100.0),
