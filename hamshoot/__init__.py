@@ -5,15 +5,13 @@
 >>> solution = hs.solve(problem, layers=10)            # doctest: +SKIP
 >>> network = solution.to_network()                    # doctest: +SKIP
 
-The theory, in one convention, is the docstring of `hamshoot.theory.hamiltonian`. Names load on first use,
-so that importing the package costs neither CasADi nor numba nor matplotlib.
+The theory, in one convention, is the docstring of `hamshoot.theory.hamiltonian`. Names load on
+first use, so that importing the package costs neither CasADi nor numba nor matplotlib.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.support import verbs
@@ -84,18 +82,6 @@ def _solve(*arguments: Any, **options: Any) -> Any:
 
 
 verbs.solve = _solve
-
-
-class _Package(types.ModuleType):
-    """The import system binds a submodule to its name in the package; `solve` is the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, types.ModuleType) and name in _HOME and name not in _MODULES:
-            return
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

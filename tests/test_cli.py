@@ -163,7 +163,7 @@ def test_the_problem_file_says_which_schedules_descent_tries(lines, tried, tmp_p
 
 
 def test_a_pipe_gets_plain_lines(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "hamshoot.command.cli", "solve", *SMALL, "-o", tmp_path],
+    done = subprocess.run([sys.executable, "-m", "hamshoot", "solve", *SMALL, "-o", tmp_path],
                           capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
@@ -217,6 +217,7 @@ def test_importing_the_package_loads_no_solver():
 
 
 def test_a_function_keeps_its_name_when_its_module_is_imported_first():
-    code = "import hamshoot.study.solve, hamshoot.command.cli, hamshoot as hs; assert hs.solve.__call__; hs.solve"
+    code = ("import hamshoot.study.solve, hamshoot.command.cli, hamshoot as hs; "
+            "assert hs.solve.__call__; hs.solve")
     code += "; import types; assert not isinstance(hs.solve, types.ModuleType)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -401,7 +401,8 @@ def test_arrays_of_an_npz_file_are_mapped(files):
 # -- at real size ----------------------------------------------------------------------------------
 
 REAL_SIZE = """
-import sys, numpy as np, resource, hamshoot as hs, hamshoot.methods.common.starts, hamshoot.dynamics.block_sweeps
+import sys, numpy as np, resource, hamshoot as hs
+import hamshoot.methods.common.starts, hamshoot.dynamics.block_sweeps
 X, Y = (np.load(f"{sys.argv[1]}/{k}.npy", mmap_mode="r") for k in "XY")
 problem = hs.TrainingProblem(X, Y, width=100, effective_depth=7.0, weight_decay=0.007,
                              standardize="common")

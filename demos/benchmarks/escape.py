@@ -5,9 +5,10 @@
 
 Random teachers of four sizes, some with neurons to spare and few samples, some with many, each
 solved by single shooting. A solve ends at a stationary point of the ReLU network; where the
-second-order test finds a way down from there the solver takes it (`hamshoot.methods.newton.escape`). For each
-solve: J of the first stationary point and of the last, how many were left, what the certificate
-says of the last, and seconds. Results are kept in escape.json.
+second-order test finds a way down from there the solver takes it
+(`hamshoot.methods.newton.escape`). For each solve: J of the first stationary point and of the last,
+how many were left, what the certificate says of the last, and seconds. Results are kept in
+escape.json.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ interrupted and gone on with, and split over seeds, starts and methods.
 Peers: PyTorch's Adam (full batch, float32, 6000 epochs), the paper's recipe (Adam 5000 epochs, then
 SGD 1000), SciPy's L-BFGS-B with 30 pairs and the project's own gradients, and torch.optim.LBFGS.
 Adam's rate and schedule are chosen for every seed and start: all four rates with all three
-schedules (see `hamshoot.methods.descent.optimizers`) run 1000 epochs, the whole schedule in them, and are rows of
-their own, "adam, 1000 epochs"; of each schedule the best rate (``--finalists 2``: the best two)
-then has 6000. Schedules are not compared after 1000 epochs, as a cosine arrives only at its end.
-Where Adam is constant or decays at last the runs share their beginning, and the recipe's Adam is
-the same one. Its SGD has the best of five rates after a tenth of its epochs.
+schedules (see `hamshoot.methods.descent.optimizers`) run 1000 epochs, the whole schedule in them,
+and are rows of their own, "adam, 1000 epochs"; of each schedule the best rate (``--finalists 2``:
+the best two) then has 6000. Schedules are not compared after 1000 epochs, as a cosine arrives only
+at its end. Where Adam is constant or decays at last the runs share their beginning, and the
+recipe's Adam is the same one. Its SGD has the best of five rates after a tenth of its epochs.
 
 Minutes on one core, for a seed and start: 3 for the twelve of 1000 epochs (``--pilots`` ends
 there), 4 for constant and decay at one rate with the recipe from both, 2 for a cosine, 2 for the
@@ -114,7 +114,7 @@ class Network:
 
 
 def factor(schedule: str, share: float) -> float:
-    """Of the rate when a share of the run is done, as `hamshoot.methods.descent.optimizers.schedule_factors`."""
+    """Of the rate when a share of the run is done, as `optimizers.schedule_factors` has it."""
     if schedule == "cosine":
         return 0.5 * (1 + np.cos(np.pi * share))
     return min(1.0, (1 - share) / (1 - HOLD)) if schedule == "decay" else 1.0

@@ -1,10 +1,10 @@
 """How often the polish settles, and from how large an ε: 54 small ReLU networks.
 
 Run ``python polish.py``; about three minutes. Five sizes, with and without bias, from one or two
-starts; every network is carried down the smooth ladder by `hamshoot.methods.newton.riccati`, and polished
-from each of the last ε. Then, at middle sizes, one network each: seconds of an iteration of exact
-Newton in both forms, and the polish from ε = 1e-4. Printed, and written to polish.json beside the
-script, with date, machine and versions.
+starts; every network is carried down the smooth ladder by `hamshoot.methods.newton.riccati`, and
+polished from each of the last ε. Then, at middle sizes, one network each: seconds of an iteration
+of exact Newton in both forms, and the polish from ε = 1e-4. Printed, and written to polish.json
+beside the script, with date, machine and versions.
 """
 
 from __future__ import annotations

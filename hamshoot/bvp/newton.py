@@ -1,4 +1,4 @@
-"""The damped Newton iteration of `hamshoot.bvp.solve`: globalisation, mesh refinement, Krylov solves."""
+"""The damped Newton iteration of `bvp.solve`: globalisation, mesh refinement, Krylov solves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a solve of `hamshoot.bvp.solve` takes and returns: the flow's contract, statuses, records."""
+"""What `hamshoot.bvp.solve` takes and returns: the flow's contract, statuses, records."""
 
 from __future__ import annotations
 

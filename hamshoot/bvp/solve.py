@@ -32,8 +32,8 @@ or combined.  A step λ passes the restricted monotonicity test when that norm s
     3 3   . .   . .   4 4
 
 solved by orthogonal cyclic reduction (S. J. Wright, *SIAM J. Sci. Stat. Comput.* 13, 1992; see
-`hamshoot.bvp.staircase`).  Products of Φ are never formed, so growth and decay may live side by side
-(e^{±Lt}), and separated and coupled boundary conditions are the same to it.
+`hamshoot.bvp.staircase`).  Products of Φ are never formed, so growth and decay may live side by
+side (e^{±Lt}), and separated and coupled boundary conditions are the same to it.
 
 **Nodes.**  Segments over which ‖Φ_k‖ exceeds `growth_limit`, or whose flow is not finite, are cut
 before they spoil a step; when no step passes the test, the segments that are the most nonlinear

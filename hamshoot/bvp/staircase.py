@@ -1,8 +1,8 @@
 """The linear algebra of multiple shooting: the staircase matrix, factored by orthogonal reduction.
 
 With F_k = ∂φ_k/∂y_k on the diagonal, −I beside it and the boundary conditions below, the Newton
-matrix of `hamshoot.bvp.solve` is a staircase. Orthogonal cyclic reduction (S. J. Wright, *SIAM J. Sci.
-Stat. Comput.* 13, 1992) never forms products of F, so growth and decay may live side by side.
+matrix of `hamshoot.bvp.solve` is a staircase. Orthogonal cyclic reduction (S. J. Wright, *SIAM J.
+Sci. Stat. Comput.* 13, 1992) never forms products of F, so growth and decay may live side by side.
 """
 
 from __future__ import annotations

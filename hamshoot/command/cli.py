@@ -336,8 +336,3 @@ class _Progress:
         self.stopping = True
         self.say("Stopping after this iteration; the best iterate is kept (Ctrl-C again aborts).")
 
-
-
-
-if __name__ == "__main__":
-    main()

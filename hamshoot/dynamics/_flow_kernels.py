@@ -6,7 +6,8 @@ is integrated over one segment or many by the explicit Runge–Kutta pair of ord
 Prince (Hairer, Nørsett, Wanner, *Solving Ordinary Differential Equations I*, code DOP853), the step
 chosen from the state alone. Directions (variations of the initial state) are carried along the same
 steps by the same scheme, so they are the exact derivative of the computed end for the steps taken.
-Readable forms of every formula, and what the kernels are tested against: `hamshoot.theory.hamiltonian`.
+Readable forms of every formula, and what the kernels are tested against:
+`hamshoot.theory.hamiltonian`.
 
 **ReLU.** A step is taken with a frozen pattern of active entries, hence with a smooth field. When
 an entry of A ends on the wrong side of 0, the step is shortened until it ends at the first

@@ -1,9 +1,9 @@
 """Compiled kernels: sweeps of the Euler network, and epochs of gradient descent.
 
 All numba code of the package is in this file (numba's cache does not see edits elsewhere). Arrays
-in, numbers out; the activation is an integer code (`hamshoot.problem.activations`); nothing is allocated in
-a loop. No fastmath: non-finite numbers must stay visible. What each function computes is written
-down, readably, in `hamshoot.theory.layers`; tests hold the two together.
+in, numbers out; the activation is an integer code (`hamshoot.problem.activations`); nothing is
+allocated in a loop. No fastmath: non-finite numbers must stay visible. What each function computes
+is written down, readably, in `hamshoot.theory.layers`; tests hold the two together.
 
 Arrays shared by the kernels (C-contiguous float64; c = w + 1 with a bias, else w):
 

@@ -9,8 +9,8 @@ block runs through all layers at once, so that costs one forward sweep and no st
 Costs: a gradient takes 6Lw²N flops, a Gauss–Newton product 8Lw²N, a Hessian product 14Lw²N, and 2
 or 6 more where nothing was kept. Memory: wN numbers for A_0, 3wTL a thread for blocks of T samples,
 and LwN for what products keep (2LwN for Hessians) where `KEEP_BYTES` allows it. Where A_0 is larger
-than `hamshoot.problem.memory_map.MEMORY_BYTES` it is not held either: every sweep scales and lifts the rows of
-a block anew, 2wd_in flops a sample, from the file if they are mapped.
+than `hamshoot.problem.memory_map.MEMORY_BYTES` it is not held either: every sweep scales and lifts
+the rows of a block anew, 2wd_in flops a sample, from the file if they are mapped.
 """
 
 from __future__ import annotations

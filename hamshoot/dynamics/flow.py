@@ -1,7 +1,7 @@
 """`HamiltonianFlow`: the compiled flow of one problem, segment by segment.
 
-A `hamshoot.bvp.solve.Flow`: called with starts and states of many segments it returns their ends and, on
-request, their Jacobians. States are flat, y = (A, B) of size n = 2wN, each half row by row.
+A `hamshoot.bvp.solve.Flow`: called with starts and states of many segments it returns their ends
+and, on request, their Jacobians. States are flat, y = (A, B) of size n = 2wN, each half row by row.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ and wavers by O(h²ˢ), without drifting off along the depth.
 
 When it is worth it: a few digits at a fixed, known number of steps, the structure of the flow kept
 and no drift. It is not the default: for an error of 1e-10 at (w, N, L̃) = (4, 8, 3), ε = 0.1, the
-adaptive explicit pair of `hamshoot.dynamics.flow` takes 0.9 ms along a geodesic and this one, in NumPy, 44
-ms, 46 times as long, for 11 times as many right-hand sides.
+adaptive explicit pair of `hamshoot.dynamics.flow` takes 0.9 ms along a geodesic and this one, in
+NumPy, 44 ms, 46 times as long, for 11 times as many right-hand sides.
 
-The field is that of `hamshoot.theory.hamiltonian`, written for many segments at once; every array below is
-(…, w, N), and matrix products run over the last two axes.
+The field is that of `hamshoot.theory.hamiltonian`, written for many segments at once; every array
+below is (…, w, N), and matrix products run over the last two axes.
 """
 
 from __future__ import annotations

@@ -174,9 +174,9 @@ class TrainingProblem:
     def subset(self, rows: ArrayLike) -> TrainingProblem:
         """Problem of some samples alone, in the scaled units of this one, without test data.
 
-        Their rows are copied, except where that takes more than `hamshoot.problem.memory_map.MEMORY_BYTES` of
-        mapped data: those stay in the file, in the user's units and with the scaling of this
-        problem.
+        Their rows are copied, except where that takes more than
+        `hamshoot.problem.memory_map.MEMORY_BYTES` of mapped data: those stay in the file, in the
+        user's units and with the scaling of this problem.
 
         Parameters
         ----------
@@ -276,8 +276,8 @@ class TrainingProblem:
     def to_arrays(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Arrays and JSON-ready settings from which `from_arrays` rebuilds the problem exactly.
 
-        Maps of more than `hamshoot.problem.memory_map.MEMORY_BYTES` in double precision are not among the
-        arrays: the settings hold their absolute paths.
+        Maps of more than `hamshoot.problem.memory_map.MEMORY_BYTES` in double precision are not
+        among the arrays: the settings hold their absolute paths.
         """
         names = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test")
         arrays = {k: getattr(self, k) for k in names if getattr(self, k) is not None}

@@ -47,11 +47,11 @@ def solution_from_weights(
     Whatever a solver says of its iterate, objective, costate and residuals come from here: the
     objective is always that of the rolled-out network.
 
-    With more than `hamshoot.theory.blockwise.MOST_STORED` numbers in the representations, everything is
-    summed over blocks of samples and the states are not stored: the solution computes them when
-    asked. There is no search for the best slopes on the kink of ReLU then. Where entries lie on the
-    kink, stationarity and Clarke residual are upper bounds, of the activation's own slopes; the
-    message says so, and so does the residual `clarke_residual_is_bound`, 1.
+    With more than `hamshoot.theory.blockwise.MOST_STORED` numbers in the representations,
+    everything is summed over blocks of samples and the states are not stored: the solution computes
+    them when asked. There is no search for the best slopes on the kink of ReLU then. Where entries
+    lie on the kink, stationarity and Clarke residual are upper bounds, of the activation's own
+    slopes; the message says so, and so does the residual `clarke_residual_is_bound`, 1.
 
     Parameters
     ----------

@@ -127,10 +127,10 @@ class Solution:
         A at the nodes, one column a sample.
     momenta : ndarray, shape (M, w, N)
         Costate B at the nodes, scaled as B = −(1/λ) ∂C/∂A. Representations and momenta of a layered
-        network are not stored where they are more than `hamshoot.theory.blockwise.MOST_STORED` numbers
-        each (None in the constructor): they are computed from the controls on first access, and
-        `save` leaves them out. Everything else here is known without them, `spectra`, `energies`,
-        `at` and `to_xarray` excepted.
+        network are not stored where they are more than `hamshoot.theory.blockwise.MOST_STORED`
+        numbers each (None in the constructor): they are computed from the controls on first access,
+        and `save` leaves them out. Everything else here is known without them, `spectra`,
+        `energies`, `at` and `to_xarray` excepted.
     weights : ndarray, shape (L, w, w+1) over layers, (M, w, w+1) at the nodes of a continuous path
         Last column the bias; without bias (…, w, w).
     objective, loss, parameter_norm : float
@@ -393,9 +393,9 @@ class Solution:
         """Write the solution, its problem and its history to an .npz file, whole or not at all.
 
         States that are not stored are left out; `load` brings back a solution that computes them.
-        Memory-mapped data of more than `hamshoot.problem.memory_map.MEMORY_BYTES` in double precision are left
-        in their files as well: what is written is their absolute paths and sizes, and `load` maps
-        them again.
+        Memory-mapped data of more than `hamshoot.problem.memory_map.MEMORY_BYTES` in double
+        precision are left in their files as well: what is written is their absolute paths and
+        sizes, and `load` maps them again.
 
         Returns
         -------

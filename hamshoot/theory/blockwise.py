@@ -46,8 +46,8 @@ class Evaluation(NamedTuple):
     hamiltonian : ndarray, shape (L,) for Euler layers, else (L+1,)
         As `hamshoot.network.path.path_hamiltonian`.
     kinks, choices : int
-        Entries |A| ≤ `hamshoot.theory.clarke.KINK_TOLERANCE`·max(1, max|A| of the block), and those of
-        them whose neuron some weight reads: without any, the gradient is the only one there is.
+        Entries |A| ≤ `hamshoot.theory.clarke.KINK_TOLERANCE`·max(1, max|A| of the block), and those
+        of them whose neuron some weight reads: without any, the gradient is the only one there is.
     collapsed : bool
         As `hamshoot.theory.layers.collapsed`.
     """

@@ -1,7 +1,7 @@
 """Energies and dimension: cost of identity, kinetic energy, Theorem 4, balancedness.
 
-The formulas are those of the theory page, the docstring of `hamshoot.theory.hamiltonian`; here is what is
-measured on a representation, or on a path of them, once it is there.
+The formulas are those of the theory page, the docstring of `hamshoot.theory.hamiltonian`; here is
+what is measured on a representation, or on a path of them, once it is there.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Explicit Euler is the Leaky ResNet itself,
 
 and RK4 with W constant over each step approaches the continuous path with fewer steps. Everything
 is recomputed from the controls: roll-out, discrete costate (the exact adjoint of the roll-out),
-gradient and stationarity; for ReLU with the slopes on its kinks that `hamshoot.theory.clarke` finds. The
-compiled sweeps are checked against this module; the exact Newton methods build on it.
+gradient and stationarity; for ReLU with the slopes on its kinks that `hamshoot.theory.clarke`
+finds. The compiled sweeps are checked against this module; the exact Newton methods build on it.
 
 Costs are in flops with w ≤ N: one sweep (forward or backward) of the Euler network costs about
 2Lw²N, a gradient 6Lw²N, RK4 four times that.

@@ -1,4 +1,4 @@
-"""Optimisers of gradient descent, as settings: `Adam` and `SGD`; `hamshoot.methods.descent.train` runs them."""
+"""Optimisers of gradient descent, as settings: `Adam` and `SGD`; `descent.train` runs them."""
 
 from __future__ import annotations
 

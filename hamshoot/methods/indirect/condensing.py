@@ -1,10 +1,10 @@
 """The condensed Newton system in the control itself: linear in the number of samples.
 
-Eliminating the states from the linear-quadratic problem of `hamshoot.methods.indirect.riccati` leaves a dense
-system in the controls of all segments, u_k = δW_k column by column: H u = −g. Given δW the samples
-do not see each other. With Ψ_j(k, l) (w, w) the response of sample j at node k to a push in
-segment l, Π_j(k) (w, w) its cost to go without control, and E_j(k) what the two make of a state at
-node k in the gradient of segment k,
+Eliminating the states from the linear-quadratic problem of `hamshoot.methods.indirect.riccati`
+leaves a dense system in the controls of all segments, u_k = δW_k column by column: H u = −g. Given
+δW the samples do not see each other. With Ψ_j(k, l) (w, w) the response of sample j at node k to a
+push in segment l, Π_j(k) (w, w) its cost to go without control, and E_j(k) what the two make of a
+state at node k in the gradient of segment k,
 
     H_kl[(a, p), (b, i)] = Σ_j (h_k/2) σ̂_a(k) σ̂_b(l) (EΨ)_pi − h_k σ′_a B_p σ̂_b(l) (MΨ)_ai, k > l,
 

@@ -3,10 +3,11 @@
 The unknowns are the nodes y_k = (A_k, B_k), the residuals those of the accurate flow. The Newton
 systems are condensed on the control in one of two ways, with the same solution to rounding:
 
-* `hamshoot.methods.indirect.riccati.CondensedNewton`, a Riccati recursion in the representations: with S segments,
-  n = wN and m = w(w+1), S (2m + 8w) n² flops and S m n numbers to factor, quadratic in N;
-* `hamshoot.methods.indirect.condensing.ControlNewton`, the reduced Hessian in W itself: S² m² N + (S m)³/3 flops
-  and (S m)² numbers, linear in N.
+* `hamshoot.methods.indirect.riccati.CondensedNewton`, a Riccati recursion in the representations:
+  with S segments, n = wN and m = w(w+1), S (2m + 8w) n² flops and S m n numbers to factor,
+  quadratic in N;
+* `hamshoot.methods.indirect.condensing.ControlNewton`, the reduced Hessian in W itself: S² m² N +
+  (S m)³/3 flops and (S m)² numbers, linear in N.
 
 `cheaper_form` chooses by these counts.
 """

@@ -4,13 +4,13 @@ The unknowns are (A, B) at the nodes of a mesh; the equations, that the Hamilton
 adaptive, of order 8) leads from each node to the next, that A_0 is given and that B_1 is what the
 loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of three forms:
 
-* ``state``: `hamshoot.bvp.solve`, exact Newton steps in (A, B), quadratic convergence. Each system is
-  solved by GMRES on tangents of the flow (4 to 6, of S·12w²N·steps flops), preconditioned by the
+* ``state``: `hamshoot.bvp.solve`, exact Newton steps in (A, B), quadratic convergence. Each system
+  is solved by GMRES on tangents of the flow (4 to 6, of S·12w²N·steps flops), preconditioned by the
   form below: quadratic in N as that is. The dense staircase, 160 S n³ with n = wN, serves only
   where 20 tangents do not do.
-* ``condensed``: `hamshoot.methods.indirect.riccati`, the system condensed on the control by a Riccati recursion
-  along a midpoint model, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in N; residuals are
-  those of the accurate flow.
+* ``condensed``: `hamshoot.methods.indirect.riccati`, the system condensed on the control by a
+  Riccati recursion along a midpoint model, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in
+  N; residuals are those of the accurate flow.
 * ``control``: `hamshoot.methods.indirect.condensing`, the same system as the reduced Hessian in W,
   2 S² m² N + (S m)³/3, linear in N.
 
@@ -74,9 +74,9 @@ class IndirectShooting:
     integrator : {"dop853", "gauss"}
         Of the flow: the compiled explicit pair of order 8 with adaptive steps, accurate to tol; or
         Gauss–Legendre collocation with fixed steps, exactly symplectic, whose error is that of the
-        steps (`hamshoot.dynamics.gauss_flow` says when it is worth it). `defect` is in any case the distance
-        to the accurate flow, `discrete_defect` that to the steps solved. The plain ReLU flow is
-        always integrated by the explicit pair.
+        steps (`hamshoot.dynamics.gauss_flow` says when it is worth it). `defect` is in any case the
+        distance to the accurate flow, `discrete_defect` that to the steps solved. The plain ReLU
+        flow is always integrated by the explicit pair.
     steps_per_segment, gauss_order : int
         Gauss steps of a segment; order 4 or 6.
     """

@@ -2,7 +2,8 @@
 
 Without a guess a coarse direct stage finds a network, on a finer mesh than its first when Newton
 fails from there; then a ladder in ε, continuation in L̃, λ and ε with steps halved on failure and
-grown on success, the limit ε → 0, and for ReLU the plain flow. `hamshoot.methods.indirect.method` has the options.
+grown on success, the limit ε → 0, and for ReLU the plain flow. `hamshoot.methods.indirect.method`
+has the options.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shooting equations in (A, B), for `hamshoot.bvp.solve`: exact Newton steps, nothing cubic in N."""
+"""The shooting equations in (A, B), for `hamshoot.bvp.solve`: exact Newton, nothing cubic in N."""
 
 from __future__ import annotations
 

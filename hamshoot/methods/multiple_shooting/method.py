@@ -1,16 +1,17 @@
 """`DirectMultipleShooting`: controls and representations together, by CasADi and an NLP solver.
 
-Every node A_ℓ is a variable tied to the one before by a defect constraint (`hamshoot.methods.multiple_shooting.nlp`), so an
-unstable roll-out does no harm, and the multipliers of the defects are the momenta. ReLU goes down a
-ladder of smooth ReLUs, each stage warm-started in the controls, the nodes and the multipliers, and
-ends with the polish (`hamshoot.methods.newton.active_set`) that holds the activations on the kink: the answer is
+Every node A_ℓ is a variable tied to the one before by a defect constraint
+(`hamshoot.methods.multiple_shooting.nlp`), so an unstable roll-out does no harm, and the
+multipliers of the defects are the momenta. ReLU goes down a ladder of smooth ReLUs, each stage
+warm-started in the controls, the nodes and the multipliers, and ends with the polish
+(`hamshoot.methods.newton.active_set`) that holds the activations on the kink: the answer is
 stationary for the ReLU network itself.
 
 A start is rolled out and swept back, so that the first iterate is feasible and its multipliers are
-the exact adjoint. Before that a descent in the controls alone (`hamshoot.methods.newton.riccati`) takes it
-near a stationary point: there the NLP solver converges in a handful of iterations, where from a
-cold start it takes fifty to hundreds, each of which factorises the whole KKT matrix. A stage that
-struggles, as it does where the branch it follows ends in a fold, is restarted in the same way.
+the exact adjoint. Before that a descent in the controls alone (`hamshoot.methods.newton.riccati`)
+takes it near a stationary point: there the NLP solver converges in a handful of iterations, where
+from a cold start it takes fifty to hundreds, each of which factorises the whole KKT matrix. A stage
+that struggles, as it does where the branch it follows ends in a fold, is restarted in the same way.
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ Where one is held for more samples than it has controls otherwise, its multiplie
 and only the Clarke residual at the end judges them.
 
 An iteration costs about 2L²w⁴N flops for the Hessian, a sum over samples taken in blocks
-(`hamshoot.methods.newton.reduced_hessian`), n³/3 + n²k + nk² for the KKT system, n = Lw(w+1) controls and k entries
-held, and 3n² + 3nk numbers of memory: 1 s at n = 3640 and N = 142, 5 s and 1.5 GB at n = 7000.
+(`hamshoot.methods.newton.reduced_hessian`), n³/3 + n²k + nk² for the KKT system, n = Lw(w+1)
+controls and k entries held, and 3n² + 3nk numbers of memory: 1 s at n = 3640 and N = 142, 5 s and
+1.5 GB at n = 7000.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _lower(problem, state: Escape, steps, epsilon, tol, callback):
 def fast_derivatives(
     setting: Setting, weights: NDArray, steps: NDArray, pattern: NDArray | None, entries: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """`complex_step_derivatives` by the sweeps over samples of `hamshoot.methods.newton.reduced_hessian`."""
+    """`complex_step_derivatives` by the sweeps over samples of `newton.reduced_hessian`."""
     A = formulas.roll_out(setting, weights, steps, pattern=pattern)
     B, _ = formulas.costates(setting, A, weights, steps, slopes=pattern, pattern=pattern)
     features = formulas.features(setting, A[:-1], pattern)

@@ -9,7 +9,8 @@ quadratic. It takes over where L-BFGS crawls: at small λ the Hessian's conditio
 
 An iteration costs L ((2m + 4w)n² + 2m²n + m³/3) flops with m = w(w+1) and n = wN, and L m n numbers
 of memory. With many samples the dense Hessian in the controls is cheaper, 2L²w³(w+1)N + (Lm)³/3
-flops and (Lm)² numbers (`hamshoot.methods.newton.reduced_hessian`); `minimise` takes the form with fewer flops.
+flops and (Lm)² numbers (`hamshoot.methods.newton.reduced_hessian`); `minimise` takes the form with
+fewer flops.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ best end point is *reheated*, taken back to a large ε and walked down again wit
 which lowers J by 1–30 % (a small ε wanders, a large one sees further); the best of all is then
 converged at the last ε. L-BFGS gets as far as the rounding of J lets its line search see; what is
 left is taken off by Newton steps that look at the gradient only. A ReLU network that is small
-enough is then polished (`hamshoot.methods.newton.active_set`): the answer is stationary for the ReLU network itself.
+enough is then polished (`hamshoot.methods.newton.active_set`): the answer is stationary for the
+ReLU network itself.
 
 An iteration costs about 1.1 gradients, 7Lw²N flops, and 4·memory·L·w(w+1) for the quasi-Newton
 step; memory is (4L + 3)wN + 2·memory·Lw(w+1) numbers.

@@ -3,12 +3,14 @@
 The roll-out eliminates the representations and the adjoint sweep gives ∂J/∂W exactly, so memory and
 work grow only linearly in the number of samples. Two searches stand behind it:
 
-* networks that can be carried to their exact optimum (`hamshoot.methods.newton.active_set.affordable`, or a smooth
-  activation of that size) take the ladder of `hamshoot.methods.single_shooting.ladder_search`: several starts, ε downward,
-  Newton to the tolerance, and for ReLU the polish;
-* larger ones take the levels of `hamshoot.methods.single_shooting.multilevel`: few samples and layers first, then all, by
-  L-BFGS around a Kronecker preconditioner, over blocks of samples on all threads. They end where J
-  hardly falls any more and the gradient is small against the one at the start.
+* networks that can be carried to their exact optimum
+  (`hamshoot.methods.newton.active_set.affordable`, or a smooth activation of that size) take the
+  ladder of `hamshoot.methods.single_shooting.ladder_search`: several starts, ε downward, Newton to
+  the tolerance, and for ReLU the polish;
+* larger ones take the levels of `hamshoot.methods.single_shooting.multilevel`: few samples and
+  layers first, then all, by L-BFGS around a Kronecker preconditioner, over blocks of samples on all
+  threads. They end where J hardly falls any more and the gradient is small against the one at the
+  start.
 """
 
 from __future__ import annotations
@@ -83,9 +85,10 @@ class DirectSingleShooting:
     noise : float, optional
         Of the start, see `hamshoot.methods.common.starts`.
     epsilon : tuple of float
-        First and last ε of the ladder, and the factor between stages. Without the polish the
-        answer for ReLU is the optimum at the last ε. A smooth ReLU uses the ladder down to its own
-        ε, a linear network none. Large networks use the last alone (see `hamshoot.methods.single_shooting.multilevel`).
+        First and last ε of the ladder, and the factor between stages. Without the polish the answer
+        for ReLU is the optimum at the last ε. A smooth ReLU uses the ladder down to its own ε, a
+        linear network none. Large networks use the last alone (see
+        `hamshoot.methods.single_shooting.multilevel`).
     reheats : int
         How often, 0 to 2, the best of the starts goes back to a large ε and down again.
     stage_iter : int
@@ -114,9 +117,8 @@ class DirectSingleShooting:
     ValueError
         For an option out of range.
 
-    Notes
-    -----
-    Costs of an iteration are those of `hamshoot.methods.single_shooting.ladder_search` and `hamshoot.methods.single_shooting.kronecker`.
+    Notes ----- Costs of an iteration are those of `hamshoot.methods.single_shooting.ladder_search`
+    and `hamshoot.methods.single_shooting.kronecker`.
     """
 
     layers: int = 20

@@ -2,10 +2,10 @@
 
 The model of J is its second-order expansion, with the full Hessian or with the Gauss–Newton matrix,
 which is positive definite. Steihaug's conjugate gradients minimise it within a region measured in
-the norm of the Kronecker preconditioner (`hamshoot.methods.single_shooting.kronecker`); a direction of negative curvature
-is followed to the boundary. The linear systems are solved as far as the outer iteration can use:
-the relative residual allowed is min(1/2, √(‖g‖/‖g_0‖)), which keeps convergence superlinear. The
-products may run in single precision under a gradient in double precision.
+the norm of the Kronecker preconditioner (`hamshoot.methods.single_shooting.kronecker`); a direction
+of negative curvature is followed to the boundary. The linear systems are solved as far as the outer
+iteration can use: the relative residual allowed is min(1/2, √(‖g‖/‖g_0‖)), which keeps convergence
+superlinear. The products may run in single precision under a gradient in double precision.
 
 Cost of an iteration: a gradient (6Lw²N flops), a forward sweep for the point of the products (a
 second gradient for the full Hessian), and a product per conjugate gradient step, 8Lw²N for
