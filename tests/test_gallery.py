@@ -288,7 +288,8 @@ def test_how_many_converged_is_said_where_some_did_not(stem):
 @pytest.mark.parametrize("stem", SCRIPTS)
 def test_a_strict_local_minimum_is_named_only_beside_its_proof(stem):
     assert called_minimum_wrongly(texts(stem), recorded(stem)) == []
-    assert "strict local minim" not in README
+    # The README names the verdict, and says what it means.
+    assert "strict local minim" not in README.replace("*strict local minimum (proved)*", "")
 
 
 @pytest.mark.parametrize("stem", [stem for stem in SCRIPTS if stem != IDENTITY])
