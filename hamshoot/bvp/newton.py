@@ -409,7 +409,11 @@ class _System:
 def _gmres(
     operator: Callable[[NDArray], NDArray], b: NDArray, rtol: float = 1e-7, max_iter: int = 20
 ) -> tuple[NDArray, bool]:
-    """GMRES without restart from 0; the last iterate, and whether ‖b − Ax‖ ≤ rtol ‖b‖."""
+    """GMRES without restart from 0; the last iterate, and whether ‖b − Ax‖ ≤ rtol ‖b‖.
+
+    `scipy.sparse.linalg.gmres` takes one product more to confirm its residual, where four or five
+    do: measured along geodesics of 4 × 8 and 4 × 40 entries, 50 and 59 in place of 40 and 49.
+    """
     norm = np.linalg.norm(b)
     if norm == 0 or not np.isfinite(norm):
         return b, norm == 0

@@ -29,8 +29,8 @@ BVLS_LARGEST = 200
 IDLE_COLUMN = 1e-13
 #: Above this many numbers in the Jacobian of the Clarke residual, it is not formed.
 CLARKE_DENSE = 20_000_000
-#: Flops and sweeps that the search without a Jacobian may take, and steps of one solve by conjugate
-#: gradients. At w = 100, N = 1000, L = 20 the flops allow 375 sweeps.
+#: Flops and sweeps that the search without a Jacobian may take, and steps of one solve by LSMR. At
+#: w = 100, N = 1000, L = 20 the flops allow 375 sweeps.
 MOST_FLOPS, MOST_SWEEPS, MOST_STEPS = 3e11, 20_000, 100
 
 
@@ -67,8 +67,8 @@ def clarke_residual(
     """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLU).
 
     With k entries on the kink a Gauss–Newton step costs O(k L w²) memory and O(k² L w²) flops.
-    Beyond `CLARKE_DENSE` numbers in the Jacobian, conjugate gradients on the entries off their
-    bounds take its place: a sweep of 4Lw²N flops a product, memory of a few (L, w, N) arrays.
+    Beyond `CLARKE_DENSE` numbers in the Jacobian, LSMR on the entries off their bounds
+    takes its place: a sweep of 4Lw²N flops a product, memory of a few (L, w, N) arrays.
     Every d ∈ [0, 1] gives an upper bound on the least residual. There the search may end early,
     after `MOST_FLOPS` flops or when it gains little, and what is returned is such a bound; a
     residual of 0 to rounding is proof of stationarity either way.
@@ -115,10 +115,11 @@ class _ClarkeEvaluation:
         self.sweeps = 0
         self.scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
 
-    def tired(self) -> bool:
-        """Whether the sweeps allowed are spent."""
+    @property
+    def left(self) -> float:
+        """Sweeps that may still be made; below 0 the search is to end."""
         L, w, N = self.base.shape
-        return self.sweeps > min(MOST_SWEEPS, MOST_FLOPS / (4 * L * w * w * N))
+        return min(MOST_SWEEPS, MOST_FLOPS / (4 * L * w * w * N)) - self.sweeps
 
     def _slopes(self, d: NDArray) -> NDArray:
         slopes = self.base.copy()
@@ -235,15 +236,15 @@ def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int)
     """Rounds of L-BFGS-B, which finds the bounds that hold, and Gauss–Newton on the other entries.
 
     Both work in the multipliers m = d ⊙ v, every column of the Jacobian of about unit size,
-    with a sweep for each product; what Gauss–Newton proposes by conjugate gradients is cut off at
-    the bounds. A few rounds that shorten ∇J(d) by little, or MOST_FLOPS flops, end it.
+    with a sweep for each product; what Gauss–Newton proposes by LSMR is cut off at the bounds. A
+    few rounds that shorten ∇J(d) by little, or MOST_FLOPS flops, end it.
     """
     r = evaluate.gradient(d)
     first = np.linalg.norm(r)
     goal, idle = 1e-3, 0
     for _ in range(max_iter):
         size = float(np.linalg.norm(r))
-        if size <= 1e-15 * first or evaluate.tired():
+        if size <= 1e-15 * first or evaluate.left < 0:
             break
         d, r = _quasi_newton_round(evaluate, d, r)
         d, r = _gauss_newton_round(evaluate, d, r, goal)
@@ -263,7 +264,7 @@ def _quasi_newton_round(evaluate, d, r) -> tuple[NDArray, NDArray]:
     unit = float(np.sum(r * r))
 
     def scaled(x: NDArray) -> tuple[float, NDArray]:
-        if evaluate.tired():
+        if evaluate.left < 0:
             raise StopIteration
         value, slope = evaluate.value_and_slope(np.clip(x / scale, 0.0, 1.0))
         if not kept or value < kept[0][0]:
@@ -290,7 +291,8 @@ def _gauss_newton_round(evaluate, d, r, goal) -> tuple[NDArray, NDArray]:
     free = ((d > 0) | (slope < 0)) & ((d < 1) | (slope > 0)) & (scale > 0)
     if not free.any():
         return d, r
-    step = _cgls(linear, -r, np.where(free, 1 / np.where(scale > 0, scale, 1.0), 0.0), goal)
+    scale = np.where(free, 1 / np.where(scale > 0, scale, 1.0), 0.0)
+    step = _least_squares(linear, -r, scale, goal)
     d_new, r_new = _shorter(evaluate, d, r, step)
     return (d, r) if r_new is None else (d_new, r_new)
 
@@ -305,22 +307,19 @@ def _shorter(evaluate, d, r, step) -> tuple[NDArray, NDArray | None]:
     return d, None
 
 
-def _cgls(linear: _Linearised, right: NDArray, scale: NDArray, goal: float) -> NDArray:
+def _least_squares(linear: _Linearised, right: NDArray, scale: NDArray, goal: float) -> NDArray:
     """A step of small ‖J step − right‖, its unknowns divided by `scale`, 0 where that is 0."""
-    z, residual = np.zeros(len(scale)), right.copy()
-    s = scale * linear.adjoint(residual)
-    p, gamma = s.copy(), float(s @ s)
-    start, steps = gamma, min(MOST_STEPS, 2 * int(np.count_nonzero(scale)) + 10)
-    for _ in range(steps):
-        if gamma <= goal**2 * start or gamma == 0.0 or linear.evaluate.tired():
-            break
-        q = linear.product(scale * p)
-        length = gamma / max(float(np.sum(q * q)), 1e-300)
-        z += length * p
-        residual -= length * q
-        s = scale * linear.adjoint(residual)
-        gamma, old = float(s @ s), gamma
-        p = s + gamma / old * p
+    from scipy.sparse.linalg import LinearOperator, lsmr
+
+    scaled = LinearOperator(
+        (right.size, len(scale)), dtype=float,
+        matvec=lambda x: linear.product(scale * x).ravel(),
+        rmatvec=lambda y: scale * linear.adjoint(y.reshape(right.shape)),
+    )
+    # An iteration takes two sweeps, and of none left one is still made: the search ends after it.
+    steps = min(MOST_STEPS, 2 * int(np.count_nonzero(scale)) + 10,
+                max(1, int(linear.evaluate.left // 2)))
+    z = lsmr(scaled, right.ravel(), atol=goal, btol=0.0, conlim=0.0, maxiter=steps)[0]
     return scale * z
 
 
