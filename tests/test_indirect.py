@@ -13,11 +13,14 @@ from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.indirect import continuation as geodesics
 from hamshoot.methods.indirect.equations import (
     MAX_GROWTH,
-    CondensedNewton,
-    ControlNewton,
+    Condensing,
+    RiccatiRecursion,
+    ShootingProblem,
     cheaper_form,
+    solve_shooting,
 )
 from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.methods.indirect.state_form import two_point
 from hamshoot.problem.activations import Activation
 from hamshoot.theory import closed_forms as exact
 from hamshoot.theory import hamiltonian as ham
@@ -53,7 +56,7 @@ def test_the_condensed_system_tends_to_the_exact_one_at_second_order(bias):
         start = np.repeat(np.stack([A0, B0]).reshape(1, -1), segments, axis=0)
         nodes = flow(np.zeros(segments), t[1:], start)[0]
         y = np.concatenate([start[:1], nodes]).reshape(-1, 2, w, N)
-        system = CondensedNewton(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), effective_depth=2.0,
+        system = RiccatiRecursion(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), effective_depth=2.0,
                                  activation=sigma, bias=bias)
         defects = np.zeros((segments, 2, w, N))
         end = np.random.default_rng(1).standard_normal((w, N))
@@ -78,7 +81,7 @@ def test_the_reduced_hessian_in_the_control_gives_the_same_as_the_riccati_recurs
     right = rng.standard_normal((S, 2, w, N)), *rng.standard_normal((2, w, N))
     keywords = dict(effective_depth=2.0, activation=Activation("smooth_relu", 0.5), bias=bias)
     one, other = (kind(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), **keywords)
-                  for kind in (CondensedNewton, ControlNewton))
+                  for kind in (RiccatiRecursion, Condensing))
     assert one.definite is other.definite is (size < 0.1)
     d = one.solve(*right)
     np.testing.assert_allclose(other.solve(*right), d, rtol=0, atol=1e-10 * np.abs(d).max())
@@ -92,7 +95,7 @@ def test_where_representations_are_amplified_beyond_measure_the_recursion_is_tak
     """B of order 1 makes W of order L̃wN: the open loop grows by many powers of ten."""
     rng = np.random.default_rng(4)
     y = 1 + 0.3 * rng.standard_normal((21, 2, 3, 5))
-    system = ControlNewton(np.linspace(0, 1, 21), y[:, 0], y[:, 1], 0.3 * np.eye(3), bias=True,
+    system = Condensing(np.linspace(0, 1, 21), y[:, 0], y[:, 1], 0.3 * np.eye(3), bias=True,
                            effective_depth=2.0, activation=Activation("smooth_relu", 0.5))
     assert system.growth > MAX_GROWTH
 
@@ -101,6 +104,26 @@ def test_the_cheaper_form_is_the_recursion_for_few_samples_and_the_control_for_m
     assert cheaper_form(4, 10, 60) == cheaper_form(10, 100, 60) == "condensed"
     assert cheaper_form(4, 200, 60) == cheaper_form(10, 1000, 60) == "control"
     assert cheaper_form(20, 5000, 60) == "condensed"  # 5 GB of Hessian would not do
+
+
+@pytest.mark.parametrize("form", ["condensed", "state"])
+def test_a_grazing_kink_is_not_called_a_flow_that_is_not_finite(form):
+    problem = teacher("relu")
+    rng = np.random.default_rng(0)
+    # Any crossing is slower than this, so that it counts as a grazing one.
+    flow = HamiltonianFlow(4, 8, 3.0, Activation("relu"), least_speed=1e9)
+    shooting = ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
+                               problem.weight_decay)
+    t, y = np.linspace(0, 1, 6), rng.standard_normal((6, 2, 4, 8))
+    if form == "state":
+        result = two_point(shooting, t, y)(max_nodes=12)
+        message = result.message
+    else:
+        result = solve_shooting(shooting, t, y, form=form)
+        message = result.reason
+    assert not result.success
+    assert "an activation grazes its kink" in message
+    assert "the flow is not finite" not in message
 
 
 # -- geodesics -----------------------------------------------------------------------------------

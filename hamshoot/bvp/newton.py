@@ -324,11 +324,18 @@ class Newton:
             point = self._insert(point, pieces, scale)
         if not point.finite.all():
             k = int(np.argmin(point.finite))
-            where = f"The flow is not finite on [{point.t[k]:.6g}, {point.t[k + 1]:.6g}]."
-            raise _Stop(BVPStatus.NOT_FINITE, where)
+            raise _Stop(BVPStatus.NOT_FINITE, self._why_lost(point, k))
         if not all(np.isfinite(v).all() for v in (point.g, point.ga, point.gb)):
             raise _Stop(BVPStatus.NOT_FINITE, "The boundary function is not finite.")
         return point
+
+    def _why_lost(self, point: _Point, k: int) -> str:
+        """What the flow says of a segment that it cannot integrate."""
+        why, some = "", slice(k, k + 1)
+        if hasattr(self.flow, "why_lost"):
+            why = self.flow.why_lost(point.t[some], point.t[k + 1 : k + 2], point.y[some])
+        why = why or "the flow is not finite"
+        return f"On [{point.t[k]:.6g}, {point.t[k + 1]:.6g}] {why}."
 
     def _why_failed(self, point: _Point, step: _Step, size: float, cuts: int) -> _Stop | None:
         """Why no λ passed, if cutting segments is of no use."""

@@ -1,15 +1,16 @@
-"""Newton's method on the shooting equations, with condensed systems in place of exact ones.
+"""Newton's method on the shooting equations, with the systems of a midpoint model.
 
 The unknowns are the nodes y_k = (A_k, B_k), the residuals those of the accurate flow. The Newton
-systems are condensed on the control in one of two ways, with the same solution to rounding:
+systems are linear-quadratic problems (`hamshoot.methods.indirect.linear_quadratic`), solved in one
+of two ways, with the same solution to rounding:
 
-* `hamshoot.methods.indirect.riccati.CondensedNewton`, a Riccati recursion in the representations:
-  with S segments, n = wN and m = w(w+1), S (2m + 8w) n² flops and S m n numbers to factor,
-  quadratic in N;
-* `hamshoot.methods.indirect.condensing.ControlNewton`, the reduced Hessian in W itself: S² m² N +
+* `hamshoot.methods.indirect.riccati.RiccatiRecursion`, in the representations: with S segments,
+  n = wN and m = w(w+1), S (2m + 8w) n² flops and S m n numbers to factor, quadratic in N;
+* `hamshoot.methods.indirect.condensing.Condensing`, the reduced Hessian in W itself: S² m² N +
   (S m)³/3 flops and (S m)² numbers, linear in N.
 
-`cheaper_form` chooses by these counts.
+`cheaper_form` chooses by these counts. (The option `form` calls the first "condensed" and the
+second "control".)
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hamshoot.dynamics.flow import HamiltonianFlow
-from hamshoot.methods.indirect.condensing import ControlNewton
-from hamshoot.methods.indirect.riccati import CondensedNewton
+from hamshoot.methods.indirect.condensing import Condensing
+from hamshoot.methods.indirect.linear_quadratic import LinearQuadraticSystem
+from hamshoot.methods.indirect.riccati import RiccatiRecursion
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMS", "CondensedNewton", "CondensedResult", "ControlNewton", "ShootingProblem",
-           "cheaper_form", "solve_condensed"]
+__all__ = ["FORMS", "Condensing", "NewtonResult", "RiccatiRecursion", "ShootingProblem",
+           "cheaper_form", "solve_shooting"]
 
-
-FORMS = {"condensed": CondensedNewton, "control": ControlNewton}
+FORMS: dict[str, type[LinearQuadraticSystem]] = {
+    "condensed": RiccatiRecursion, "control": Condensing}
 #: Growth of the responses from which the recursion, which is stable, is taken in any case.
 MAX_GROWTH = 1e6
 
@@ -78,6 +80,10 @@ class ShootingProblem:
         ends, _ = self.flow(t[:-1], t[1:], y[:-1].reshape(len(t) - 1, -1))
         return ends.reshape(y[1:].shape) - y[1:]
 
+    def why_lost(self, t: NDArray, y: NDArray) -> str:
+        """Why the flow does not reach the end of every segment, as a clause; "" if it does."""
+        return self.flow.why_lost(t[:-1], t[1:], y[:-1].reshape(len(t) - 1, -1))
+
     def boundary(self, y: NDArray) -> tuple[NDArray, NDArray]:
         """What A_0 and B_1 (or A_1) lack, (w, N) each."""
         if self.endpoint is not None:
@@ -91,10 +97,10 @@ class ShootingProblem:
         samples = self.initial_state.shape[1]
         return 2.0 / (self.weight_decay * samples) * self.readout.T @ self.readout
 
-    def condensed(
+    def newton_system(
         self, t: NDArray, y: NDArray, form: str, penalty: float
-    ) -> tuple[CondensedNewton, float]:
-        """The condensed Newton system at nodes t and states y (S + 1, 2, w, N), factored.
+    ) -> tuple[LinearQuadraticSystem, float]:
+        """The model's Newton system at nodes t and states y (S + 1, 2, w, N), factored.
 
         Also the weight of the end's residual in its right-hand side: a hard endpoint is asked for
         as δA_1 = r − δB_1/penalty in place of δA_1 = r, so as δB_1 → 0 it is met exactly.
@@ -113,11 +119,11 @@ class ShootingProblem:
 
 
 @dataclass(frozen=True)
-class CondensedResult:
+class NewtonResult:
     """Nodes t (S + 1,), states y (S + 1, 2, w, N), and how the iteration ended.
 
     `reason` is a sentence; `correction` the scaled norm of the last Newton correction; `least` and
-    `definite` as in `CondensedNewton`, at the last factorisation.
+    `definite` as in `LinearQuadraticSystem`, at the last factorisation.
     """
 
     t: NDArray
@@ -131,7 +137,7 @@ class CondensedResult:
     least: float
 
 
-def solve_condensed(
+def solve_shooting(
     problem: ShootingProblem,
     t: NDArray,
     y: NDArray,
@@ -143,8 +149,8 @@ def solve_condensed(
     minimum: bool = False,
     form: str = "auto",
     callback: Callable[[NDArray, float], None] | None = None,
-) -> CondensedResult:
-    """Newton's method on the shooting equations, condensed systems in place of exact ones.
+) -> NewtonResult:
+    """Newton's method on the shooting equations, systems of the model in place of exact ones.
 
     A factorisation is kept as long as each correction is below a quarter of the one before (the
     error of the midpoint model and the frozen linearisation both show there), and corrections of
@@ -180,7 +186,9 @@ def solve_condensed(
             break
         if damping == 0:
             reason = "no damped Newton step decreases the natural level function" \
-                if np.isfinite(correction) else "the flow is not finite at the guess"
+                if np.isfinite(correction) else \
+                f"{problem.why_lost(state.t, state.y) or 'the Newton system is not finite'} " \
+                f"at the {'guess' if iterations == 1 else 'last iterate'}"
             refinements += 1
             if correction < 0.1 and refinements <= 2 and state.refine(max_nodes, level):
                 continue
@@ -192,14 +200,14 @@ def solve_condensed(
             break
         if damping == 1 and level <= tol and state.residual <= tol:
             reason, success = "converged", True
-            state.polish()
+            state.take_last_correction()
             break
         if damping == 1 and level > 0.25 * correction and correction < 0.05 and state.was_fresh:
             if correction < 30 * tol and state.residual < 3 * tol:
                 reason = "the corrections stopped shrinking at the accuracy of the flow"
                 break
             state.refine(max_nodes, level)
-    return CondensedResult(
+    return NewtonResult(
         state.t, state.y, success, reason, iterations, state.factorisations, level,
         state.system is not None and state.system.definite,
         state.system.least if state.system is not None else float("nan"),
@@ -211,7 +219,7 @@ class _Iteration:
 
     def __init__(self, problem: ShootingProblem, t: NDArray, y: NDArray, form: str):
         self.problem, self.t, self.y, self.form = problem, t, y, form
-        self.system: CondensedNewton | None = None
+        self.system: LinearQuadraticSystem | None = None
         self.factorisations, self.stale, self.was_fresh = 0, True, True
         self.past: list[tuple[NDArray, NDArray]] = []  # iterates and corrections before, to mix
         self.damping = 1.0
@@ -236,7 +244,8 @@ class _Iteration:
     def _refactor(self) -> None:
         size = _sizes(self.y)
         penalty = 1e6 * float(size[0, 1, 0, 0] / size[0, 0, 0, 0])
-        self.system, self.end_weight = self.problem.condensed(self.t, self.y, self.form, penalty)
+        self.system, self.end_weight = self.problem.newton_system(
+            self.t, self.y, self.form, penalty)
         self.factorisations += 1
         self.d = self._solve(self.y, self.r)
         self.stale, self.past = False, []
@@ -290,7 +299,7 @@ class _Iteration:
         self.y, self.r, self.damping = trial, r, damping
         return correction, level, damping
 
-    def polish(self) -> None:
+    def take_last_correction(self) -> None:
         """Apply the correction that is known already, unless it makes the residual worse."""
         if not self.stale:
             before, y, r = self.residual, self.y, self.r

@@ -8,11 +8,11 @@ loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of thre
   is solved by GMRES on tangents of the flow (4 to 6, of S·12w²N·steps flops), preconditioned by the
   form below: quadratic in N as that is. The dense staircase, 160 S n³ with n = wN, serves only
   where 20 tangents do not do.
-* ``condensed``: `hamshoot.methods.indirect.riccati`, the system condensed on the control by a
-  Riccati recursion along a midpoint model, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in
-  N; residuals are those of the accurate flow.
-* ``control``: `hamshoot.methods.indirect.condensing`, the same system as the reduced Hessian in W,
-  2 S² m² N + (S m)³/3, linear in N.
+* ``condensed``: `hamshoot.methods.indirect.riccati`, the system of a midpoint model by a Riccati
+  recursion, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in N; residuals are those of the
+  accurate flow.
+* ``control``: `hamshoot.methods.indirect.condensing`, the same system condensed to the reduced
+  Hessian in W, 2 S² m² N + (S m)³/3, linear in N.
 
 All have the same solutions, for the residual is the same. ``auto`` takes the cheaper of the last
 two, which differ by rounding only: the recursion up to some hundred samples, W beyond.
@@ -154,7 +154,8 @@ class IndirectShooting:
             epsilon, segments, hamiltonian
                 ε of the flow solved (0 for plain ReLU and linear), segments, median of H.
             definite, least
-                Of the last factorisation, see `hamshoot.methods.indirect.riccati.CondensedNewton`.
+                Of the last factorisation, see
+                `hamshoot.methods.indirect.linear_quadratic.LinearQuadraticSystem`.
             branch
                 Objectives of Euler networks built from the geodesic, and whether they tend to its;
                 the message says so where they do not.
