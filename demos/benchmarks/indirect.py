@@ -34,7 +34,7 @@ import hamshoot as hs
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.common import starts
 from hamshoot.methods.indirect.method import IndirectShooting, path_at
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.solution.evaluate import solution_from_weights
 
 
@@ -50,7 +50,7 @@ def trained(problem: hs.TrainingProblem, layers: int = 60) -> hs.Solution:
     """Euler network of `layers` layers at its minimum."""
     rough = hs.DirectSingleShooting(layers=layers, tol=1e-3, max_iter=200).solve(problem)
     steps = starts.equidistant_steps(layers)
-    least = layered_newton.minimise(problem, rough.weights, steps)
+    least = exact_newton.minimise(problem, rough.weights, steps)
     return solution_from_weights(
         problem, least.weights, steps, status=hs.Status.CONVERGED, success=True, method="start",
     )

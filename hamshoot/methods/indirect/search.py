@@ -42,7 +42,7 @@ from hamshoot.methods.indirect.continuation import (
 )
 from hamshoot.methods.indirect.equations import NewtonResult, ShootingProblem, solve_shooting
 from hamshoot.methods.indirect.state_form import two_point
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution, Status
@@ -273,13 +273,13 @@ class GeodesicSearch:
 
     def _minimise(
         self, problem: TrainingProblem, weights: NDArray, stage: Stage
-    ) -> tuple[Path, layered_newton.LayeredMinimum, bool]:
+    ) -> tuple[Path, exact_newton.Minimum, bool]:
         """A minimum of an Euler network by Newton, which does not crawl at small λ as L-BFGS does.
 
         Its path on the shooting nodes, the minimum, and whether it collapsed.
         """
         steps = starts.equidistant_steps(len(weights))
-        least = layered_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=120,
+        least = exact_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=120,
                                         callback=self.watch.record)
         weights = least.weights
         A = discrete.roll_out(problem, weights, steps)

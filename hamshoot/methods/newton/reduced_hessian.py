@@ -8,9 +8,9 @@ backward sweep, and a block is two products of matrices, (w², N) with (N, (w+1)
 gives the derivatives of single entries of A, which the polish of a ReLU network holds at 0.
 
 A Hessian costs 2L²w⁴N + L²w³N flops, and L²w²/2 numbers of memory a sample, in blocks of samples;
-its Cholesky factor L³w⁶/3 flops. Against L(2m + 4w)(wN)² flops of the Riccati form
-(`hamshoot.methods.newton.riccati`) this is the cheaper one where samples are many: with 20 layers
-from N = 57 on at w = 4, N = 88 at w = 8, N = 128 at w = 13.
+its Cholesky factor L³w⁶/3 flops. Against the L(2m + 4w)(wN)² flops of the Riccati recursion
+(`hamshoot.methods.newton.differential_dynamic_programming`) this is the cheaper one where samples
+are many: with 20 layers from N = 57 on at w = 4, N = 88 at w = 8, N = 128 at w = 13.
 """
 
 from __future__ import annotations

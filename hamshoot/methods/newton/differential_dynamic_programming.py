@@ -8,9 +8,7 @@ keeps every stage positive definite; it tends to 0 near a strict local minimum, 
 quadratic. It takes over where L-BFGS crawls: at small λ the Hessian's condition number is 1/λ.
 
 An iteration costs L ((2m + 4w)n² + 2m²n + m³/3) flops with m = w(w+1) and n = wN, and L m n numbers
-of memory. With many samples the dense Hessian in the controls is cheaper, 2L²w³(w+1)N + (Lm)³/3
-flops and (Lm)² numbers (`hamshoot.methods.newton.reduced_hessian`); `minimise` takes the form with
-fewer flops.
+of memory.
 """
 
 from __future__ import annotations
@@ -20,36 +18,16 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hamshoot.methods.newton import reduced_hessian as reduced_newton
+from hamshoot.methods.newton.reduced_hessian import ROUNDING, Minimum
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 
-LayeredMinimum = reduced_newton.Minimum
-FORMS = ("auto", "riccati", "dense")
-#: Flops of an iteration, and numbers it holds, up to which Newton's method is affordable: some ten
-#: seconds on one core, 0.8 GB.
-MAX_FLOPS, MAX_NUMBERS = 1.5e11, 1e8
-
 
 def flops(width: int, columns: int, samples: int, layers: int) -> float:
-    """Of one iteration of the Riccati form."""
+    """Of one iteration."""
     m, n = width * columns, width * samples
     return float(layers * ((2 * m + 4 * width) * n**2 + 2 * m**2 * n + m**3 / 3))
-
-
-def cheaper_form(problem: TrainingProblem, layers: int) -> str:
-    """The form with fewer flops an iteration, "riccati" or "dense"."""
-    sizes = *problem.control_shape, problem.n_samples, layers
-    return "dense" if reduced_newton.flops(*sizes) < flops(*sizes) else "riccati"
-
-
-def affordable(problem: TrainingProblem, layers: int) -> bool:
-    """Whether an iteration of the cheaper form keeps to MAX_FLOPS and MAX_NUMBERS."""
-    w, c, N, L = *problem.control_shape, problem.n_samples, layers
-    if cheaper_form(problem, layers) == "dense":
-        return reduced_newton.flops(w, c, N, L) <= MAX_FLOPS and (L * w * c) ** 2 <= MAX_NUMBERS
-    return flops(w, c, N, L) <= MAX_FLOPS and L * w * c * (w * N + w * c) <= MAX_NUMBERS
 
 
 def minimise(
@@ -60,8 +38,7 @@ def minimise(
     tol: float = 1e-7,
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
-    form: str = "auto",
-) -> LayeredMinimum:
+) -> Minimum:
     """Minimise J over the controls of an Euler network from given ones.
 
     Parameters
@@ -73,25 +50,13 @@ def minimise(
         For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖).
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
-    form : {"auto", "riccati", "dense"}
-        By default the one with fewer flops.
 
     Returns
     -------
-    LayeredMinimum
+    Minimum
         Short of `tol` where J can no longer tell a step from rounding and the gradient does not
         fall either, or after `max_iter` iterations.
-
-    Raises
-    ------
-    ValueError
-        For another form.
     """
-    if form not in FORMS:
-        raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
-    if form == "dense" or (form == "auto" and cheaper_form(problem, len(steps)) == "dense"):
-        return reduced_newton.minimise(problem, weights, steps, tol=tol, max_iter=max_iter,
-                                       callback=callback)
     W, shift = np.array(weights, dtype=float), 1e-2 / problem.effective_depth
     A = discrete.roll_out(problem, W, steps)
     J = discrete.objective(problem, A[-1], W, steps)[0]
@@ -113,14 +78,14 @@ def minimise(
         if trial is None:
             break
         gain, W_new, A_new, J_new = trial
-        if J - J_new <= reduced_newton.ROUNDING * abs(J):  # the gradient sees further than J
+        if J - J_new <= ROUNDING * abs(J):  # the gradient sees further than J
             after = discrete.costates(problem, A_new, W_new, steps)[1]
             if discrete.stationarity(W_new, after) >= 0.5 * stationarity:
                 break
         W, A, J = W_new, A_new, J_new
         shift *= 0.1 if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
         shift = 0.0 if shift < 1e-9 else shift
-    return LayeredMinimum(W, J, stationarity, iteration)
+    return Minimum(W, J, stationarity, iteration)
 
 
 def _backward(problem, A, B, W, gradient, steps, shift):
@@ -178,7 +143,7 @@ def _search(problem, A, W, J, steps, k, K, decrease):
             trial = _roll_out(problem, A, W, steps, length, k, K)
             new_J = discrete.objective(problem, trial[1][-1], trial[0], steps)[0]
         promised = problem.weight_decay * decrease * (2 * length - length**2)
-        if np.isfinite(new_J) and J - new_J >= 0.05 * promised - reduced_newton.ROUNDING * abs(J):
+        if np.isfinite(new_J) and J - new_J >= 0.05 * promised - ROUNDING * abs(J):
             gain = (J - new_J) / promised if promised > 0 else 1.0
             return gain, *trial, new_J
         length /= 2
