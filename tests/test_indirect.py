@@ -19,7 +19,7 @@ from hamshoot.methods.indirect.equations import (
     cheaper_form,
     solve_shooting,
 )
-from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.methods.indirect.method import IndirectShooting
 from hamshoot.methods.indirect.state_form import two_point
 from hamshoot.problem.activations import Activation
 from hamshoot.theory import closed_forms as exact
@@ -154,14 +154,14 @@ def test_all_forms_find_the_same_geodesic(form):
     condensed = solved()
     state = IndirectShooting(form=form).solve(condensed.problem, initial_guess=condensed)
     assert abs(state.objective - condensed.objective) < 1e-10
-    np.testing.assert_allclose(path_at(condensed, state.p).momenta, state.momenta, atol=1e-8)
+    np.testing.assert_allclose(condensed.at(state.p).momenta, state.momenta, atol=1e-8)
 
 
 def test_the_objective_is_that_of_the_continuous_control():
     """∫‖W‖² by Simpson's rule on a fine path; and J falls below no neighbour along the flow."""
     solution = solved()
     p = np.linspace(0, 1, 801)
-    squares = np.sum(path_at(solution, p).weights ** 2, axis=(1, 2))
+    squares = np.sum(solution.at(p).weights ** 2, axis=(1, 2))
     weights = np.ones(801)
     weights[1:-1:2], weights[2:-1:2] = 4, 2
     norm = np.sum(weights * squares) / 2400
@@ -343,7 +343,7 @@ def test_linear_networks_follow_the_closed_form(seed, w, N, depth):
     guess = (path.representations * (1 + 1e-3), path.momenta * (1 - 1e-3))
     solution = IndirectShooting(segments=40).solve(problem, guess)
     assert solution.success
-    at = path_at(solution, p)
+    at = solution.at(p)
     scale = max(1.0, np.abs(path.momenta).max())
     assert np.abs(at.representations - path.representations).max() < 1e-10
     assert np.abs(at.momenta - path.momenta).max() < 1e-10 * scale
@@ -363,7 +363,7 @@ def test_one_sample_follows_the_great_circle(seed, w, depth, activation):
                                  activation=activation, bias=False, endpoint=a1[:, None])
     solution = IndirectShooting().solve(problem)
     assert solution.status is hs.Status.CONVERGED
-    at = path_at(solution, np.linspace(0, 1, 11))
+    at = solution.at(np.linspace(0, 1, 11))
     np.testing.assert_allclose(at.representations, path.representations, rtol=0, atol=1e-10)
     np.testing.assert_allclose(at.weights, path.weights, rtol=0, atol=1e-10 * max(1, depth))
     assert abs(solution.parameter_norm / (2 * depth) - path.cost) < 1e-10 * max(1, path.cost)
@@ -416,7 +416,7 @@ def test_relu_follows_the_linear_closed_form_while_every_entry_is_positive(seed,
     guess = path.representations * (1 + 1e-3), path.momenta * (1 - 1e-3)
     solution = IndirectShooting(segments=20).solve(problem, guess)
     assert solution.status is hs.Status.CONVERGED  # of the plain ReLU
-    at = path_at(solution, p)
+    at = solution.at(p)
     assert np.abs(at.representations - path.representations).max() < 1e-10 * A0.max()
     assert np.abs(at.weights - path.weights).max() < 1e-10 * np.abs(W0).max()
     norms = np.linalg.norm(at.weights, axis=(1, 2))

@@ -33,7 +33,7 @@ import numpy as np
 import hamshoot as hs
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.common import starts
-from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.methods.indirect.method import IndirectShooting
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.solution.evaluate import solution_from_weights
 
@@ -179,7 +179,7 @@ def growth(width: int = 4, segments: int = 60, repeats: int = 5) -> list[dict]:
     t, iterates = np.linspace(0, 1, segments + 1), []
     for samples in counts:
         problem = problem_of(width, samples, 3.0)
-        point = path_at(IndirectShooting().solve(problem), t)
+        point = IndirectShooting().solve(problem).at(t)
         y = np.stack([point.representations, point.momenta], axis=1)
         noise = np.random.default_rng(0).standard_normal(y.shape)
         iterates.append((problem, y * (1 + 1e-3 * noise)))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Entries with |A| below this times max(1, max|A|) count as lying on the kink of ReLU.
 KINK_TOLERANCE = 1e-9
+#: Steps, or rounds, of the search for slopes.
+MOST_ROUNDS = 50
 #: Kinks beyond which the matrix-free search takes over, whatever the number of controls.
 MOST_DENSE = 3000
 #: More unknowns than this go to the interior method of lsq_linear.
@@ -60,9 +62,7 @@ def clarke_residual(
     representations: NDArray,
     weights: NDArray,
     steps: NDArray,
-    tolerance: float = KINK_TOLERANCE,
     terminal: NDArray | None = None,
-    max_iter: int = 50,
 ) -> ClarkeResult:
     """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLU).
 
@@ -72,17 +72,12 @@ def clarke_residual(
     Every d ∈ [0, 1] gives an upper bound on the least residual. There the search may end early,
     after `MOST_FLOPS` flops or when it gains little, and what is returned is such a bound; a
     residual of 0 to rounding is proof of stationarity either way.
-
-    Parameters
-    ----------
-    tolerance : float
-        |A| ≤ tolerance·max(1, max|A|) counts as on the kink.
     """
     left = representations[:-1]
     slopes = problem.sigma.slope(left)
     on_kink = np.zeros(left.shape, bool)
     if problem.activation == "relu":
-        on_kink[1:] = np.abs(left[1:]) <= tolerance * max(1.0, float(np.abs(left).max()))
+        on_kink[1:] = np.abs(left[1:]) <= KINK_TOLERANCE * max(1.0, float(np.abs(left).max()))
     evaluate = _ClarkeEvaluation(
         problem, representations, weights, steps, terminal, slopes, on_kink
     )
@@ -94,9 +89,9 @@ def clarke_residual(
     if n_kinks == 0:
         d = np.empty(0)
     elif n_kinks <= MOST_DENSE and n_kinks * weights.size <= CLARKE_DENSE:
-        d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5), max_iter)
+        d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5))
     else:
-        d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5), max_iter)
+        d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5))
     residual = float(np.linalg.norm(evaluate.gradient(d)))
     slopes = slopes.copy()
     slopes[evaluate.on_kink] = d
@@ -178,18 +173,18 @@ class _ClarkeEvaluation:
         return out
 
 
-def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
+def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray) -> NDArray:
     """Gauss–Newton steps without bounds first, which is all it takes at a stationary point."""
-    free = _descend_residual(evaluate, d, max_iter, _free_step)
+    free = _descend_residual(evaluate, d, _free_step)
     if np.all((free >= -1e-12) & (free <= 1 + 1e-12)):
         return np.clip(free, 0, 1)
-    return _descend_residual(evaluate, np.clip(free, 0, 1), max_iter, _bounded_step)
+    return _descend_residual(evaluate, np.clip(free, 0, 1), _bounded_step)
 
 
-def _descend_residual(evaluate, d, max_iter, step_of) -> NDArray:
+def _descend_residual(evaluate, d, step_of) -> NDArray:
     """Follow steps of a linear model while they shorten ∇J(d)."""
     r = evaluate.gradient(d).ravel()
-    for _ in range(max_iter):
+    for _ in range(MOST_ROUNDS):
         if not np.any(r):
             break
         step = step_of(evaluate.jacobian(d), r, d)
@@ -232,7 +227,7 @@ def _bounded_step(J: NDArray, r: NDArray, d: NDArray) -> NDArray:
     return np.clip(d + scaled.x * size / columns, 0, 1) - d
 
 
-def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
+def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray) -> NDArray:
     """Rounds of L-BFGS-B, which finds the bounds that hold, and Gauss–Newton on the other entries.
 
     Both work in the multipliers m = d ⊙ v, every column of the Jacobian of about unit size,
@@ -242,7 +237,7 @@ def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int)
     r = evaluate.gradient(d)
     first = np.linalg.norm(r)
     goal, idle = 1e-3, 0
-    for _ in range(max_iter):
+    for _ in range(MOST_ROUNDS):
         size = float(np.linalg.norm(r))
         if size <= 1e-15 * first or evaluate.left < 0:
             break

@@ -37,6 +37,8 @@ FORMS: dict[str, type[LinearQuadraticSystem]] = {
     "condensed": RiccatiRecursion, "control": Condensing}
 #: Growth of the responses from which the recursion, which is stable, is taken in any case.
 MAX_GROWTH = 1e6
+#: Below this damping a step is given up.
+LEAST_DAMPING = 1 / 64
 
 
 def cheaper_form(width: int, samples: int, segments: int, bias: bool = True) -> str:
@@ -145,7 +147,6 @@ def solve_shooting(
     tol: float = 1e-10,
     max_iter: int = 60,
     max_nodes: int = 1600,
-    min_damping: float = 1 / 64,
     minimum: bool = False,
     form: str = "auto",
     callback: Callable[[NDArray, float], None] | None = None,
@@ -178,7 +179,7 @@ def solve_shooting(
     iterations, crawling, refinements, least = 0, 0, 0, np.inf
     while iterations < max_iter:
         iterations += 1
-        correction, level, damping = state.step(min_damping, tol)
+        correction, level, damping = state.step(tol)
         if callback is not None:
             callback(state.y, correction)
         if minimum and iterations == 1 and not state.system.definite:
@@ -264,7 +265,7 @@ class _Iteration:
         share = np.linalg.lstsq(columns, (self.d / size).ravel(), rcond=1e-10)[0]
         return self.d - np.tensordot(share, dy + dd, 1)
 
-    def step(self, min_damping: float, tol: float) -> tuple[float, float, float]:
+    def step(self, tol: float) -> tuple[float, float, float]:
         """One damped step; returns the norms of the correction and of the next one, and λ."""
         self.was_fresh = self.stale
         if self.stale:
@@ -276,7 +277,7 @@ class _Iteration:
         correction = _norm(self.d, size)
         damping = min(1.0, 4 * self.damping) if np.isfinite(correction) else 0.0
         level, move = np.inf, self._mixed(size)
-        while damping >= min_damping:
+        while damping >= LEAST_DAMPING:
             trial = self.y + damping * move
             r = self.problem.defects(self.t, trial)
             if np.all(np.isfinite(r)):
@@ -288,7 +289,7 @@ class _Iteration:
         else:
             if not self.was_fresh:  # the old factorisation may be to blame
                 self.stale = True
-                return self.step(min_damping, tol)
+                return self.step(tol)
             self.damping = 1.0
             return correction, level, 0.0
         if damping == 1 and level <= 0.25 * correction:

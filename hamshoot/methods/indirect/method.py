@@ -31,13 +31,13 @@ from typing import Any
 from hamshoot.dynamics.gauss_flow import STAGES
 from hamshoot.methods.common import starts
 from hamshoot.methods.common.watch import Stop, Watch
-from hamshoot.methods.indirect.continuation import path_at, read_guess
+from hamshoot.methods.indirect.continuation import read_guess
 from hamshoot.methods.indirect.search import GeodesicSearch
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
 
-__all__ = ["IndirectShooting", "path_at"]
+__all__ = ["IndirectShooting"]
 
 INTEGRATORS = ("dop853", "gauss")
 FORMS = ("auto", "state", "condensed", "control")
@@ -167,8 +167,7 @@ class IndirectShooting:
             descents_taken
                 How often continuation failed twice and went on from the minimum of an Euler network
                 a full step further, found by descent from here. That minimum may belong to the
-                same branch of geodesics or to another, which is not decided. `branches_left` is an
-                older name for the same number, and says more than is known.
+                same branch of geodesics or to another, which is not decided.
             objective_limit, hamiltonian_limit, and the same with _error
                 Limits ε → 0 by extrapolation, and their error estimates; ladders of three ε only.
             sliding, direct_objective, direct_layers

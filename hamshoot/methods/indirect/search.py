@@ -219,7 +219,7 @@ class GeodesicSearch:
         if not self._refine(stage, weights):
             return False
         count = self.extra.get("descents_taken", 0) + 1
-        self.extra["descents_taken"] = self.extra["branches_left"] = count
+        self.extra["descents_taken"] = count
         return True
 
     def _refine(self, stage: Stage, weights: NDArray) -> bool:

@@ -102,7 +102,6 @@ def escape(
     *,
     tol: float,
     callback: Report | None = None,
-    rounds: int = ROUNDS,
     progress: Escape | None = None,
 ) -> Escape:
     """Go down from a stationary point until no way down is found.
@@ -119,13 +118,12 @@ def escape(
         For the stationarity.
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
-    rounds : int
     progress : Escape, optional
         Filled along the way, so that what was reached is there when `callback` raises.
     """
     state = Escape(weights, []) if progress is None else progress
     state.weights, state.objectives = weights, [_objective(problem, weights, steps)]
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         state.verdict = second_order(problem, state.weights, steps, prove=False,
                                      derivatives=fast_derivatives)
         if not state.verdict.refuted:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 #: Most starts that `starts=None` takes, and the seconds (by a count of flops) it may plan for.
 MOST_STARTS, PLANNED_SECONDS = 5, 15.0
-#: A stage ends when J falls by less than this share over `quasi_newton.WINDOW` iterations: of the
+#: A stage ends when J falls by less than this share over `lbfgs.WINDOW` iterations: of the
 #: walks from the starts, and of all later ones. The first takes about 250 iterations a stage.
 HURRIED, PATIENT = 1e-2, 1e-3
 #: First ε of the reheats.
@@ -189,7 +189,8 @@ class LadderSearch:
         smooth = self.problem.activation != "relu"
         status = (Status.CONVERGED if smooth else Status.SMOOTHED) if done else Status.STALLED
         notes = [] if smooth else [f"ε = {last:g}"]
-        notes += [f"relative gradient {reached:.1e} (tol {method.tol:g})"]
+        notes += [f"{'stationarity' if smooth else 'smooth stationarity'} {reached:.1e} "
+                  f"(tol {method.tol:g})"]
         if method.polish and affordable(self.problem, self.sweeps.layers):
             status, weights, note = self._polish(weights, last, status)
             notes.append(note)
