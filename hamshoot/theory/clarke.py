@@ -102,7 +102,10 @@ def clarke_residual(
 class _ClarkeEvaluation:
     """∇J(d), its Jacobian in d, and Jᵀ∇J, on a fixed roll-out."""
 
-    def __init__(self, problem, representations, weights, steps, terminal, slopes, on_kink):
+    def __init__(
+        self, problem: TrainingProblem, representations: NDArray, weights: NDArray,
+        steps: NDArray, terminal: NDArray | None, slopes: NDArray, on_kink: NDArray,
+    ):
         self.problem, self.A, self.W, self.steps = problem, representations, weights, steps
         self.terminal, self.base, self.on_kink = terminal, slopes, on_kink
         self.S = np.array([ham.augmented(A, problem.sigma, problem.bias)
@@ -181,7 +184,9 @@ def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray) -> NDArray:
     return _descend_residual(evaluate, np.clip(free, 0, 1), _bounded_step)
 
 
-def _descend_residual(evaluate, d, step_of) -> NDArray:
+def _descend_residual(
+    evaluate: _ClarkeEvaluation, d: NDArray, step_of: Callable[[NDArray, NDArray, NDArray], NDArray]
+) -> NDArray:
     """Follow steps of a linear model while they shorten ∇J(d)."""
     r = evaluate.gradient(d).ravel()
     for _ in range(MOST_ROUNDS):
@@ -251,7 +256,9 @@ def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray) -> NDArray:
     return d
 
 
-def _quasi_newton_round(evaluate, d, r) -> tuple[NDArray, NDArray]:
+def _quasi_newton_round(
+    evaluate: _ClarkeEvaluation, d: NDArray, r: NDArray
+) -> tuple[NDArray, NDArray]:
     from scipy.optimize import minimize
 
     scale = _Linearised(evaluate, d).column_sizes()
@@ -279,7 +286,9 @@ def _quasi_newton_round(evaluate, d, r) -> tuple[NDArray, NDArray]:
     return (best, r_best) if np.linalg.norm(r_best) < np.linalg.norm(r) else (d, r)
 
 
-def _gauss_newton_round(evaluate, d, r, goal) -> tuple[NDArray, NDArray]:
+def _gauss_newton_round(
+    evaluate: _ClarkeEvaluation, d: NDArray, r: NDArray, goal: float
+) -> tuple[NDArray, NDArray]:
     """One step on the entries that no bound holds."""
     linear = _Linearised(evaluate, d)
     slope, scale = linear.adjoint(r), linear.column_sizes()
@@ -292,7 +301,9 @@ def _gauss_newton_round(evaluate, d, r, goal) -> tuple[NDArray, NDArray]:
     return (d, r) if r_new is None else (d_new, r_new)
 
 
-def _shorter(evaluate, d, r, step) -> tuple[NDArray, NDArray | None]:
+def _shorter(
+    evaluate: _ClarkeEvaluation, d: NDArray, r: NDArray, step: NDArray
+) -> tuple[NDArray, NDArray | None]:
     """The longest of step, step/4, …, cut off at the bounds, that shortens ∇J(d)."""
     for length in 0.25 ** np.arange(6):
         trial = np.clip(d + length * step, 0.0, 1.0)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hamshoot.methods.newton import differential_dynamic_programming, reduced_hessian
-from hamshoot.methods.newton.reduced_hessian import Minimum
+from hamshoot.methods.newton.levenberg_marquardt import Minimum
 from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:

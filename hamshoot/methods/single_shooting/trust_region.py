@@ -99,7 +99,10 @@ class TrustRegionNewton:
             self.ended = Ended.OVERFLOW
         return self.latest
 
-    def _iterate(self, g, limit, tol, decrease, gradient, callback) -> Ended:
+    def _iterate(
+        self, g: NDArray, limit: int, tol: float, decrease: float, gradient: float,
+        callback: Callable[[float, float], None] | None,
+    ) -> Ended:
         if not np.isfinite(self.objective + self.gradient_norm):
             return Ended.OVERFLOW
         W, radius, values = self.latest, None, [self.objective]
