@@ -17,6 +17,8 @@ from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 #: Entries with |A| below this times max(1, max|A|) count as lying on the kink of ReLU.
