@@ -213,7 +213,7 @@ def _iteration(problem: hs.TrainingProblem, t: np.ndarray, y: np.ndarray, form: 
         clock = time.perf_counter()
         defects = shooting.defects(t, y)
         before = time.perf_counter()
-        system, _ = shooting.condensed(t, y, form, 1.0)
+        system, _ = shooting.newton_system(t, y, form, 1.0)
         after = time.perf_counter()
         system.solve(defects, *shooting.boundary(y))
         return time.perf_counter() - clock, after - before
