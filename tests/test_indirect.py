@@ -126,6 +126,19 @@ def test_a_grazing_kink_is_not_called_a_flow_that_is_not_finite(form):
     assert "the flow is not finite" not in message
 
 
+@pytest.mark.parametrize("form", ["condensed", "control"])
+def test_a_guess_without_bounds_is_not_asked_for_its_second_variation(form):
+    problem = teacher()
+    flow = HamiltonianFlow(4, 8, 3.0, problem.sigma)
+    shooting = ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
+                               problem.weight_decay)
+    y = np.full((6, 2, 4, 8), 1e200)
+    with np.errstate(all="ignore"):
+        result = solve_shooting(shooting, np.linspace(0, 1, 6), y, form=form, minimum=True)
+    assert not result.success
+    assert result.reason == "the flow is not finite at the guess"
+
+
 # -- geodesics -----------------------------------------------------------------------------------
 
 

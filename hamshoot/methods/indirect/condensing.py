@@ -27,6 +27,8 @@ import numpy as np
 from hamshoot.methods.indirect.linear_quadratic import LinearQuadraticSystem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -51,7 +53,8 @@ class Condensing(LinearQuadraticSystem):
             raise np.linalg.LinAlgError("the reduced Hessian is not finite")
         try:  # LAPACK sees the transpose, its upper triangle
             factors = cho_factor(H.T, lower=False, overwrite_a=True, check_finite=False)
-            self._solve = lambda g: cho_solve(factors, g, check_finite=False)
+            self._solve: Callable[[NDArray], NDArray] = \
+                lambda g: cho_solve(factors, g, check_finite=False)
         except np.linalg.LinAlgError:
             self.definite, self.least = False, float("nan")
             H = self._hessian()

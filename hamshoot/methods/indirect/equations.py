@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -111,11 +111,12 @@ class ShootingProblem:
         if self.endpoint is not None:
             terminal, weight = penalty * np.eye(y.shape[2]), penalty
         data = t, y[:, 0], y[:, 1], terminal
-        keywords = dict(effective_depth=flow.effective_depth, activation=flow.activation,
-                        bias=flow.bias)
-        kind = cheaper_form(*y.shape[2:], len(t) - 1, flow.bias) if form == "auto" else form
+        keywords: dict[str, Any] = dict(
+            effective_depth=flow.effective_depth, activation=flow.activation, bias=flow.bias)
+        width, samples = y.shape[2:]
+        kind = cheaper_form(width, samples, len(t) - 1, flow.bias) if form == "auto" else form
         system = FORMS[kind](*data, **keywords)
-        if form == "auto" and kind == "control" and not system.growth < MAX_GROWTH:
+        if form == "auto" and isinstance(system, Condensing) and not system.growth < MAX_GROWTH:
             system = FORMS["condensed"](*data, **keywords)
         return system, weight
 
@@ -182,7 +183,8 @@ def solve_shooting(
         correction, level, damping = state.step(tol)
         if callback is not None:
             callback(state.y, correction)
-        if minimum and iterations == 1 and not state.system.definite:
+        first = state.system if iterations == 1 else None
+        if minimum and first is not None and not first.definite:
             reason = "the second variation is not positive at the guess"
             break
         if damping == 0:
@@ -240,6 +242,7 @@ class _Iteration:
 
     def _solve(self, y: NDArray, r: NDArray) -> NDArray:
         start, end = self.problem.boundary(y)
+        assert self.system is not None  # it is factored first
         return self.system.solve(r, start, self.end_weight * end)
 
     def _refactor(self) -> None:

@@ -91,6 +91,7 @@ class RiccatiRecursion(LinearQuadraticSystem):
 
     def _feedforward(self, g: NDArray) -> NDArray:
         """Controls that answer a linear term g in the controls."""
+        assert self.K is not None  # `_factor` made it
         count, N, w, _ = self.M.shape
         out, q = np.empty_like(g), np.zeros((N, w))
         for k in range(count - 1, -1, -1):

@@ -106,7 +106,8 @@ def _backward(
     N = A.shape[2]
     n, m = N * w, c * w
     block = 2.0 / (problem.weight_decay * N) * problem.readout.T @ problem.readout
-    P, q = np.zeros((N, w, N, w)), np.zeros((N, w))
+    P: NDArray = np.zeros((N, w, N, w))
+    q = np.zeros((N, w))
     P[np.arange(N), :, np.arange(N), :] = block
     P = P.reshape(n, n)
     K, k, decrease = np.empty((L, m, n)), np.empty((L, m)), 0.0

@@ -129,8 +129,8 @@ def second_derivatives(
     hessian = upper.reshape(L * m, L * m)
     below = np.tril_indices(L, -1)
     blocks = hessian.reshape(L, m, L, m)
-    for k, j in zip(*below, strict=True):
-        blocks[k, :, j] = blocks[j, :, k].T
+    for left, right in zip(*below, strict=True):
+        blocks[left, :, right] = blocks[right, :, left].T
     for k in range(L):
         blocks[k, :, k] = 0.5 * (blocks[k, :, k] + blocks[k, :, k].T)
     diagonal = np.arange(L * m)
@@ -280,7 +280,7 @@ class _DenseModel:
         return W, discrete.roll_out(self.problem, W, self.steps)
 
 
-def _factor(hessian: NDArray, weight: NDArray, shift: float):
+def _factor(hessian: NDArray, weight: NDArray, shift: float) -> tuple[NDArray, bool] | None:
     from scipy.linalg import cho_factor
 
     shifted = hessian.copy()
