@@ -122,7 +122,7 @@ def continued(settings: dict[str, Any], first: hs.Solution) -> tuple[dict[float,
                            f"starts from L̃ = {here.problem.effective_depth:g} again.")
             print(f"{depth:>5g}  {remarks[-1]}")
             continue
-        if solution.extra.get("branches_left"):
+        if solution.extra.get("descents_taken"):
             left.append(f"{depth:g}")
         if solution.extra.get("definite") is False:
             remarks.append(f"At L̃ = {depth:g} the second-order condition of the discretised "

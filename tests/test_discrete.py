@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 import hamshoot as hs
 from hamshoot.methods.common import starts
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import polish
 from hamshoot.network import follow_path as discretise
 from hamshoot.solution.evaluate import solution_from_weights
@@ -91,7 +91,7 @@ def optimal_network():
     W = starts.starting_weights(problem, steps, "path", seed=0)
     for epsilon in (0.1, 0.05, 0.02, 0.01, 4e-3, 2e-3, 1e-3, 4e-4, 2e-4):
         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
-        W = layered_newton.minimise(smooth, W, steps, tol=1e-8, max_iter=200).weights
+        W = exact_newton.minimise(smooth, W, steps, tol=1e-8, max_iter=200).weights
     W = polish(problem, W, steps, 2e-4).weights
     return problem, W, discrete.roll_out(problem, W, steps), steps
 

@@ -8,8 +8,8 @@ import pytest
 
 import hamshoot as hs
 from hamshoot.methods.common.starts import starting_weights
-from hamshoot.methods.newton import reduced_hessian as reduced_newton
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
+from hamshoot.methods.newton import reduced_hessian
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_layers import second_order
@@ -30,13 +30,13 @@ def near(epsilon=0.1):
     """A point from which both forms should go to one minimum."""
     W = starting_weights(smooth_problem(), STEPS, "path", 0)
     for value in epsilon_ladder(0.5, epsilon, 0.5):
-        W = layered_newton.minimise(smooth_problem(value), W, STEPS, tol=1e-3, max_iter=300).weights
+        W = exact_newton.minimise(smooth_problem(value), W, STEPS, tol=1e-3, max_iter=300).weights
     return W
 
 
 def stages(form, **options):
     seen = []
-    result = layered_newton.minimise(smooth_problem(**options), near(), STEPS, tol=1e-11,
+    result = exact_newton.minimise(smooth_problem(**options), near(), STEPS, tol=1e-11,
                                      callback=lambda J, s: seen.append((J, s)), form=form)
     return result, np.array(seen)
 
@@ -48,8 +48,8 @@ def test_the_assembled_hessian_is_that_of_the_complex_step(bias, block):
     W = starting_weights(problem, STEPS, "path", 0)
     A = discrete.roll_out(problem, W, STEPS)
     B, _ = discrete.costates(problem, A, W, STEPS)
-    at = reduced_newton.expansion(problem, A, B, W, STEPS)
-    hessian, rows = reduced_newton.second_derivatives(at, block=block)
+    at = reduced_hessian.expansion(problem, A, B, W, STEPS)
+    hessian, rows = reduced_hessian.second_derivatives(at, block=block)
     expected, _ = complex_step_derivatives(setting_of(problem), W, STEPS, None,
                                            np.zeros(A[:-1].shape, bool))
     np.testing.assert_allclose(problem.weight_decay * hessian, expected,
@@ -86,14 +86,14 @@ def test_both_forms_end_at_the_same_minimiser():
 def test_the_form_with_fewer_flops_is_taken():
     few = hs.teacher_problem((8, 2, 8), samples=20, width=8, test_samples=0, seed=0)
     many = hs.teacher_problem((8, 2, 8), samples=120, width=8, test_samples=0, seed=0)
-    assert layered_newton.cheaper_form(few, 20) == "riccati"
-    assert layered_newton.cheaper_form(many, 20) == "dense"
-    assert layered_newton.affordable(few, 20)
-    assert layered_newton.affordable(many, 20)
+    assert exact_newton.cheaper_form(few, 20) == "riccati"
+    assert exact_newton.cheaper_form(many, 20) == "dense"
+    assert exact_newton.affordable(few, 20)
+    assert exact_newton.affordable(many, 20)
     wide = hs.teacher_problem((8, 2, 8), samples=120, width=100, test_samples=0, seed=0)
-    assert not layered_newton.affordable(wide, 20)
+    assert not exact_newton.affordable(wide, 20)
     with pytest.raises(ValueError, match="form"):
-        layered_newton.minimise(smooth_problem(), near(), STEPS, form="sparse")
+        exact_newton.minimise(smooth_problem(), near(), STEPS, form="sparse")
 
 
 def test_it_leaves_a_saddle():
@@ -112,7 +112,7 @@ def test_it_leaves_a_saddle():
     W = np.full((2, 1, 1), equal.x)
     assert second_order(problem, W, steps).verdict.startswith("saddle")
     for start in (W, np.zeros((2, 1, 1))):  # at it, and where symmetry leads to it
-        result = reduced_newton.minimise(problem, start, steps, tol=1e-10)
+        result = reduced_hessian.minimise(problem, start, steps, tol=1e-10)
         assert result.objective < equal.fun - 0.1
         assert result.stationarity <= 1e-10
         assert second_order(problem, result.weights, steps).verdict.startswith("strict local")

@@ -238,3 +238,16 @@ def test_an_entry_that_touches_zero_is_reported():
     flow = flow_of("relu", 0.0, 1, 1, bias=True, least_speed=1e9)
     end(flow, np.array([[0.1]]), np.array([[-2.0]]), 0.5)
     assert flow.statuses[0] == 3
+
+
+def test_why_a_segment_has_no_end_is_said():
+    A, B = pair(3, 5)
+    ends = np.zeros(1), np.ones(1), flat(A, B)
+    clean = flow_of("relu", 0.0, 3, 5)
+    assert clean.why_lost(*ends) == ""
+    assert clean.crossings[0] > 0
+    # A crossing that is slower than `least_speed` counts as a grazing one.
+    assert "grazes its kink" in flow_of("relu", 0.0, 3, 5, least_speed=1e9).why_lost(*ends)
+    assert "more than 3 steps" in flow_of("relu", 0.0, 3, 5, max_steps=3).why_lost(*ends)
+    lost = np.zeros(1), np.ones(1), flat(np.full((3, 5), np.inf), B)
+    assert clean.why_lost(*lost) == "the flow is not finite"

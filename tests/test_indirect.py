@@ -13,11 +13,14 @@ from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.indirect import continuation as geodesics
 from hamshoot.methods.indirect.equations import (
     MAX_GROWTH,
-    CondensedNewton,
-    ControlNewton,
+    Condensing,
+    RiccatiRecursion,
+    ShootingProblem,
     cheaper_form,
+    solve_shooting,
 )
-from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.methods.indirect.method import IndirectShooting
+from hamshoot.methods.indirect.state_form import two_point
 from hamshoot.problem.activations import Activation
 from hamshoot.theory import closed_forms as exact
 from hamshoot.theory import hamiltonian as ham
@@ -53,7 +56,7 @@ def test_the_condensed_system_tends_to_the_exact_one_at_second_order(bias):
         start = np.repeat(np.stack([A0, B0]).reshape(1, -1), segments, axis=0)
         nodes = flow(np.zeros(segments), t[1:], start)[0]
         y = np.concatenate([start[:1], nodes]).reshape(-1, 2, w, N)
-        system = CondensedNewton(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), effective_depth=2.0,
+        system = RiccatiRecursion(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), effective_depth=2.0,
                                  activation=sigma, bias=bias)
         defects = np.zeros((segments, 2, w, N))
         end = np.random.default_rng(1).standard_normal((w, N))
@@ -78,7 +81,7 @@ def test_the_reduced_hessian_in_the_control_gives_the_same_as_the_riccati_recurs
     right = rng.standard_normal((S, 2, w, N)), *rng.standard_normal((2, w, N))
     keywords = dict(effective_depth=2.0, activation=Activation("smooth_relu", 0.5), bias=bias)
     one, other = (kind(t, y[:, 0], y[:, 1], 0.3 * np.eye(w), **keywords)
-                  for kind in (CondensedNewton, ControlNewton))
+                  for kind in (RiccatiRecursion, Condensing))
     assert one.definite is other.definite is (size < 0.1)
     d = one.solve(*right)
     np.testing.assert_allclose(other.solve(*right), d, rtol=0, atol=1e-10 * np.abs(d).max())
@@ -92,7 +95,7 @@ def test_where_representations_are_amplified_beyond_measure_the_recursion_is_tak
     """B of order 1 makes W of order L̃wN: the open loop grows by many powers of ten."""
     rng = np.random.default_rng(4)
     y = 1 + 0.3 * rng.standard_normal((21, 2, 3, 5))
-    system = ControlNewton(np.linspace(0, 1, 21), y[:, 0], y[:, 1], 0.3 * np.eye(3), bias=True,
+    system = Condensing(np.linspace(0, 1, 21), y[:, 0], y[:, 1], 0.3 * np.eye(3), bias=True,
                            effective_depth=2.0, activation=Activation("smooth_relu", 0.5))
     assert system.growth > MAX_GROWTH
 
@@ -101,6 +104,39 @@ def test_the_cheaper_form_is_the_recursion_for_few_samples_and_the_control_for_m
     assert cheaper_form(4, 10, 60) == cheaper_form(10, 100, 60) == "condensed"
     assert cheaper_form(4, 200, 60) == cheaper_form(10, 1000, 60) == "control"
     assert cheaper_form(20, 5000, 60) == "condensed"  # 5 GB of Hessian would not do
+
+
+@pytest.mark.parametrize("form", ["condensed", "state"])
+def test_a_grazing_kink_is_not_called_a_flow_that_is_not_finite(form):
+    problem = teacher("relu")
+    rng = np.random.default_rng(0)
+    # Any crossing is slower than this, so that it counts as a grazing one.
+    flow = HamiltonianFlow(4, 8, 3.0, Activation("relu"), least_speed=1e9)
+    shooting = ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
+                               problem.weight_decay)
+    t, y = np.linspace(0, 1, 6), rng.standard_normal((6, 2, 4, 8))
+    if form == "state":
+        result = two_point(shooting, t, y)(max_nodes=12)
+        message = result.message
+    else:
+        result = solve_shooting(shooting, t, y, form=form)
+        message = result.reason
+    assert not result.success
+    assert "an activation grazes its kink" in message
+    assert "the flow is not finite" not in message
+
+
+@pytest.mark.parametrize("form", ["condensed", "control"])
+def test_a_guess_without_bounds_is_not_asked_for_its_second_variation(form):
+    problem = teacher()
+    flow = HamiltonianFlow(4, 8, 3.0, problem.sigma)
+    shooting = ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
+                               problem.weight_decay)
+    y = np.full((6, 2, 4, 8), 1e200)
+    with np.errstate(all="ignore"):
+        result = solve_shooting(shooting, np.linspace(0, 1, 6), y, form=form, minimum=True)
+    assert not result.success
+    assert result.reason == "the flow is not finite at the guess"
 
 
 # -- geodesics -----------------------------------------------------------------------------------
@@ -131,14 +167,14 @@ def test_all_forms_find_the_same_geodesic(form):
     condensed = solved()
     state = IndirectShooting(form=form).solve(condensed.problem, initial_guess=condensed)
     assert abs(state.objective - condensed.objective) < 1e-10
-    np.testing.assert_allclose(path_at(condensed, state.p).momenta, state.momenta, atol=1e-8)
+    np.testing.assert_allclose(condensed.at(state.p).momenta, state.momenta, atol=1e-8)
 
 
 def test_the_objective_is_that_of_the_continuous_control():
     """∫‖W‖² by Simpson's rule on a fine path; and J falls below no neighbour along the flow."""
     solution = solved()
     p = np.linspace(0, 1, 801)
-    squares = np.sum(path_at(solution, p).weights ** 2, axis=(1, 2))
+    squares = np.sum(solution.at(p).weights ** 2, axis=(1, 2))
     weights = np.ones(801)
     weights[1:-1:2], weights[2:-1:2] = 4, 2
     norm = np.sum(weights * squares) / 2400
@@ -320,7 +356,7 @@ def test_linear_networks_follow_the_closed_form(seed, w, N, depth):
     guess = (path.representations * (1 + 1e-3), path.momenta * (1 - 1e-3))
     solution = IndirectShooting(segments=40).solve(problem, guess)
     assert solution.success
-    at = path_at(solution, p)
+    at = solution.at(p)
     scale = max(1.0, np.abs(path.momenta).max())
     assert np.abs(at.representations - path.representations).max() < 1e-10
     assert np.abs(at.momenta - path.momenta).max() < 1e-10 * scale
@@ -340,7 +376,7 @@ def test_one_sample_follows_the_great_circle(seed, w, depth, activation):
                                  activation=activation, bias=False, endpoint=a1[:, None])
     solution = IndirectShooting().solve(problem)
     assert solution.status is hs.Status.CONVERGED
-    at = path_at(solution, np.linspace(0, 1, 11))
+    at = solution.at(np.linspace(0, 1, 11))
     np.testing.assert_allclose(at.representations, path.representations, rtol=0, atol=1e-10)
     np.testing.assert_allclose(at.weights, path.weights, rtol=0, atol=1e-10 * max(1, depth))
     assert abs(solution.parameter_norm / (2 * depth) - path.cost) < 1e-10 * max(1, path.cost)
@@ -393,7 +429,7 @@ def test_relu_follows_the_linear_closed_form_while_every_entry_is_positive(seed,
     guess = path.representations * (1 + 1e-3), path.momenta * (1 - 1e-3)
     solution = IndirectShooting(segments=20).solve(problem, guess)
     assert solution.status is hs.Status.CONVERGED  # of the plain ReLU
-    at = path_at(solution, p)
+    at = solution.at(p)
     assert np.abs(at.representations - path.representations).max() < 1e-10 * A0.max()
     assert np.abs(at.weights - path.weights).max() < 1e-10 * np.abs(W0).max()
     norms = np.linalg.norm(at.weights, axis=(1, 2))

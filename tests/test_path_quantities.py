@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import simpson
 
 import hamshoot as hs
-from hamshoot.methods.indirect.method import IndirectShooting, path_at
+from hamshoot.methods.indirect.method import IndirectShooting
 from hamshoot.theory import energies
 from hamshoot.theory import hamiltonian as ham
 
@@ -22,7 +22,7 @@ def geodesic(activation="smooth_relu", width=4, samples=8, depth=3.0):
                                  activation=activation, seed=0)
     solution = IndirectShooting().solve(problem)
     assert solution.success
-    point = path_at(solution, P)
+    point = solution.at(P)
     sigma = problem.sigma
     if activation == "relu" and solution.extra["epsilon"]:
         sigma = sigma.smoothed(solution.extra["epsilon"])
@@ -105,7 +105,7 @@ def test_weights_of_a_relu_geodesic_grow_by_twice_the_depth_times_the_bias():
     """Through the ladder; the preprint's Proposition 9 has half of it."""
     solution, A, B, keywords = geodesic("relu", 3, 6)
     depth = keywords["effective_depth"]
-    W = path_at(solution, P).weights
+    W = solution.at(P).weights
     squares = np.sum(W * W, axis=(1, 2))
     integral = simpson(np.sum(W[:, :, -1] ** 2, axis=1), x=P)
     growth = squares[-1] - squares[0]

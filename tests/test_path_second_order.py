@@ -7,7 +7,6 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
-from hamshoot.methods.indirect.method import path_at
 from hamshoot.optimality import second_order_path as pso
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
@@ -207,7 +206,7 @@ def test_eulers_hessian_over_rho_tends_to_that_of_the_path():
     problem, values = solution.problem, []
     for layers in (20, 40, 80):
         steps = np.full(layers, 1 / layers)
-        W = path_at(solution, (np.arange(layers) + 0.5) / layers).weights
+        W = solution.at((np.arange(layers) + 0.5) / layers).weights
         none = np.zeros((layers, *problem.initial_state.shape), bool)
         hessian, _ = complex_step_derivatives(setting_of(problem), W, steps, None, none)
         values.append(layers * np.linalg.eigvalsh(hessian)[0])

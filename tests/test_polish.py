@@ -8,7 +8,7 @@ from scipy.linalg import null_space
 
 import hamshoot as hs
 from hamshoot.methods.common.starts import starting_weights
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import (
     _ActiveSet,
     _convexified,
@@ -40,7 +40,7 @@ def smoothed(seed=1, start_seed=0, last=2e-4, bias=True):
     W = starting_weights(problem, STEPS, "path", start_seed)
     for epsilon in epsilon_ladder(0.1, last, 0.5):
         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
-        W = layered_newton.minimise(smooth, W, STEPS, tol=1e-8, max_iter=200).weights
+        W = exact_newton.minimise(smooth, W, STEPS, tol=1e-8, max_iter=200).weights
     return problem, W
 
 
@@ -90,7 +90,7 @@ def test_neurons_that_are_never_switched_on_leave_the_system():
     W = starting_weights(problem, STEPS, "path", 0)
     for epsilon in epsilon_ladder(0.1, 1e-4, 0.5):
         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
-        W = layered_newton.minimise(smooth, W, STEPS, tol=1e-8, max_iter=200).weights
+        W = exact_newton.minimise(smooth, W, STEPS, tol=1e-8, max_iter=200).weights
     polished = polish(problem, W, STEPS, 1e-4)
     assert polished.settled
     A = discrete.roll_out(problem, polished.weights, STEPS)
@@ -208,7 +208,7 @@ def test_a_network_of_1440_controls_is_certified_down_the_ladder_and_on_its_kink
     W = starting_weights(problem, steps, "path", 0)
     for epsilon in epsilon_ladder(0.5, 2e-4, 0.5):
         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
-        W = layered_newton.minimise(smooth, W, steps, tol=1e-8, max_iter=200).weights
+        W = exact_newton.minimise(smooth, W, steps, tol=1e-8, max_iter=200).weights
         A = discrete.roll_out(smooth, W, steps)
         _, scaled = discrete.costates(smooth, A, W, steps)
         gradient = problem.weight_decay / problem.effective_depth * steps[:, None, None] * scaled

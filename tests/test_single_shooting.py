@@ -141,6 +141,9 @@ def test_without_polish_a_relu_is_said_to_be_smoothed():
     assert solution.status is Status.SMOOTHED, solution.message
     assert solution.success
     assert solution.residuals["smooth_stationarity"] <= 1e-6 < solution.stationarity
+    said = f"smooth stationarity {solution.residuals['smooth_stationarity']:.1e} (tol 1e-06)"
+    assert said in solution.message  # and no other number goes by that name
+    assert "relative gradient" not in solution.message
     smooth = solution.problem.replace(activation="smooth_relu",
                                       epsilon=solution.residuals["epsilon"])
     A = discrete.roll_out(smooth, solution.weights, solution.steps)

@@ -33,8 +33,8 @@ import numpy as np
 import hamshoot as hs
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.common import starts
-from hamshoot.methods.indirect.method import IndirectShooting, path_at
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.indirect.method import IndirectShooting
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.solution.evaluate import solution_from_weights
 
 
@@ -50,7 +50,7 @@ def trained(problem: hs.TrainingProblem, layers: int = 60) -> hs.Solution:
     """Euler network of `layers` layers at its minimum."""
     rough = hs.DirectSingleShooting(layers=layers, tol=1e-3, max_iter=200).solve(problem)
     steps = starts.equidistant_steps(layers)
-    least = layered_newton.minimise(problem, rough.weights, steps)
+    least = exact_newton.minimise(problem, rough.weights, steps)
     return solution_from_weights(
         problem, least.weights, steps, status=hs.Status.CONVERGED, success=True, method="start",
     )
@@ -179,7 +179,7 @@ def growth(width: int = 4, segments: int = 60, repeats: int = 5) -> list[dict]:
     t, iterates = np.linspace(0, 1, segments + 1), []
     for samples in counts:
         problem = problem_of(width, samples, 3.0)
-        point = path_at(IndirectShooting().solve(problem), t)
+        point = IndirectShooting().solve(problem).at(t)
         y = np.stack([point.representations, point.momenta], axis=1)
         noise = np.random.default_rng(0).standard_normal(y.shape)
         iterates.append((problem, y * (1 + 1e-3 * noise)))
@@ -213,7 +213,7 @@ def _iteration(problem: hs.TrainingProblem, t: np.ndarray, y: np.ndarray, form: 
         clock = time.perf_counter()
         defects = shooting.defects(t, y)
         before = time.perf_counter()
-        system, _ = shooting.condensed(t, y, form, 1.0)
+        system, _ = shooting.newton_system(t, y, form, 1.0)
         after = time.perf_counter()
         system.solve(defects, *shooting.boundary(y))
         return time.perf_counter() - clock, after - before

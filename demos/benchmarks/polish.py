@@ -1,7 +1,7 @@
 """How often the polish settles, and from how large an ε: 54 small ReLU networks.
 
 Run ``python polish.py``; about three minutes. Five sizes, with and without bias, from one or two
-starts; every network is carried down the smooth ladder by `hamshoot.methods.newton.riccati`, and
+starts; every network is carried down the smooth ladder by `hamshoot.methods.newton.minimise`, and
 polished from each of the last ε. Then, at middle sizes, one network each: seconds of an iteration
 of exact Newton in both forms, and the polish from ε = 1e-4. Printed, and written to polish.json
 beside the script, with date, machine and versions.
@@ -21,8 +21,8 @@ import numpy as np
 
 import hamshoot as hs
 from hamshoot.methods.common.starts import starting_weights
-from hamshoot.methods.newton import reduced_hessian as reduced_newton
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import differential_dynamic_programming, reduced_hessian
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import polish
 from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.theory import layers as discrete
@@ -50,23 +50,23 @@ def middle_size(width: int, samples: int, layers: int) -> dict[str, object]:
     seconds = {}
     for epsilon in epsilon_ladder(1e-3, 1e-4, 0.5):
         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
-        W = layered_newton.minimise(smooth, W, steps, tol=1e-9).weights
+        W = exact_newton.minimise(smooth, W, steps, tol=1e-9).weights
     A = discrete.roll_out(smooth, W, steps)
     B, gradient = discrete.costates(smooth, A, W, steps)
     for _ in range(2):  # the second counts
         clock = time.perf_counter()
-        layered_newton._backward(smooth, A, B, W, gradient, steps, 0.0)
+        differential_dynamic_programming._backward(smooth, A, B, W, gradient, steps, 0.0)
         seconds["riccati"] = time.perf_counter() - clock
         clock = time.perf_counter()
-        at = reduced_newton.expansion(smooth, A, B, W, steps)
-        hessian, _ = reduced_newton.second_derivatives(at)
-        reduced_newton._factor(hessian, np.ones(len(hessian)), 0.0)
+        at = reduced_hessian.expansion(smooth, A, B, W, steps)
+        hessian, _ = reduced_hessian.second_derivatives(at)
+        reduced_hessian._factor(hessian, np.ones(len(hessian)), 0.0)
         seconds["dense"] = time.perf_counter() - clock
     clock = time.perf_counter()
     polished = polish(problem, W, steps, 1e-4)
     seconds["polish"] = time.perf_counter() - clock
     row = {"w": width, "N": samples, "L": layers, "controls": W.size,
-           "cheaper": layered_newton.cheaper_form(problem, layers), "seconds": seconds,
+           "cheaper": exact_newton.cheaper_form(problem, layers), "seconds": seconds,
            "settled": polished.settled, "stationarity": polished.stationarity,
            "held": polished.held, "iterations": polished.iterations}
     print(f"  (w, N, L) = ({width}, {samples}, {layers}), {W.size} controls: Newton iteration "
@@ -91,7 +91,7 @@ def main() -> None:
                     W = starting_weights(problem, steps, name, 0)
                     for epsilon in epsilon_ladder(0.1, 6e-5, 0.5):
                         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
-                        W = layered_newton.minimise(smooth, W, steps, tol=1e-8,
+                        W = exact_newton.minimise(smooth, W, steps, tol=1e-8,
                                                     max_iter=200).weights
                         if epsilon > LARGEST:
                             continue

@@ -324,11 +324,18 @@ class Newton:
             point = self._insert(point, pieces, scale)
         if not point.finite.all():
             k = int(np.argmin(point.finite))
-            where = f"The flow is not finite on [{point.t[k]:.6g}, {point.t[k + 1]:.6g}]."
-            raise _Stop(BVPStatus.NOT_FINITE, where)
+            raise _Stop(BVPStatus.NOT_FINITE, self._why_lost(point, k))
         if not all(np.isfinite(v).all() for v in (point.g, point.ga, point.gb)):
             raise _Stop(BVPStatus.NOT_FINITE, "The boundary function is not finite.")
         return point
+
+    def _why_lost(self, point: _Point, k: int) -> str:
+        """What the flow says of a segment that it cannot integrate."""
+        why, some = "", slice(k, k + 1)
+        if hasattr(self.flow, "why_lost"):
+            why = self.flow.why_lost(point.t[some], point.t[k + 1 : k + 2], point.y[some])
+        why = why or "the flow is not finite"
+        return f"On [{point.t[k]:.6g}, {point.t[k + 1]:.6g}] {why}."
 
     def _why_failed(self, point: _Point, step: _Step, size: float, cuts: int) -> _Stop | None:
         """Why no λ passed, if cutting segments is of no use."""
@@ -409,7 +416,11 @@ class _System:
 def _gmres(
     operator: Callable[[NDArray], NDArray], b: NDArray, rtol: float = 1e-7, max_iter: int = 20
 ) -> tuple[NDArray, bool]:
-    """GMRES without restart from 0; the last iterate, and whether ‖b − Ax‖ ≤ rtol ‖b‖."""
+    """GMRES without restart from 0; the last iterate, and whether ‖b − Ax‖ ≤ rtol ‖b‖.
+
+    `scipy.sparse.linalg.gmres` takes one product more to confirm its residual, where four or five
+    do: measured along geodesics of 4 × 8 and 4 × 40 entries, 50 and 59 in place of 40 and 49.
+    """
     norm = np.linalg.norm(b)
     if norm == 0 or not np.isfinite(norm):
         return b, norm == 0

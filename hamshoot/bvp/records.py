@@ -29,8 +29,8 @@ class BVPStatus(Enum):
         "solution, or the guess is too far from one; try continuation from an easier problem."
     )
     NOT_FINITE = (
-        "The flow or the boundary function is not finite at the guess, as short as the segments "
-        "may be cut; start closer, allow more nodes or check the right-hand side."
+        "A segment cannot be integrated at the guess, as short as it may be cut, or the boundary "
+        "function is not finite there; start closer, allow more nodes or check the right-hand side."
     )
     NODE_LIMIT = "The segments need to be cut further than max_nodes allows."
     ACCURACY_LIMIT = (
@@ -43,7 +43,8 @@ class Flow(Protocol):
     """What integrates the segments; segments are independent, so one call does them all.
 
     A flow may also have a method ``jvp(t0, t1, y, v) -> (S, n)`` returning Φ_k v_k for each
-    segment; see `reuse` in `solve_two_point`.
+    segment; see `reuse` in `solve_two_point`; and a method ``why_lost(t0, t1, y) -> str`` that says
+    in a clause why a segment cannot be integrated, for the message of a failure.
     """
 
     def __call__(

@@ -44,7 +44,8 @@ class HamiltonianFlow:
     energies : ndarray, shape (S,)
         ∫‖W‖²/(2L̃) over the segments of the last call.
     statuses, steps, crossings : ndarray of int, shape (S,)
-        Of the last call: 0 where the segment was integrated, steps taken, crossings of 0.
+        Of the last call: 0 where the segment was integrated (else see `why_lost`), steps taken,
+        crossings of 0.
 
     Notes
     -----
@@ -103,6 +104,22 @@ class HamiltonianFlow:
         u = np.asarray(u, dtype=float).reshape(len(y), self.size)
         turned = self._run(t0, t1, y, np.hstack([u[:, half:], -u[:, :half]]), 1, back=True)[1]
         return np.hstack([-turned[:, half:], turned[:, :half]])
+
+    def why_lost(self, t0: NDArray, t1: NDArray, y: NDArray) -> str:
+        """Why these segments are not integrated to their ends, as a clause; "" if all are.
+
+        The first that fails counts, and the segments are integrated for it: those who want to say
+        it have failed and need not hurry.
+        """
+        from hamshoot.dynamics import _flow_kernels as kernels
+
+        self(t0, t1, y)
+        clauses = {
+            kernels.NOT_FINITE: "the flow is not finite",
+            kernels.STEP_LIMIT: f"the flow takes more than {self.max_steps} steps over a segment",
+            kernels.GRAZING: "an activation grazes its kink, where the flow has no derivative",
+        }
+        return next((clauses[code] for code in self.statuses.tolist() if code in clauses), "")
 
     def _run(
         self, t0: NDArray, t1: NDArray, y: NDArray, V: NDArray, directions: int, back: bool = False

@@ -119,6 +119,12 @@ class GaussFlow:
         self.energies, self.statuses = energies, np.maximum(statuses, self.statuses)
         return np.hstack([-turned[:, half:], turned[:, :half]])
 
+    def why_lost(self, t0: NDArray, t1: NDArray, y: NDArray) -> str:
+        """Why these segments are not integrated to their ends, as a clause; "" if all are."""
+        self(t0, t1, y)
+        lost = bool(np.any(self.statuses == NOT_SOLVED))
+        return "the stages of a Gauss step could not be solved" if lost else ""
+
     def _run(
         self, t0: NDArray, t1: NDArray, y: NDArray, v: NDArray | None
     ) -> tuple[NDArray, NDArray | None]:

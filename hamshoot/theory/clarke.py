@@ -17,10 +17,14 @@ from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 #: Entries with |A| below this times max(1, max|A|) count as lying on the kink of ReLU.
 KINK_TOLERANCE = 1e-9
+#: Steps, or rounds, of the search for slopes.
+MOST_ROUNDS = 50
 #: Kinks beyond which the matrix-free search takes over, whatever the number of controls.
 MOST_DENSE = 3000
 #: More unknowns than this go to the interior method of lsq_linear.
@@ -29,8 +33,8 @@ BVLS_LARGEST = 200
 IDLE_COLUMN = 1e-13
 #: Above this many numbers in the Jacobian of the Clarke residual, it is not formed.
 CLARKE_DENSE = 20_000_000
-#: Flops and sweeps that the search without a Jacobian may take, and steps of one solve by conjugate
-#: gradients. At w = 100, N = 1000, L = 20 the flops allow 375 sweeps.
+#: Flops and sweeps that the search without a Jacobian may take, and steps of one solve by LSMR. At
+#: w = 100, N = 1000, L = 20 the flops allow 375 sweeps.
 MOST_FLOPS, MOST_SWEEPS, MOST_STEPS = 3e11, 20_000, 100
 
 
@@ -60,29 +64,22 @@ def clarke_residual(
     representations: NDArray,
     weights: NDArray,
     steps: NDArray,
-    tolerance: float = KINK_TOLERANCE,
     terminal: NDArray | None = None,
-    max_iter: int = 50,
 ) -> ClarkeResult:
     """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLU).
 
     With k entries on the kink a Gauss–Newton step costs O(k L w²) memory and O(k² L w²) flops.
-    Beyond `CLARKE_DENSE` numbers in the Jacobian, conjugate gradients on the entries off their
-    bounds take its place: a sweep of 4Lw²N flops a product, memory of a few (L, w, N) arrays.
+    Beyond `CLARKE_DENSE` numbers in the Jacobian, LSMR on the entries off their bounds
+    takes its place: a sweep of 4Lw²N flops a product, memory of a few (L, w, N) arrays.
     Every d ∈ [0, 1] gives an upper bound on the least residual. There the search may end early,
     after `MOST_FLOPS` flops or when it gains little, and what is returned is such a bound; a
     residual of 0 to rounding is proof of stationarity either way.
-
-    Parameters
-    ----------
-    tolerance : float
-        |A| ≤ tolerance·max(1, max|A|) counts as on the kink.
     """
     left = representations[:-1]
     slopes = problem.sigma.slope(left)
     on_kink = np.zeros(left.shape, bool)
     if problem.activation == "relu":
-        on_kink[1:] = np.abs(left[1:]) <= tolerance * max(1.0, float(np.abs(left).max()))
+        on_kink[1:] = np.abs(left[1:]) <= KINK_TOLERANCE * max(1.0, float(np.abs(left).max()))
     evaluate = _ClarkeEvaluation(
         problem, representations, weights, steps, terminal, slopes, on_kink
     )
@@ -94,9 +91,9 @@ def clarke_residual(
     if n_kinks == 0:
         d = np.empty(0)
     elif n_kinks <= MOST_DENSE and n_kinks * weights.size <= CLARKE_DENSE:
-        d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5), max_iter)
+        d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5))
     else:
-        d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5), max_iter)
+        d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5))
     residual = float(np.linalg.norm(evaluate.gradient(d)))
     slopes = slopes.copy()
     slopes[evaluate.on_kink] = d
@@ -107,7 +104,10 @@ def clarke_residual(
 class _ClarkeEvaluation:
     """∇J(d), its Jacobian in d, and Jᵀ∇J, on a fixed roll-out."""
 
-    def __init__(self, problem, representations, weights, steps, terminal, slopes, on_kink):
+    def __init__(
+        self, problem: TrainingProblem, representations: NDArray, weights: NDArray,
+        steps: NDArray, terminal: NDArray | None, slopes: NDArray, on_kink: NDArray,
+    ):
         self.problem, self.A, self.W, self.steps = problem, representations, weights, steps
         self.terminal, self.base, self.on_kink = terminal, slopes, on_kink
         self.S = np.array([ham.augmented(A, problem.sigma, problem.bias)
@@ -115,10 +115,11 @@ class _ClarkeEvaluation:
         self.sweeps = 0
         self.scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
 
-    def tired(self) -> bool:
-        """Whether the sweeps allowed are spent."""
+    @property
+    def left(self) -> float:
+        """Sweeps that may still be made; below 0 the search is to end."""
         L, w, N = self.base.shape
-        return self.sweeps > min(MOST_SWEEPS, MOST_FLOPS / (4 * L * w * w * N))
+        return min(MOST_SWEEPS, MOST_FLOPS / (4 * L * w * w * N)) - self.sweeps
 
     def _slopes(self, d: NDArray) -> NDArray:
         slopes = self.base.copy()
@@ -177,18 +178,20 @@ class _ClarkeEvaluation:
         return out
 
 
-def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
+def _bounded_gauss_newton(evaluate: _ClarkeEvaluation, d: NDArray) -> NDArray:
     """Gauss–Newton steps without bounds first, which is all it takes at a stationary point."""
-    free = _descend_residual(evaluate, d, max_iter, _free_step)
+    free = _descend_residual(evaluate, d, _free_step)
     if np.all((free >= -1e-12) & (free <= 1 + 1e-12)):
         return np.clip(free, 0, 1)
-    return _descend_residual(evaluate, np.clip(free, 0, 1), max_iter, _bounded_step)
+    return _descend_residual(evaluate, np.clip(free, 0, 1), _bounded_step)
 
 
-def _descend_residual(evaluate, d, max_iter, step_of) -> NDArray:
+def _descend_residual(
+    evaluate: _ClarkeEvaluation, d: NDArray, step_of: Callable[[NDArray, NDArray, NDArray], NDArray]
+) -> NDArray:
     """Follow steps of a linear model while they shorten ∇J(d)."""
     r = evaluate.gradient(d).ravel()
-    for _ in range(max_iter):
+    for _ in range(MOST_ROUNDS):
         if not np.any(r):
             break
         step = step_of(evaluate.jacobian(d), r, d)
@@ -231,19 +234,19 @@ def _bounded_step(J: NDArray, r: NDArray, d: NDArray) -> NDArray:
     return np.clip(d + scaled.x * size / columns, 0, 1) - d
 
 
-def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int) -> NDArray:
+def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray) -> NDArray:
     """Rounds of L-BFGS-B, which finds the bounds that hold, and Gauss–Newton on the other entries.
 
     Both work in the multipliers m = d ⊙ v, every column of the Jacobian of about unit size,
-    with a sweep for each product; what Gauss–Newton proposes by conjugate gradients is cut off at
-    the bounds. A few rounds that shorten ∇J(d) by little, or MOST_FLOPS flops, end it.
+    with a sweep for each product; what Gauss–Newton proposes by LSMR is cut off at the bounds. A
+    few rounds that shorten ∇J(d) by little, or MOST_FLOPS flops, end it.
     """
     r = evaluate.gradient(d)
     first = np.linalg.norm(r)
     goal, idle = 1e-3, 0
-    for _ in range(max_iter):
+    for _ in range(MOST_ROUNDS):
         size = float(np.linalg.norm(r))
-        if size <= 1e-15 * first or evaluate.tired():
+        if size <= 1e-15 * first or evaluate.left < 0:
             break
         d, r = _quasi_newton_round(evaluate, d, r)
         d, r = _gauss_newton_round(evaluate, d, r, goal)
@@ -255,7 +258,9 @@ def _bounded_matrix_free(evaluate: _ClarkeEvaluation, d: NDArray, max_iter: int)
     return d
 
 
-def _quasi_newton_round(evaluate, d, r) -> tuple[NDArray, NDArray]:
+def _quasi_newton_round(
+    evaluate: _ClarkeEvaluation, d: NDArray, r: NDArray
+) -> tuple[NDArray, NDArray]:
     from scipy.optimize import minimize
 
     scale = _Linearised(evaluate, d).column_sizes()
@@ -263,7 +268,7 @@ def _quasi_newton_round(evaluate, d, r) -> tuple[NDArray, NDArray]:
     unit = float(np.sum(r * r))
 
     def scaled(x: NDArray) -> tuple[float, NDArray]:
-        if evaluate.tired():
+        if evaluate.left < 0:
             raise StopIteration
         value, slope = evaluate.value_and_slope(np.clip(x / scale, 0.0, 1.0))
         if not kept or value < kept[0][0]:
@@ -283,19 +288,24 @@ def _quasi_newton_round(evaluate, d, r) -> tuple[NDArray, NDArray]:
     return (best, r_best) if np.linalg.norm(r_best) < np.linalg.norm(r) else (d, r)
 
 
-def _gauss_newton_round(evaluate, d, r, goal) -> tuple[NDArray, NDArray]:
+def _gauss_newton_round(
+    evaluate: _ClarkeEvaluation, d: NDArray, r: NDArray, goal: float
+) -> tuple[NDArray, NDArray]:
     """One step on the entries that no bound holds."""
     linear = _Linearised(evaluate, d)
     slope, scale = linear.adjoint(r), linear.column_sizes()
     free = ((d > 0) | (slope < 0)) & ((d < 1) | (slope > 0)) & (scale > 0)
     if not free.any():
         return d, r
-    step = _cgls(linear, -r, np.where(free, 1 / np.where(scale > 0, scale, 1.0), 0.0), goal)
+    scale = np.where(free, 1 / np.where(scale > 0, scale, 1.0), 0.0)
+    step = _least_squares(linear, -r, scale, goal)
     d_new, r_new = _shorter(evaluate, d, r, step)
     return (d, r) if r_new is None else (d_new, r_new)
 
 
-def _shorter(evaluate, d, r, step) -> tuple[NDArray, NDArray | None]:
+def _shorter(
+    evaluate: _ClarkeEvaluation, d: NDArray, r: NDArray, step: NDArray
+) -> tuple[NDArray, NDArray | None]:
     """The longest of step, step/4, …, cut off at the bounds, that shortens ∇J(d)."""
     for length in 0.25 ** np.arange(6):
         trial = np.clip(d + length * step, 0.0, 1.0)
@@ -305,22 +315,19 @@ def _shorter(evaluate, d, r, step) -> tuple[NDArray, NDArray | None]:
     return d, None
 
 
-def _cgls(linear: _Linearised, right: NDArray, scale: NDArray, goal: float) -> NDArray:
+def _least_squares(linear: _Linearised, right: NDArray, scale: NDArray, goal: float) -> NDArray:
     """A step of small ‖J step − right‖, its unknowns divided by `scale`, 0 where that is 0."""
-    z, residual = np.zeros(len(scale)), right.copy()
-    s = scale * linear.adjoint(residual)
-    p, gamma = s.copy(), float(s @ s)
-    start, steps = gamma, min(MOST_STEPS, 2 * int(np.count_nonzero(scale)) + 10)
-    for _ in range(steps):
-        if gamma <= goal**2 * start or gamma == 0.0 or linear.evaluate.tired():
-            break
-        q = linear.product(scale * p)
-        length = gamma / max(float(np.sum(q * q)), 1e-300)
-        z += length * p
-        residual -= length * q
-        s = scale * linear.adjoint(residual)
-        gamma, old = float(s @ s), gamma
-        p = s + gamma / old * p
+    from scipy.sparse.linalg import LinearOperator, lsmr
+
+    scaled = LinearOperator(
+        (right.size, len(scale)), dtype=float,
+        matvec=lambda x: linear.product(scale * x).ravel(),
+        rmatvec=lambda y: scale * linear.adjoint(y.reshape(right.shape)),
+    )
+    # An iteration takes two sweeps, and of none left one is still made: the search ends after it.
+    steps = min(MOST_STEPS, 2 * int(np.count_nonzero(scale)) + 10,
+                max(1, int(linear.evaluate.left // 2)))
+    z = lsmr(scaled, right.ravel(), atol=goal, btol=0.0, conlim=0.0, maxiter=steps)[0]
     return scale * z
 
 

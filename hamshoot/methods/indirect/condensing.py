@@ -1,10 +1,10 @@
-"""The condensed Newton system in the control itself: linear in the number of samples.
+"""The linear-quadratic problem of a Newton step condensed: states eliminated, linear in N.
 
-Eliminating the states from the linear-quadratic problem of `hamshoot.methods.indirect.riccati`
-leaves a dense system in the controls of all segments, u_k = δW_k column by column: H u = −g. Given
-δW the samples do not see each other. With Ψ_j(k, l) (w, w) the response of sample j at node k to a
-push in segment l, Π_j(k) (w, w) its cost to go without control, and E_j(k) what the two make of a
-state at node k in the gradient of segment k,
+Eliminating the states from the problem of `hamshoot.methods.indirect.linear_quadratic` leaves a
+dense system in the controls of all segments, u_k = δW_k column by column: H u = −g. Given δW the
+samples do not see each other. With Ψ_j(k, l) (w, w) the response of sample j at node k to a push in
+segment l, Π_j(k) (w, w) its cost to go without control, and E_j(k) what the two make of a state at
+node k in the gradient of segment k,
 
     H_kl[(a, p), (b, i)] = Σ_j (h_k/2) σ̂_a(k) σ̂_b(l) (EΨ)_pi − h_k σ′_a B_p σ̂_b(l) (MΨ)_ai, k > l,
 
@@ -24,17 +24,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hamshoot.methods.indirect.riccati import CondensedNewton
+from hamshoot.methods.indirect.linear_quadratic import LinearQuadraticSystem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
-class ControlNewton(CondensedNewton):
-    """As `CondensedNewton`, by a Cholesky factorisation of the reduced Hessian in the control.
+class Condensing(LinearQuadraticSystem):
+    """The system by a Cholesky factorisation of the reduced Hessian in the control.
 
-    The solutions of both are equal to rounding, and so is `least`, but that it is NaN here where
-    the Hessian is not positive definite; systems are solved by LU there.
+    Its solutions are those of `RiccatiRecursion` to rounding, and so is `least`, but that it is NaN
+    here where the Hessian is not positive definite; systems are solved by LU there.
 
     Attributes
     ----------
@@ -45,13 +47,14 @@ class ControlNewton(CondensedNewton):
     def _factor(self) -> None:
         from scipy.linalg import cho_factor, cho_solve, lu_factor, lu_solve
 
-        self.K, self.growth = None, 1.0  # no feedback
+        self.growth = 1.0
         H = self._hessian()
         if not np.all(np.isfinite(H)):
             raise np.linalg.LinAlgError("the reduced Hessian is not finite")
         try:  # LAPACK sees the transpose, its upper triangle
             factors = cho_factor(H.T, lower=False, overwrite_a=True, check_finite=False)
-            self._solve = lambda g: cho_solve(factors, g, check_finite=False)
+            self._solve: Callable[[NDArray], NDArray] = \
+                lambda g: cho_solve(factors, g, check_finite=False)
         except np.linalg.LinAlgError:
             self.definite, self.least = False, float("nan")
             H = self._hessian()

@@ -8,7 +8,6 @@ import numpy as np
 
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.common import starts
-from hamshoot.network.path import PathPoint
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution
 from hamshoot.theory import layers as discrete
@@ -49,11 +48,6 @@ class Guess(NamedTuple):
     """Of a network, over equal layers."""
     objective: float | None = None
     """Of a network that is a minimum of the problem itself, with equal layers."""
-
-
-def path_at(solution: Solution, p: float | NDArray) -> PathPoint:
-    """A geodesic at any depth, as accurate as at its nodes: `Solution.at`, under its older name."""
-    return solution.at(p)
 
 
 # -- guesses and stages ----------------------------------------------------------------------------

@@ -1,40 +1,44 @@
-"""Newton's method on the shooting equations, with condensed systems in place of exact ones.
+"""Newton's method on the shooting equations, with the systems of a midpoint model.
 
 The unknowns are the nodes y_k = (A_k, B_k), the residuals those of the accurate flow. The Newton
-systems are condensed on the control in one of two ways, with the same solution to rounding:
+systems are linear-quadratic problems (`hamshoot.methods.indirect.linear_quadratic`), solved in one
+of two ways, with the same solution to rounding:
 
-* `hamshoot.methods.indirect.riccati.CondensedNewton`, a Riccati recursion in the representations:
-  with S segments, n = wN and m = w(w+1), S (2m + 8w) n² flops and S m n numbers to factor,
-  quadratic in N;
-* `hamshoot.methods.indirect.condensing.ControlNewton`, the reduced Hessian in W itself: S² m² N +
+* `hamshoot.methods.indirect.riccati.RiccatiRecursion`, in the representations: with S segments,
+  n = wN and m = w(w+1), S (2m + 8w) n² flops and S m n numbers to factor, quadratic in N;
+* `hamshoot.methods.indirect.condensing.Condensing`, the reduced Hessian in W itself: S² m² N +
   (S m)³/3 flops and (S m)² numbers, linear in N.
 
-`cheaper_form` chooses by these counts.
+`cheaper_form` chooses by these counts. (The option `form` calls the first "condensed" and the
+second "control".)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.dynamics.flow import HamiltonianFlow
-from hamshoot.methods.indirect.condensing import ControlNewton
-from hamshoot.methods.indirect.riccati import CondensedNewton
+from hamshoot.methods.indirect.condensing import Condensing
+from hamshoot.methods.indirect.linear_quadratic import LinearQuadraticSystem
+from hamshoot.methods.indirect.riccati import RiccatiRecursion
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMS", "CondensedNewton", "CondensedResult", "ControlNewton", "ShootingProblem",
-           "cheaper_form", "solve_condensed"]
+__all__ = ["FORMS", "Condensing", "NewtonResult", "RiccatiRecursion", "ShootingProblem",
+           "cheaper_form", "solve_shooting"]
 
-
-FORMS = {"condensed": CondensedNewton, "control": ControlNewton}
+FORMS: dict[str, type[LinearQuadraticSystem]] = {
+    "condensed": RiccatiRecursion, "control": Condensing}
 #: Growth of the responses from which the recursion, which is stable, is taken in any case.
 MAX_GROWTH = 1e6
+#: Below this damping a step is given up.
+LEAST_DAMPING = 1 / 64
 
 
 def cheaper_form(width: int, samples: int, segments: int, bias: bool = True) -> str:
@@ -78,6 +82,10 @@ class ShootingProblem:
         ends, _ = self.flow(t[:-1], t[1:], y[:-1].reshape(len(t) - 1, -1))
         return ends.reshape(y[1:].shape) - y[1:]
 
+    def why_lost(self, t: NDArray, y: NDArray) -> str:
+        """Why the flow does not reach the end of every segment, as a clause; "" if it does."""
+        return self.flow.why_lost(t[:-1], t[1:], y[:-1].reshape(len(t) - 1, -1))
+
     def boundary(self, y: NDArray) -> tuple[NDArray, NDArray]:
         """What A_0 and B_1 (or A_1) lack, (w, N) each."""
         if self.endpoint is not None:
@@ -91,10 +99,10 @@ class ShootingProblem:
         samples = self.initial_state.shape[1]
         return 2.0 / (self.weight_decay * samples) * self.readout.T @ self.readout
 
-    def condensed(
+    def newton_system(
         self, t: NDArray, y: NDArray, form: str, penalty: float
-    ) -> tuple[CondensedNewton, float]:
-        """The condensed Newton system at nodes t and states y (S + 1, 2, w, N), factored.
+    ) -> tuple[LinearQuadraticSystem, float]:
+        """The model's Newton system at nodes t and states y (S + 1, 2, w, N), factored.
 
         Also the weight of the end's residual in its right-hand side: a hard endpoint is asked for
         as δA_1 = r − δB_1/penalty in place of δA_1 = r, so as δB_1 → 0 it is met exactly.
@@ -103,21 +111,22 @@ class ShootingProblem:
         if self.endpoint is not None:
             terminal, weight = penalty * np.eye(y.shape[2]), penalty
         data = t, y[:, 0], y[:, 1], terminal
-        keywords = dict(effective_depth=flow.effective_depth, activation=flow.activation,
-                        bias=flow.bias)
-        kind = cheaper_form(*y.shape[2:], len(t) - 1, flow.bias) if form == "auto" else form
+        keywords: dict[str, Any] = dict(
+            effective_depth=flow.effective_depth, activation=flow.activation, bias=flow.bias)
+        width, samples = y.shape[2:]
+        kind = cheaper_form(width, samples, len(t) - 1, flow.bias) if form == "auto" else form
         system = FORMS[kind](*data, **keywords)
-        if form == "auto" and kind == "control" and not system.growth < MAX_GROWTH:
+        if form == "auto" and isinstance(system, Condensing) and not system.growth < MAX_GROWTH:
             system = FORMS["condensed"](*data, **keywords)
         return system, weight
 
 
 @dataclass(frozen=True)
-class CondensedResult:
+class NewtonResult:
     """Nodes t (S + 1,), states y (S + 1, 2, w, N), and how the iteration ended.
 
     `reason` is a sentence; `correction` the scaled norm of the last Newton correction; `least` and
-    `definite` as in `CondensedNewton`, at the last factorisation.
+    `definite` as in `LinearQuadraticSystem`, at the last factorisation.
     """
 
     t: NDArray
@@ -131,7 +140,7 @@ class CondensedResult:
     least: float
 
 
-def solve_condensed(
+def solve_shooting(
     problem: ShootingProblem,
     t: NDArray,
     y: NDArray,
@@ -139,12 +148,11 @@ def solve_condensed(
     tol: float = 1e-10,
     max_iter: int = 60,
     max_nodes: int = 1600,
-    min_damping: float = 1 / 64,
     minimum: bool = False,
     form: str = "auto",
     callback: Callable[[NDArray, float], None] | None = None,
-) -> CondensedResult:
-    """Newton's method on the shooting equations, condensed systems in place of exact ones.
+) -> NewtonResult:
+    """Newton's method on the shooting equations, systems of the model in place of exact ones.
 
     A factorisation is kept as long as each correction is below a quarter of the one before (the
     error of the midpoint model and the frozen linearisation both show there), and corrections of
@@ -172,15 +180,18 @@ def solve_condensed(
     iterations, crawling, refinements, least = 0, 0, 0, np.inf
     while iterations < max_iter:
         iterations += 1
-        correction, level, damping = state.step(min_damping, tol)
+        correction, level, damping = state.step(tol)
         if callback is not None:
             callback(state.y, correction)
-        if minimum and iterations == 1 and not state.system.definite:
+        first = state.system if iterations == 1 else None
+        if minimum and first is not None and not first.definite:
             reason = "the second variation is not positive at the guess"
             break
         if damping == 0:
             reason = "no damped Newton step decreases the natural level function" \
-                if np.isfinite(correction) else "the flow is not finite at the guess"
+                if np.isfinite(correction) else \
+                f"{problem.why_lost(state.t, state.y) or 'the Newton system is not finite'} " \
+                f"at the {'guess' if iterations == 1 else 'last iterate'}"
             refinements += 1
             if correction < 0.1 and refinements <= 2 and state.refine(max_nodes, level):
                 continue
@@ -192,14 +203,14 @@ def solve_condensed(
             break
         if damping == 1 and level <= tol and state.residual <= tol:
             reason, success = "converged", True
-            state.polish()
+            state.take_last_correction()
             break
         if damping == 1 and level > 0.25 * correction and correction < 0.05 and state.was_fresh:
             if correction < 30 * tol and state.residual < 3 * tol:
                 reason = "the corrections stopped shrinking at the accuracy of the flow"
                 break
             state.refine(max_nodes, level)
-    return CondensedResult(
+    return NewtonResult(
         state.t, state.y, success, reason, iterations, state.factorisations, level,
         state.system is not None and state.system.definite,
         state.system.least if state.system is not None else float("nan"),
@@ -211,7 +222,7 @@ class _Iteration:
 
     def __init__(self, problem: ShootingProblem, t: NDArray, y: NDArray, form: str):
         self.problem, self.t, self.y, self.form = problem, t, y, form
-        self.system: CondensedNewton | None = None
+        self.system: LinearQuadraticSystem | None = None
         self.factorisations, self.stale, self.was_fresh = 0, True, True
         self.past: list[tuple[NDArray, NDArray]] = []  # iterates and corrections before, to mix
         self.damping = 1.0
@@ -231,12 +242,14 @@ class _Iteration:
 
     def _solve(self, y: NDArray, r: NDArray) -> NDArray:
         start, end = self.problem.boundary(y)
+        assert self.system is not None  # it is factored first
         return self.system.solve(r, start, self.end_weight * end)
 
     def _refactor(self) -> None:
         size = _sizes(self.y)
         penalty = 1e6 * float(size[0, 1, 0, 0] / size[0, 0, 0, 0])
-        self.system, self.end_weight = self.problem.condensed(self.t, self.y, self.form, penalty)
+        self.system, self.end_weight = self.problem.newton_system(
+            self.t, self.y, self.form, penalty)
         self.factorisations += 1
         self.d = self._solve(self.y, self.r)
         self.stale, self.past = False, []
@@ -255,7 +268,7 @@ class _Iteration:
         share = np.linalg.lstsq(columns, (self.d / size).ravel(), rcond=1e-10)[0]
         return self.d - np.tensordot(share, dy + dd, 1)
 
-    def step(self, min_damping: float, tol: float) -> tuple[float, float, float]:
+    def step(self, tol: float) -> tuple[float, float, float]:
         """One damped step; returns the norms of the correction and of the next one, and λ."""
         self.was_fresh = self.stale
         if self.stale:
@@ -267,7 +280,7 @@ class _Iteration:
         correction = _norm(self.d, size)
         damping = min(1.0, 4 * self.damping) if np.isfinite(correction) else 0.0
         level, move = np.inf, self._mixed(size)
-        while damping >= min_damping:
+        while damping >= LEAST_DAMPING:
             trial = self.y + damping * move
             r = self.problem.defects(self.t, trial)
             if np.all(np.isfinite(r)):
@@ -279,7 +292,7 @@ class _Iteration:
         else:
             if not self.was_fresh:  # the old factorisation may be to blame
                 self.stale = True
-                return self.step(min_damping, tol)
+                return self.step(tol)
             self.damping = 1.0
             return correction, level, 0.0
         if damping == 1 and level <= 0.25 * correction:
@@ -290,7 +303,7 @@ class _Iteration:
         self.y, self.r, self.damping = trial, r, damping
         return correction, level, damping
 
-    def polish(self) -> None:
+    def take_last_correction(self) -> None:
         """Apply the correction that is known already, unless it makes the residual worse."""
         if not self.stale:
             before, y, r = self.residual, self.y, self.r

@@ -8,11 +8,11 @@ loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of thre
   is solved by GMRES on tangents of the flow (4 to 6, of S·12w²N·steps flops), preconditioned by the
   form below: quadratic in N as that is. The dense staircase, 160 S n³ with n = wN, serves only
   where 20 tangents do not do.
-* ``condensed``: `hamshoot.methods.indirect.riccati`, the system condensed on the control by a
-  Riccati recursion along a midpoint model, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in
-  N; residuals are those of the accurate flow.
-* ``control``: `hamshoot.methods.indirect.condensing`, the same system as the reduced Hessian in W,
-  2 S² m² N + (S m)³/3, linear in N.
+* ``condensed``: `hamshoot.methods.indirect.riccati`, the system of a midpoint model by a Riccati
+  recursion, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in N; residuals are those of the
+  accurate flow.
+* ``control``: `hamshoot.methods.indirect.condensing`, the same system condensed to the reduced
+  Hessian in W, 2 S² m² N + (S m)³/3, linear in N.
 
 All have the same solutions, for the residual is the same. ``auto`` takes the cheaper of the last
 two, which differ by rounding only: the recursion up to some hundred samples, W beyond.
@@ -31,13 +31,13 @@ from typing import Any
 from hamshoot.dynamics.gauss_flow import STAGES
 from hamshoot.methods.common import starts
 from hamshoot.methods.common.watch import Stop, Watch
-from hamshoot.methods.indirect.continuation import path_at, read_guess
+from hamshoot.methods.indirect.continuation import read_guess
 from hamshoot.methods.indirect.search import GeodesicSearch
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
 
-__all__ = ["IndirectShooting", "path_at"]
+__all__ = ["IndirectShooting"]
 
 INTEGRATORS = ("dop853", "gauss")
 FORMS = ("auto", "state", "condensed", "control")
@@ -154,7 +154,8 @@ class IndirectShooting:
             epsilon, segments, hamiltonian
                 ε of the flow solved (0 for plain ReLU and linear), segments, median of H.
             definite, least
-                Of the last factorisation, see `hamshoot.methods.indirect.riccati.CondensedNewton`.
+                Of the last factorisation, see
+                `hamshoot.methods.indirect.linear_quadratic.LinearQuadraticSystem`.
             branch
                 Objectives of Euler networks built from the geodesic, and whether they tend to its;
                 the message says so where they do not.
@@ -166,8 +167,7 @@ class IndirectShooting:
             descents_taken
                 How often continuation failed twice and went on from the minimum of an Euler network
                 a full step further, found by descent from here. That minimum may belong to the
-                same branch of geodesics or to another, which is not decided. `branches_left` is an
-                older name for the same number, and says more than is known.
+                same branch of geodesics or to another, which is not decided.
             objective_limit, hamiltonian_limit, and the same with _error
                 Limits ε → 0 by extrapolation, and their error estimates; ladders of three ε only.
             sliding, direct_objective, direct_layers

@@ -40,9 +40,9 @@ from hamshoot.methods.indirect.continuation import (
     states_at,
     tends_to,
 )
-from hamshoot.methods.indirect.equations import CondensedResult, ShootingProblem, solve_condensed
+from hamshoot.methods.indirect.equations import NewtonResult, ShootingProblem, solve_shooting
 from hamshoot.methods.indirect.state_form import two_point
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution, Status
@@ -71,7 +71,7 @@ class GeodesicSearch:
         self.method, self.problem, self.watch = method, problem, watch
         self.path: Path | None = None  # the best so far
         self.solved: list[tuple[Stage, float, float]] = []  # stage, J, H of each solved stage
-        self.result: CondensedResult | None = None
+        self.result: NewtonResult | None = None
         self.extra: dict[str, Any] = {}
         self.converged = False  # whether `path` solves its stage
         self.collapsed: Path | None = None  # where a direct stage collapsed, see `discrete`
@@ -219,7 +219,7 @@ class GeodesicSearch:
         if not self._refine(stage, weights):
             return False
         count = self.extra.get("descents_taken", 0) + 1
-        self.extra["descents_taken"] = self.extra["branches_left"] = count
+        self.extra["descents_taken"] = count
         return True
 
     def _refine(self, stage: Stage, weights: NDArray) -> bool:
@@ -273,13 +273,13 @@ class GeodesicSearch:
 
     def _minimise(
         self, problem: TrainingProblem, weights: NDArray, stage: Stage
-    ) -> tuple[Path, layered_newton.LayeredMinimum, bool]:
+    ) -> tuple[Path, exact_newton.Minimum, bool]:
         """A minimum of an Euler network by Newton, which does not crawl at small λ as L-BFGS does.
 
         Its path on the shooting nodes, the minimum, and whether it collapsed.
         """
         steps = starts.equidistant_steps(len(weights))
-        least = layered_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=120,
+        least = exact_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=120,
                                         callback=self.watch.record)
         weights = least.weights
         A = discrete.roll_out(problem, weights, steps)
@@ -341,7 +341,7 @@ class GeodesicSearch:
         if self.method.form == "state":
             result = self._by_states(shooting, path, record)
         else:
-            result = solve_condensed(shooting, path.t, path.y, tol=self.method.tol,
+            result = solve_shooting(shooting, path.t, path.y, tol=self.method.tol,
                                      max_iter=min(self.method.max_iter, 20) if quick else
                                      self.method.max_iter, minimum=minimum,
                                      max_nodes=8 * len(path.t) if quick else 1600,
@@ -355,7 +355,7 @@ class GeodesicSearch:
         self.solved.append((stage, _objective(shooting, result.y), float(np.median(H))))
         return True
 
-    def _by_states(self, shooting: ShootingProblem, path: Path, record: Any) -> CondensedResult:
+    def _by_states(self, shooting: ShootingProblem, path: Path, record: Any) -> NewtonResult:
         """The same by `solve_two_point`, in the exact (A, B) form."""
         result = two_point(shooting, path.t, path.y)(
             tol=self.method.tol, max_iter=self.method.max_iter, max_nodes=1600,
@@ -363,7 +363,7 @@ class GeodesicSearch:
             callback=lambda it: record(path.y, it.correction),
         )
         y = result.y.reshape(-1, *path.y.shape[1:])
-        return CondensedResult(result.t, y, result.success, result.message, result.nit, result.nit,
+        return NewtonResult(result.t, y, result.success, result.message, result.nit, result.nit,
                                result.correction, True, float("nan"))
 
     def _on_mesh(self, path: Path) -> Path:

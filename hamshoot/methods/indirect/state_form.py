@@ -22,7 +22,7 @@ def two_point(
     """`solve_two_point` of a shooting problem from nodes t (M,) and states y (M, 2, w, N).
 
     Returns a function of its remaining options. Each Newton system is solved to 1e-7 by GMRES on
-    tangents of the flow, preconditioned by the condensed system.
+    tangents of the flow, preconditioned by the system of the midpoint model.
     """
     shape, n = y.shape[1:], y[0].size
     half = n // 2
@@ -39,20 +39,20 @@ def two_point(
         return -np.concatenate([start.ravel(), end.ravel()]), ga, gb
 
     size = np.abs(y).max((0, 2, 3))
-    approximate = partial(_CondensedModel, shooting, 1e6 * float(size[1] / size[0]))
+    approximate = partial(_MidpointModel, shooting, 1e6 * float(size[1] / size[0]))
     return partial(
         solve_two_point, shooting.flow, boundary, t, y.reshape(len(t), n),
         scale=np.repeat(size, half), preconditioner=approximate,
     )
 
 
-class _CondensedModel:
-    """The condensed system as a preconditioner of the exact one."""
+class _MidpointModel:
+    """The Newton system of the midpoint model as a preconditioner of the exact one."""
 
     def __init__(self, shooting: ShootingProblem, penalty: float, t: NDArray, y: NDArray):
         self.shape = (2, *shooting.initial_state.shape)
         y = y.reshape(-1, *self.shape)
-        self.system, self.end_weight = shooting.condensed(t, y, "auto", penalty)
+        self.system, self.end_weight = shooting.newton_system(t, y, "auto", penalty)
 
     def solve(self, r: NDArray, g: NDArray) -> NDArray:
         """The approximate correction; see `hamshoot.bvp.solve.Preconditioner`."""

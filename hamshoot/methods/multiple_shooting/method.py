@@ -8,7 +8,7 @@ warm-started in the controls, the nodes and the multipliers, and ends with the p
 stationary for the ReLU network itself.
 
 A start is rolled out and swept back, so that the first iterate is feasible and its multipliers are
-the exact adjoint. Before that a descent in the controls alone (`hamshoot.methods.newton.riccati`)
+the exact adjoint. Before that a descent in the controls alone (`hamshoot.methods.newton.minimise`)
 takes it near a stationary point: there the NLP solver converges in a handful of iterations, where
 from a cold start it takes fifty to hundreds, each of which factorises the whole KKT matrix. A stage
 that struggles, as it does where the branch it follows ends in a fold, is restarted in the same way.
@@ -31,7 +31,7 @@ from hamshoot.methods.multiple_shooting.nlp import (
     build_nlp,
     iteration_callback,
 )
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import affordable, polish
 from hamshoot.methods.newton.escape import Escape, escape
 from hamshoot.methods.newton.escape import affordable as testable
@@ -372,7 +372,7 @@ class _Search:
         """Controls near a stationary point of the stage, by Newton's method with descent."""
         stage = self.watch.stage
         self.watch.stage = stage + ", descent"
-        found = layered_newton.minimise(self.smooth, weights, self.steps, tol=1e-6,
+        found = exact_newton.minimise(self.smooth, weights, self.steps, tol=1e-6,
                                         max_iter=LONG, callback=self.count)
         self.watch.stage = stage
         return found.weights

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import Polished, polish
 from hamshoot.methods.newton.reduced_hessian import Expansion, second_derivatives
 from hamshoot.optimality import formulas
@@ -102,7 +102,6 @@ def escape(
     *,
     tol: float,
     callback: Report | None = None,
-    rounds: int = ROUNDS,
     progress: Escape | None = None,
 ) -> Escape:
     """Go down from a stationary point until no way down is found.
@@ -119,13 +118,12 @@ def escape(
         For the stationarity.
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
-    rounds : int
     progress : Escape, optional
         Filled along the way, so that what was reached is there when `callback` raises.
     """
     state = Escape(weights, []) if progress is None else progress
     state.weights, state.objectives = weights, [_objective(problem, weights, steps)]
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         state.verdict = second_order(problem, state.weights, steps, prove=False,
                                      derivatives=fast_derivatives)
         if not state.verdict.refuted:
@@ -144,13 +142,13 @@ def _lower(problem, state: Escape, steps, epsilon, tol, callback):
     start, least = state.verdict.lowest, state.objectives[-1]
     least -= LOWER * abs(least)
     if problem.activation != "relu":
-        weights = layered_newton.minimise(problem, start, steps, tol=tol, callback=callback).weights
+        weights = exact_newton.minimise(problem, start, steps, tol=tol, callback=callback).weights
         return (weights, None) if _objective(problem, weights, steps) < least else None
     for first, last in LADDERS:
         weights = start
         for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.5):
             smooth = problem.replace(activation="smooth_relu", epsilon=value)
-            weights = layered_newton.minimise(smooth, weights, steps, tol=tol,
+            weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
                                               callback=callback).weights
         if not _objective(problem, weights, steps) < state.objectives[-1] + value:
             continue

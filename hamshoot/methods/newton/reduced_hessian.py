@@ -8,18 +8,28 @@ backward sweep, and a block is two products of matrices, (w², N) with (N, (w+1)
 gives the derivatives of single entries of A, which the polish of a ReLU network holds at 0.
 
 A Hessian costs 2L²w⁴N + L²w³N flops, and L²w²/2 numbers of memory a sample, in blocks of samples;
-its Cholesky factor L³w⁶/3 flops. Against L(2m + 4w)(wN)² flops of the Riccati form
-(`hamshoot.methods.newton.riccati`) this is the cheaper one where samples are many: with 20 layers
-from N = 57 on at w = 4, N = 88 at w = 8, N = 128 at w = 13.
+its Cholesky factor L³w⁶/3 flops. Against the L(2m + 4w)(wN)² flops of the Riccati recursion
+(`hamshoot.methods.newton.differential_dynamic_programming`) this is the cheaper one where samples
+are many: with 20 layers from N = 57 on at w = 4, N = 88 at w = 8, N = 128 at w = 13.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hamshoot.methods.newton import levenberg_marquardt
+from hamshoot.methods.newton.levenberg_marquardt import (
+    ROUNDING,
+    Iterate,
+    Minimum,
+    Shifts,
+    Trial,
+    longest_step,
+)
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
@@ -32,17 +42,6 @@ BLOCK_NUMBERS = 10_000_000
 #: Below this stationarity a Hessian that is not definite belongs to a saddle, to be left along its
 #: most negative curvature.
 SADDLE = 1e-4
-#: Relative change of J that is rounding.
-ROUNDING = 1e-14
-
-
-class Minimum(NamedTuple):
-    """Controls (L, w, w+1), their objective and stationarity, and iterations spent."""
-
-    weights: NDArray
-    objective: float
-    stationarity: float
-    iterations: int
 
 
 class Expansion(NamedTuple):
@@ -130,8 +129,8 @@ def second_derivatives(
     hessian = upper.reshape(L * m, L * m)
     below = np.tril_indices(L, -1)
     blocks = hessian.reshape(L, m, L, m)
-    for k, j in zip(*below, strict=True):
-        blocks[k, :, j] = blocks[j, :, k].T
+    for left, right in zip(*below, strict=True):
+        blocks[left, :, right] = blocks[right, :, left].T
     for k in range(L):
         blocks[k, :, k] = 0.5 * (blocks[k, :, k] + blocks[k, :, k].T)
     diagonal = np.arange(L * m)
@@ -203,9 +202,8 @@ def minimise(
 ) -> Minimum:
     """Minimise J over the controls of an Euler network from given ones.
 
-    The Hessian is shifted by τρ/L̃, a Levenberg–Marquardt parameter that follows the ratio of actual
-    to predicted decrease and becomes 0 near a minimum. A stationary point that is a saddle is left
-    along the eigenvector of the least eigenvalue.
+    The Hessian is shifted by τρ/L̃, see `hamshoot.methods.newton.levenberg_marquardt`. A stationary
+    point that is a saddle is left along the eigenvector of the least eigenvalue.
 
     Parameters
     ----------
@@ -218,42 +216,71 @@ def minimise(
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
     """
-    W = np.array(weights, dtype=float)
-    A = discrete.roll_out(problem, W, steps)
-    J, shift = discrete.objective(problem, A[-1], W, steps)[0], 0.0
-    for iteration in range(max_iter + 1):
-        B, scaled = discrete.costates(problem, A, W, steps)
-        stationarity = discrete.stationarity(W, scaled)
-        if callback is not None:
-            callback(J, stationarity)
-        if iteration == max_iter:
-            break
-        hessian, _ = second_derivatives(expansion(problem, A, B, W, steps))
-        weight = np.repeat(steps / problem.effective_depth, W[0].size)
-        g = weight * scaled.ravel()
-        trial = None
-        if stationarity <= max(SADDLE, tol):
-            factor = _factor(hessian, weight, 0.0)
-            if factor is None:
-                trial = _leave_saddle(problem, W, J, steps, hessian, g)
-            elif stationarity <= tol:
-                break
-        while trial is None and shift < 1e8:
-            trial, shift = _try(problem, W, J, steps, hessian, weight, g, shift)
-        if trial is None:
-            break
-        gain, W_new, A_new, J_new = trial
-        if abs(J - J_new) <= ROUNDING * abs(J):
-            gradient = discrete.costates(problem, A_new, W_new, steps)[1]
-            if discrete.stationarity(W_new, gradient) >= 0.5 * stationarity:
-                break
-        W, A, J = W_new, A_new, J_new
-        shift *= 0.1 if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
-        shift = 0.0 if shift < 1e-5 else shift
-    return Minimum(W, J, stationarity, iteration)
+    return levenberg_marquardt.minimise(
+        problem, weights, steps, partial(_DenseModel, problem, steps), Shifts(0.0, 1e-4, 1e-5),
+        tol=tol, max_iter=max_iter, callback=callback)
 
 
-def _factor(hessian: NDArray, weight: NDArray, shift: float):
+class _DenseModel:
+    """The quadratic model with the dense Hessian at an iterate."""
+
+    def __init__(self, problem: TrainingProblem, steps: NDArray, at: Iterate):
+        self.problem, self.steps, self.at = problem, steps, at
+        self.hessian, _ = second_derivatives(
+            expansion(problem, at.representations, at.momenta, at.weights, steps))
+        self.weight = np.repeat(steps / problem.effective_depth, at.weights[0].size)
+        self.g = self.weight * at.gradient.ravel()
+
+    def at_rest(self, stationarity: float, tol: float) -> bool | Trial:
+        """Whether this is a minimum; from a saddle, the step along its most negative curvature."""
+        if stationarity > max(SADDLE, tol):
+            return False
+        if _factor(self.hessian, self.weight, 0.0) is None:
+            return self._leave_saddle() or False
+        return stationarity <= tol
+
+    def trial(self, shift: float) -> Trial | None:
+        """The step with this shift, if the Hessian is definite with it and J falls."""
+        from scipy.linalg import cho_solve
+
+        factor = _factor(self.hessian, self.weight, shift)
+        if factor is None:
+            return None
+        step = -cho_solve(factor, self.g, check_finite=False)
+        slope, curvature = float(self.g @ step), float(step @ (self.hessian @ step))
+        decay = self.problem.weight_decay
+        return longest_step(
+            self.problem, self.steps, self.at.objective,
+            lambda length: -decay * (length * slope + 0.5 * length**2 * curvature),
+            lambda length: self._network_at(length * step))
+
+    def _leave_saddle(self) -> Trial | None:
+        """The lowest of points along the most negative curvature; None if none is lower."""
+        from scipy.linalg import eigh
+
+        value, vector = eigh(self.hessian, subset_by_index=[0, 0], check_finite=False)
+        if value[0] >= -1e-12 * np.abs(np.diag(self.hessian)).max():
+            return None
+        direction = vector[:, 0] * (-1.0 if self.g @ vector[:, 0] > 0 else 1.0)
+        lengths = float(np.linalg.norm(self.at.weights)) * 0.5 ** np.arange(12)
+        trials = [self._trial_at(sign * length * direction)
+                  for length in lengths for sign in (1, -1)]
+        best = min(trials, key=lambda one: one.objective if np.isfinite(one.objective) else np.inf)
+        lower = best.objective < self.at.objective - ROUNDING * abs(self.at.objective)
+        return best if lower else None
+
+    def _trial_at(self, step: NDArray) -> Trial:
+        with np.errstate(all="ignore"):
+            W, A = self._network_at(step)
+            return Trial(1.0, W, A, discrete.objective(self.problem, A[-1], W, self.steps)[0])
+
+    def _network_at(self, step: NDArray) -> tuple[NDArray, NDArray]:
+        """Controls and representations after a step."""
+        W = self.at.weights + step.reshape(self.at.weights.shape)
+        return W, discrete.roll_out(self.problem, W, self.steps)
+
+
+def _factor(hessian: NDArray, weight: NDArray, shift: float) -> tuple[NDArray, bool] | None:
     from scipy.linalg import cho_factor
 
     shifted = hessian.copy()
@@ -263,47 +290,3 @@ def _factor(hessian: NDArray, weight: NDArray, shift: float):
         return cho_factor(shifted.T, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
         return None
-
-
-def _try(problem, W, J, steps, hessian, weight, g, shift):
-    """The step with this shift, or None; and the shift to try or to go on with."""
-    from scipy.linalg import cho_solve
-
-    larger = max(10 * shift, 1e-4)
-    factor = _factor(hessian, weight, shift)
-    if factor is None:
-        return None, larger
-    step = -cho_solve(factor, g, check_finite=False)
-    slope, curvature = float(g @ step), float(step @ (hessian @ step))
-    length = 1.0
-    while length > 0.05:
-        promised = -problem.weight_decay * (length * slope + 0.5 * length**2 * curvature)
-        trial = _at(problem, W, steps, length * step)
-        if np.isfinite(trial[-1]) and promised > 0 and (
-                J - trial[-1] >= 0.05 * promised - ROUNDING * abs(J)):
-            return ((J - trial[-1]) / promised, *trial), shift
-        length /= 2
-    return None, larger
-
-
-def _leave_saddle(problem, W, J, steps, hessian, g):
-    """The lowest of points along the most negative curvature; None if none is lower."""
-    from scipy.linalg import eigh
-
-    value, vector = eigh(hessian, subset_by_index=[0, 0], check_finite=False)
-    if value[0] >= -1e-12 * np.abs(np.diag(hessian)).max():
-        return None
-    direction = vector[:, 0] * (-1.0 if g @ vector[:, 0] > 0 else 1.0)
-    lengths = float(np.linalg.norm(W)) * 0.5 ** np.arange(12)
-    trials = [_at(problem, W, steps, sign * length * direction)
-              for length in lengths for sign in (1, -1)]
-    best = min(trials, key=lambda trial: trial[-1] if np.isfinite(trial[-1]) else np.inf)
-    return (1.0, *best) if best[-1] < J - ROUNDING * abs(J) else None
-
-
-def _at(problem, W, steps, step) -> tuple[NDArray, NDArray, float]:
-    """Controls, representations and J after a step."""
-    W = W + step.reshape(W.shape)
-    with np.errstate(all="ignore"):
-        A = discrete.roll_out(problem, W, steps)
-        return W, A, discrete.objective(problem, A[-1], W, steps)[0]

@@ -136,8 +136,6 @@ class KroneckerLBFGS:
         Its precision is that of the iterates and pairs.
     memory : int
         Pairs kept.
-    refresh : int
-        Iterations between two looks at the factors.
 
     Attributes
     ----------
@@ -152,9 +150,9 @@ class KroneckerLBFGS:
     """
 
     def __init__(
-        self, sweeps: BlockSweeps, memory: int = MEMORY, refresh: int = REFRESH, seed: int = 0
+        self, sweeps: BlockSweeps, memory: int = MEMORY, seed: int = 0
     ):
-        self.sweeps, self.memory, self.refresh = sweeps, memory, refresh
+        self.sweeps, self.memory = sweeps, memory
         self.preconditioner = KroneckerPreconditioner(sweeps, seed=seed)
         self.ended = Ended.LIMIT
         self.objective = self.gradient_norm = self.stationarity = float("inf")
@@ -210,7 +208,7 @@ class KroneckerLBFGS:
         for iteration in range(limit):
             if self.stationarity <= tol:
                 return Ended.TOLERANCE
-            if iteration % self.refresh == 0:
+            if iteration % REFRESH == 0:
                 self.preconditioner.refresh(self._x.reshape(self.sweeps.shape), iteration)
                 self._pairs.rescale(self.preconditioner)
             if not self._step():

@@ -26,7 +26,7 @@ import numpy as np
 from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.methods.common.starts import start_seeds, starting_weights
 from hamshoot.methods.common.watch import Best, Stop, Watch, thinned
-from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import affordable, polish
 from hamshoot.methods.newton.escape import Escape, escape
 from hamshoot.methods.newton.escape import affordable as testable
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 #: Most starts that `starts=None` takes, and the seconds (by a count of flops) it may plan for.
 MOST_STARTS, PLANNED_SECONDS = 5, 15.0
-#: A stage ends when J falls by less than this share over `quasi_newton.WINDOW` iterations: of the
+#: A stage ends when J falls by less than this share over `lbfgs.WINDOW` iterations: of the
 #: walks from the starts, and of all later ones. The first takes about 250 iterations a stage.
 HURRIED, PATIENT = 1e-2, 1e-3
 #: First ε of the reheats.
@@ -189,7 +189,8 @@ class LadderSearch:
         smooth = self.problem.activation != "relu"
         status = (Status.CONVERGED if smooth else Status.SMOOTHED) if done else Status.STALLED
         notes = [] if smooth else [f"ε = {last:g}"]
-        notes += [f"relative gradient {reached:.1e} (tol {method.tol:g})"]
+        notes += [f"{'stationarity' if smooth else 'smooth stationarity'} {reached:.1e} "
+                  f"(tol {method.tol:g})"]
         if method.polish and affordable(self.problem, self.sweeps.layers):
             status, weights, note = self._polish(weights, last, status)
             notes.append(note)
@@ -207,7 +208,7 @@ class LadderSearch:
     def _to_tolerance(self, weights: NDArray, stage: str) -> NDArray:
         """L-BFGS and Newton in turns: each round goes on where the other's rounding stopped it."""
         method, reached = self.method, np.inf
-        exact = layered_newton.affordable(self.problem, self.sweeps.layers)
+        exact = exact_newton.affordable(self.problem, self.sweeps.layers)
         while True:
             self.watch.stage = stage
             weights = self.minimizer.minimize(weights, max(method.tol, HAND_OVER if exact else 0.0))
@@ -266,7 +267,7 @@ class LadderSearch:
         for value in epsilon_ladder(epsilon, target, 0.5)[1:]:
             self._set_activation(value)
             self.watch.stage = "to the kink, " + self._stage_name(value)
-            if layered_newton.affordable(self.problem, self.sweeps.layers):
+            if exact_newton.affordable(self.problem, self.sweeps.layers):
                 weights = self._newton(weights, 1e-2 * self.method.tol)
             else:
                 weights = self.minimizer.minimize(weights, self.method.tol, self.method.stage_iter)
@@ -283,7 +284,7 @@ class LadderSearch:
         problem = self.problem
         if sigma != problem.sigma:
             problem = problem.replace(activation=sigma.name, epsilon=sigma.epsilon)
-        return layered_newton.minimise(
+        return exact_newton.minimise(
             problem, weights, self.steps, tol=tol, callback=self._record).weights
 
     # -- parts -------------------------------------------------------------------------------------

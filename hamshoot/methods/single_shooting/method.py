@@ -65,14 +65,15 @@ class DirectSingleShooting:
     steps : {"equidistant", "irregular"} or array_like, shape (L,)
         Layer steps ρ, sum 1, every ρL̃ < 1.
     tol : float
-        Bound on the stationarity of the smooth network at the last ε, a relative gradient:
+        Bound on the stationarity of the smooth network at the last ε,
         max_ℓ ‖(L̃/(λρ_ℓ)) ∂J/∂W_ℓ‖_F / max(1, ‖W_ℓ‖_F) = max_ℓ ‖W_ℓ − L̃Bσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F),
-        what `Solution.stationarity` reports. Unlike ‖∇J‖/‖∇J at the start‖, it does not grow
-        looser with a worse start (measured: 1e-5 of that ratio can leave a stationarity of 0.8).
+        what `Solution.stationarity` reports. Unlike a relative gradient, ‖∇J‖/‖∇J at the start‖,
+        it does not grow looser with a worse start (measured: 1e-5 of that ratio can leave a
+        stationarity of 0.8).
     gradient_tol : float
-        Bound on ‖∇J‖/‖∇J of the path fit‖ for large networks (a gradient above 2e8 flops), whose
-        valley is too long and shallow to be walked to `tol`: reached, with J falling by less than
-        a millionth an iteration, the search ends with the status FLAT.
+        Bound on the relative gradient, ‖∇J‖/‖∇J of the path fit‖, for large networks (a gradient
+        above 2e8 flops), whose valley is too long and shallow to be walked to `tol`: reached, with
+        J falling by less than a millionth an iteration, the search ends with the status FLAT.
     max_iter : int
         Iterations of all starts and stages together.
     time_limit : float, optional
@@ -117,8 +118,10 @@ class DirectSingleShooting:
     ValueError
         For an option out of range.
 
-    Notes ----- Costs of an iteration are those of `hamshoot.methods.single_shooting.ladder_search`
-    and `hamshoot.methods.single_shooting.kronecker`.
+    Notes
+    -----
+    Costs of an iteration are those of `hamshoot.methods.single_shooting.ladder_search` and
+    `hamshoot.methods.single_shooting.kronecker`.
     """
 
     layers: int = 20
@@ -191,7 +194,10 @@ class DirectSingleShooting:
         Solution
             Status CONVERGED, or SMOOTHED for a ReLU network too large for the polish (the
             stationary point is that of the network at the last ε); FLAT for large networks;
-            UNSETTLED where the polish failed; else the best iterate and why it ended.
+            UNSETTLED where the polish failed; else the best iterate and why it ended. In
+            `residuals`, of the smoothed network at the last ε: `smooth_stationarity`,
+            `smooth_objective`, and `relative_gradient`, ‖∇J‖ over that of the first start (for
+            large networks, of the path fit).
 
         Raises
         ------
@@ -343,7 +349,8 @@ class _LevelSearch:
         notes = list(self.notes)
         if np.isfinite(levels.relative_gradient):
             asked = f" (tol {levels.gradient_tol:g})" if levels.gradient_tol else ""
-            notes.append(f"relative gradient {levels.relative_gradient:.1e}{asked}")
+            notes.append(f"relative gradient {levels.relative_gradient:.1e} of the path "
+                         f"fit's{asked}")
         if problem.activation == "relu" and levels.epsilon:
             notes.insert(0, f"ε = {levels.epsilon:g}")
         notes.append(f"stationarity of this network {solution.stationarity:.1e}")

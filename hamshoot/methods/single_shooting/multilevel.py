@@ -8,8 +8,8 @@ from 0.03, because a large ε sees further, and then the last ε is converged. B
 visits 0.01 first, quickly: a stage there takes minutes, and ReLU's own J falls sooner that way.
 
 Each level is `KroneckerLBFGS` in single precision; the last one goes on in double precision, once
-the gradient is small or J falls by less than single precision resolves. Optionally `newton_krylov`
-takes its place.
+the gradient is small or J falls by less than single precision resolves. Optionally
+`TrustRegionNewton` takes its place.
 
 The last level takes most of the time: its valley is long, shallow and curved. At w = 100, N = 1000,
 L = 20, L̃ = 7 with a smooth ReLU a relative gradient of 1e-4 is reached after 179 s with ε = 0.01,
@@ -35,7 +35,7 @@ from hamshoot.dynamics.block_sweeps import BlockSweeps, Executor
 from hamshoot.methods.common.starts import starting_weights, weights_of
 from hamshoot.methods.common.watch import Best, Stop, Watch
 from hamshoot.methods.single_shooting.kronecker import Ended, KroneckerLBFGS
-from hamshoot.methods.single_shooting.trust_region import NewtonKrylov
+from hamshoot.methods.single_shooting.trust_region import TrustRegionNewton
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.activations import Activation
 from hamshoot.solution.solution import Status
@@ -157,7 +157,8 @@ class Multilevel:
     best : Best
         By J of the problem's own activation.
     stationarity, objective, relative_gradient : float
-        Of the last iterate, with the ε of its level; ‖∇J‖ relative to that of the path fit.
+        Of the last iterate, with the ε of its level; the relative gradient is ‖∇J‖ over that of the
+        path fit.
     ended : Ended
         Why the last level did.
     epsilon : float
@@ -189,13 +190,13 @@ class Multilevel:
 
     def __post_init__(self) -> None:
         self._own = BlockSweeps(self.problem, self.steps, executor=self.executor)
-        self._first_gradient = self._gradient_at_the_start()
+        self._first_gradient = self._gradient_of_the_path_fit()
         order = np.random.default_rng([self.seed, 17]).permutation(self.problem.n_samples)
         self._order = order
         self._latest: NDArray | None = None
-        self._running: KroneckerLBFGS | NewtonKrylov | None = None
+        self._running: KroneckerLBFGS | TrustRegionNewton | None = None
 
-    def _gradient_at_the_start(self) -> float:
+    def _gradient_of_the_path_fit(self) -> float:
         """‖∇J‖ of the path fit of seed 0, on some samples: what gradients are measured against.
 
         Not that of the start in use, which may explode, nor that where the whole problem is begun
@@ -277,7 +278,7 @@ class Multilevel:
 
     def _run(self, level: Level, problem, steps: NDArray, weights: NDArray) -> NDArray:
         activation = Activation("smooth_relu", level.epsilon) if level.epsilon else problem.sigma
-        optimizer: KroneckerLBFGS | NewtonKrylov
+        optimizer: KroneckerLBFGS | TrustRegionNewton
         whole = len(steps) == len(self.steps) and problem is self.problem
         last = level.decrease <= FINAL
         single = not 0 < level.epsilon < LEAST_SINGLE
@@ -288,7 +289,7 @@ class Multilevel:
             if self.optimizer == "kronecker":
                 optimizer = KroneckerLBFGS(sweeps, self.memory, seed=self.seed)
             else:  # Gauss–Newton crawls at the end, where the network's own curvature counts
-                optimizer = NewtonKrylov(sweeps, hessian=last, seed=self.seed)
+                optimizer = TrustRegionNewton(sweeps, hessian=last, seed=self.seed)
             self._running, self.epsilon = optimizer, level.epsilon
             count = 0
 
@@ -315,7 +316,7 @@ class Multilevel:
             raise Stop(Status.DIVERGED)
         return weights
 
-    def _note(self, optimizer: KroneckerLBFGS | NewtonKrylov) -> None:
+    def _note(self, optimizer: KroneckerLBFGS | TrustRegionNewton) -> None:
         self.objective, self.stationarity = optimizer.objective, optimizer.stationarity
         first = self._first_gradient
         self.relative_gradient = optimizer.gradient_norm / first if first > 0 else float("nan")

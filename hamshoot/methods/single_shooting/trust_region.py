@@ -5,7 +5,7 @@ which is positive definite. Steihaug's conjugate gradients minimise it within a 
 the norm of the Kronecker preconditioner (`hamshoot.methods.single_shooting.kronecker`); a direction
 of negative curvature is followed to the boundary. The linear systems are solved as far as the outer
 iteration can use: the relative residual allowed is min(1/2, √(‖g‖/‖g_0‖)), which keeps convergence
-superlinear. The products may run in single precision under a gradient in double precision.
+superlinear.
 
 Cost of an iteration: a gradient (6Lw²N flops), a forward sweep for the point of the products (a
 second gradient for the full Hessian), and a product per conjugate gradient step, 8Lw²N for
@@ -43,15 +43,13 @@ SHARPEST = 1e-7
 SMALLEST = 1e-10
 
 
-class NewtonKrylov:
+class TrustRegionNewton:
     """Trust-region Newton method on one problem, mesh and activation.
 
     Parameters
     ----------
     sweeps : BlockSweeps
-        For J and its gradient, in double precision where the end is to be sharp.
-    products : BlockSweeps, optional
-        For the products, in another precision; by default the same.
+        In double precision where the end is to be sharp.
     hessian : bool
         Whether the model has the full Hessian, else the Gauss–Newton matrix, which is cheaper and
         positive definite, and converges only linearly where the loss does not vanish.
@@ -71,13 +69,11 @@ class NewtonKrylov:
     def __init__(
         self,
         sweeps: BlockSweeps,
-        products: BlockSweeps | None = None,
         hessian: bool = False,
         seed: int = 0,
     ):
         self.sweeps, self.full = sweeps, hessian
-        self.products = sweeps if products is None else products
-        self.preconditioner = KroneckerPreconditioner(self.products, damping=1.0, seed=seed)
+        self.preconditioner = KroneckerPreconditioner(self.sweeps, damping=1.0, seed=seed)
         self.ended, self._sharper = Ended.LIMIT, 1.0
         self.latest = np.empty(0)
         self.objective = self.gradient_norm = self.stationarity = float("inf")
@@ -103,7 +99,10 @@ class NewtonKrylov:
             self.ended = Ended.OVERFLOW
         return self.latest
 
-    def _iterate(self, g, limit, tol, decrease, gradient, callback) -> Ended:
+    def _iterate(
+        self, g: NDArray, limit: int, tol: float, decrease: float, gradient: float,
+        callback: Callable[[float, float], None] | None,
+    ) -> Ended:
         if not np.isfinite(self.objective + self.gradient_norm):
             return Ended.OVERFLOW
         W, radius, values = self.latest, None, [self.objective]
@@ -113,7 +112,7 @@ class NewtonKrylov:
                 return Ended.TOLERANCE
             if iteration % max(REFRESH // 5, 1) == 0:
                 self.preconditioner.refresh(W, iteration)
-            (self.products.expand if self.full else self.products.linearise)(W)
+            (self.sweeps.expand if self.full else self.sweeps.linearise)(W)
             if radius is None:
                 radius = self._first_radius(g)
             step, model, length = self._steihaug(g, radius)
@@ -159,11 +158,11 @@ class NewtonKrylov:
         return 0.2 * float(np.sqrt(np.sum(g * self._precondition(g))))
 
     def _precondition(self, r: NDArray) -> NDArray:
-        z = self.preconditioner(r.astype(self.products.dtype, copy=False))
+        z = self.preconditioner(r.astype(self.sweeps.dtype, copy=False))
         return z.reshape(r.shape).astype(float)
 
     def _product(self, d: NDArray) -> NDArray:
-        return self.products.hessian(d) if self.full else self.products.gauss_newton(d)
+        return self.sweeps.hessian(d) if self.full else self.sweeps.gauss_newton(d)
 
     def _steihaug(self, g: NDArray, radius: float) -> tuple[NDArray, float, float]:
         """Step, model's value there, and length in the preconditioner's norm.

@@ -3,53 +3,38 @@
 The second-order expansion of J around a rolled-out network is a linear-quadratic problem in which,
 given the change of the controls, the samples are independent w-dimensional systems. A backward
 Riccati recursion solves it for the change δW_ℓ = k_ℓ + K_ℓ (A_new − A), and the network is rolled
-out with that feedback (differential dynamic programming). A Levenberg–Marquardt shift on ‖δW‖²
-keeps every stage positive definite; it tends to 0 near a strict local minimum, where convergence is
-quadratic. It takes over where L-BFGS crawls: at small λ the Hessian's condition number is 1/λ.
+out with that feedback (differential dynamic programming). The shift of
+`hamshoot.methods.newton.levenberg_marquardt` keeps every stage positive definite. The method takes
+over where L-BFGS crawls: at small λ the Hessian's condition number is 1/λ.
 
 An iteration costs L ((2m + 4w)n² + 2m²n + m³/3) flops with m = w(w+1) and n = wN, and L m n numbers
-of memory. With many samples the dense Hessian in the controls is cheaper, 2L²w³(w+1)N + (Lm)³/3
-flops and (Lm)² numbers (`hamshoot.methods.newton.reduced_hessian`); `minimise` takes the form with
-fewer flops.
+of memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hamshoot.methods.newton import reduced_hessian as reduced_newton
+from hamshoot.methods.newton import levenberg_marquardt
+from hamshoot.methods.newton.levenberg_marquardt import (
+    Iterate,
+    Minimum,
+    Shifts,
+    Trial,
+    longest_step,
+)
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import hamiltonian as ham
-from hamshoot.theory import layers as discrete
-
-LayeredMinimum = reduced_newton.Minimum
-FORMS = ("auto", "riccati", "dense")
-#: Flops of an iteration, and numbers it holds, up to which Newton's method is affordable: some ten
-#: seconds on one core, 0.8 GB.
-MAX_FLOPS, MAX_NUMBERS = 1.5e11, 1e8
 
 
 def flops(width: int, columns: int, samples: int, layers: int) -> float:
-    """Of one iteration of the Riccati form."""
+    """Of one iteration."""
     m, n = width * columns, width * samples
     return float(layers * ((2 * m + 4 * width) * n**2 + 2 * m**2 * n + m**3 / 3))
-
-
-def cheaper_form(problem: TrainingProblem, layers: int) -> str:
-    """The form with fewer flops an iteration, "riccati" or "dense"."""
-    sizes = *problem.control_shape, problem.n_samples, layers
-    return "dense" if reduced_newton.flops(*sizes) < flops(*sizes) else "riccati"
-
-
-def affordable(problem: TrainingProblem, layers: int) -> bool:
-    """Whether an iteration of the cheaper form keeps to MAX_FLOPS and MAX_NUMBERS."""
-    w, c, N, L = *problem.control_shape, problem.n_samples, layers
-    if cheaper_form(problem, layers) == "dense":
-        return reduced_newton.flops(w, c, N, L) <= MAX_FLOPS and (L * w * c) ** 2 <= MAX_NUMBERS
-    return flops(w, c, N, L) <= MAX_FLOPS and L * w * c * (w * N + w * c) <= MAX_NUMBERS
 
 
 def minimise(
@@ -60,8 +45,7 @@ def minimise(
     tol: float = 1e-7,
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
-    form: str = "auto",
-) -> LayeredMinimum:
+) -> Minimum:
     """Minimise J over the controls of an Euler network from given ones.
 
     Parameters
@@ -73,57 +57,47 @@ def minimise(
         For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖).
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
-    form : {"auto", "riccati", "dense"}
-        By default the one with fewer flops.
 
     Returns
     -------
-    LayeredMinimum
+    Minimum
         Short of `tol` where J can no longer tell a step from rounding and the gradient does not
         fall either, or after `max_iter` iterations.
-
-    Raises
-    ------
-    ValueError
-        For another form.
     """
-    if form not in FORMS:
-        raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
-    if form == "dense" or (form == "auto" and cheaper_form(problem, len(steps)) == "dense"):
-        return reduced_newton.minimise(problem, weights, steps, tol=tol, max_iter=max_iter,
-                                       callback=callback)
-    W, shift = np.array(weights, dtype=float), 1e-2 / problem.effective_depth
-    A = discrete.roll_out(problem, W, steps)
-    J = discrete.objective(problem, A[-1], W, steps)[0]
-    for iteration in range(max_iter + 1):
-        B, gradient = discrete.costates(problem, A, W, steps)
-        stationarity = discrete.stationarity(W, gradient)
-        if callback is not None:
-            callback(J, stationarity)
-        if stationarity <= tol or iteration == max_iter:
-            break
-        trial = None
-        while shift < 1e8:
-            model = _backward(problem, A, B, W, gradient, steps, shift)
-            if model is not None:
-                trial = _search(problem, A, W, J, steps, *model)
-                if trial is not None:
-                    break
-            shift = max(10 * shift, 1e-6)
-        if trial is None:
-            break
-        gain, W_new, A_new, J_new = trial
-        if J - J_new <= reduced_newton.ROUNDING * abs(J):  # the gradient sees further than J
-            after = discrete.costates(problem, A_new, W_new, steps)[1]
-            if discrete.stationarity(W_new, after) >= 0.5 * stationarity:
-                break
-        W, A, J = W_new, A_new, J_new
-        shift *= 0.1 if gain > 0.5 else (1.0 if gain > 0.1 else 4.0)
-        shift = 0.0 if shift < 1e-9 else shift
-    return LayeredMinimum(W, J, stationarity, iteration)
+    shifts = Shifts(first=1e-2 / problem.effective_depth, least=1e-6, zero=1e-9)
+    return levenberg_marquardt.minimise(
+        problem, weights, steps, partial(_Recursion, problem, steps), shifts,
+        tol=tol, max_iter=max_iter, callback=callback)
 
 
-def _backward(problem, A, B, W, gradient, steps, shift):
+class _Recursion:
+    """The linear-quadratic problem at an iterate, solved for each shift anew."""
+
+    def __init__(self, problem: TrainingProblem, steps: NDArray, at: Iterate):
+        self.problem, self.steps, self.at = problem, steps, at
+
+    def at_rest(self, stationarity: float, tol: float) -> bool:
+        """Whether the gradient is small: of curvature the recursion says nothing at the end."""
+        return stationarity <= tol
+
+    def trial(self, shift: float) -> Trial | None:
+        """The roll-out with feedback, if every stage is definite and J falls."""
+        problem, at = self.problem, self.at
+        A, W = at.representations, at.weights
+        found = _backward(problem, A, at.momenta, W, at.gradient, self.steps, shift)
+        if found is None:
+            return None
+        k, K, decrease = found
+        return longest_step(
+            problem, self.steps, at.objective,
+            lambda length: problem.weight_decay * decrease * (2 * length - length**2),
+            lambda length: _roll_out(problem, A, W, self.steps, length, k, K))
+
+
+def _backward(
+    problem: TrainingProblem, A: NDArray, B: NDArray, W: NDArray, gradient: NDArray, steps: NDArray,
+    shift: float,
+) -> tuple[NDArray, NDArray, float] | None:
     """Feedforward k (L, m), gains K (L, m, n) and predicted decrease, or None if not definite."""
     from scipy.linalg import cho_solve, solve_triangular
 
@@ -132,7 +106,8 @@ def _backward(problem, A, B, W, gradient, steps, shift):
     N = A.shape[2]
     n, m = N * w, c * w
     block = 2.0 / (problem.weight_decay * N) * problem.readout.T @ problem.readout
-    P, q = np.zeros((N, w, N, w)), np.zeros((N, w))
+    P: NDArray = np.zeros((N, w, N, w))
+    q = np.zeros((N, w))
     P[np.arange(N), :, np.arange(N), :] = block
     P = P.reshape(n, n)
     K, k, decrease = np.empty((L, m, n)), np.empty((L, m)), 0.0
@@ -170,22 +145,10 @@ def _backward(problem, A, B, W, gradient, steps, shift):
     return k, K, decrease
 
 
-def _search(problem, A, W, J, steps, k, K, decrease):
-    """Longest step of 1, 1/2, … that decreases J enough: gain ratio, W, A, J; None if none does."""
-    length = 1.0
-    while length > 0.05:
-        with np.errstate(all="ignore"):
-            trial = _roll_out(problem, A, W, steps, length, k, K)
-            new_J = discrete.objective(problem, trial[1][-1], trial[0], steps)[0]
-        promised = problem.weight_decay * decrease * (2 * length - length**2)
-        if np.isfinite(new_J) and J - new_J >= 0.05 * promised - reduced_newton.ROUNDING * abs(J):
-            gain = (J - new_J) / promised if promised > 0 else 1.0
-            return gain, *trial, new_J
-        length /= 2
-    return None
-
-
-def _roll_out(problem, A, W, steps, length, k, K):
+def _roll_out(
+    problem: TrainingProblem, A: NDArray, W: NDArray, steps: NDArray, length: float, k: NDArray,
+    K: NDArray,
+) -> tuple[NDArray, NDArray]:
     """Controls and representations of the network rolled out with the feedback."""
     L, w, c = W.shape
     new_W, new_A = np.empty_like(W), np.empty_like(A)

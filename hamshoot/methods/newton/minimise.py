@@ -1,0 +1,86 @@
+"""Newton's method on the controls of an Euler network, in the form with fewer flops.
+
+Differential dynamic programming (`hamshoot.methods.newton.differential_dynamic_programming`) is
+quadratic in the samples, L ((2m + 4w)n² + 2m²n + m³/3) flops an iteration with m = w(w+1), n = wN,
+and L m n numbers of memory. The dense Hessian in the controls
+(`hamshoot.methods.newton.reduced_hessian`) is linear in them, 2L²w³(w+1)N + (Lm)³/3 flops and (Lm)²
+numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hamshoot.methods.newton import differential_dynamic_programming, reduced_hessian
+from hamshoot.methods.newton.levenberg_marquardt import Minimum
+from hamshoot.problem.training_problem import TrainingProblem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMS = ("auto", "riccati", "dense")
+#: Flops of an iteration, and numbers it holds, up to which Newton's method is affordable: some ten
+#: seconds on one core, 0.8 GB.
+MAX_FLOPS, MAX_NUMBERS = 1.5e11, 1e8
+
+
+def minimise(
+    problem: TrainingProblem,
+    weights: NDArray,
+    steps: NDArray,
+    *,
+    tol: float = 1e-7,
+    max_iter: int = 100,
+    callback: Callable[[float, float], None] | None = None,
+    form: str = "auto",
+) -> Minimum:
+    """Minimise J over the controls of an Euler network from given ones.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        With a loss and a smooth (or linear) activation.
+    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
+    tol : float
+        For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖).
+    callback : callable, optional
+        Receives objective and stationarity of every iterate; may raise.
+    form : {"auto", "riccati", "dense"}
+        Differential dynamic programming, the dense Hessian, or the one with fewer flops.
+
+    Returns
+    -------
+    Minimum
+        Short of `tol` where J can no longer tell a step from rounding and the gradient does not
+        fall either, or after `max_iter` iterations.
+
+    Raises
+    ------
+    ValueError
+        For another form.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    if form == "auto":
+        form = cheaper_form(problem, len(steps))
+    by = reduced_hessian if form == "dense" else differential_dynamic_programming
+    return by.minimise(problem, weights, steps, tol=tol, max_iter=max_iter, callback=callback)
+
+
+def cheaper_form(problem: TrainingProblem, layers: int) -> str:
+    """The form with fewer flops an iteration, "riccati" or "dense"."""
+    sizes = *problem.control_shape, problem.n_samples, layers
+    recursion = differential_dynamic_programming.flops(*sizes)
+    return "dense" if reduced_hessian.flops(*sizes) < recursion else "riccati"
+
+
+def affordable(problem: TrainingProblem, layers: int) -> bool:
+    """Whether an iteration of the cheaper form keeps to MAX_FLOPS and MAX_NUMBERS."""
+    sizes = w, c, N, L = *problem.control_shape, problem.n_samples, layers
+    if cheaper_form(problem, layers) == "dense":
+        flops, numbers = reduced_hessian.flops(*sizes), (L * w * c) ** 2
+    else:
+        flops = differential_dynamic_programming.flops(*sizes)
+        numbers = L * w * c * (w * N + w * c)
+    return flops <= MAX_FLOPS and numbers <= MAX_NUMBERS
