@@ -132,7 +132,7 @@ def study(settings: dict[str, Any], each) -> dict[str, Any]:
     jobs = [dict(effective_depth=depth, seed=seed, method=method, **network,
                  iterations=settings["iterations"], epochs=settings["epochs"],
                  curves=depth == settings["middle"] and seed == first)
-            for depth in settings["depths"] for seed in settings["seeds"]
+            for seed in settings["seeds"] for depth in settings["depths"]
             for method in (CONTROL, DESCENT)]
     paths = each(geodesics, [dict(depths=settings["geodesic_depths"], seed=seed,
                                   **settings["geodesic"])
