@@ -18,7 +18,7 @@ from claims import (
     unconverged,
 )
 
-DEMOS = Path(__file__).parent.parent / "demos"
+DEMOS = Path(__file__).parents[2] / "demos"
 README = (DEMOS.parent / "README.md").read_text(encoding="utf-8")
 GALLERY = (DEMOS / "README.md").read_text(encoding="utf-8")
 SCRIPTS = sorted(path.stem for path in DEMOS.glob("[0-9][0-9]_*.py"))

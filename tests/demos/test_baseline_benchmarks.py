@@ -12,7 +12,7 @@ import hamshoot as hs
 from hamshoot.methods.common.starts import equidistant_steps, starting_weights
 from hamshoot.methods.descent.optimizers import SCHEDULES, schedule_factors
 
-BENCHMARKS = Path(__file__).parent.parent / "demos" / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "demos" / "benchmarks"
 
 
 def small(*_):
