@@ -5,8 +5,10 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
+import problems
 import pytest
 
 import hamshoot as hs
@@ -20,15 +22,10 @@ from hamshoot.theory import layers as discrete
 STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
 
 
-def _problem(activation="relu", samples=40, **kwargs):
-    rng = np.random.default_rng(3)
-    if activation == "smooth_relu":
-        kwargs["epsilon"] = 0.2
-    return hs.TrainingProblem(
-        5 * rng.standard_normal((samples, 4)) + 2, rng.standard_normal((samples, 3)) - 1, width=6,
-        effective_depth=2.5, weight_decay=0.03, activation=activation,
-        **{"standardize": True, "X_test": rng.standard_normal((7, 4)),
-           "Y_test": rng.standard_normal((7, 3)), **kwargs})
+_problem = partial(
+    problems.random_data, activation="relu", sizes=(40, 4, 3), data_seed=3,
+    units=((2, 5), (-1, 1)), test_samples=7, width=6, effective_depth=2.5,
+    weight_decay=0.03, standardize=True)
 
 
 def _solution(problem, weights=None, integrator="euler"):
@@ -62,8 +59,8 @@ def _both(monkeypatch, problem, **kwargs):
 def test_by_blocks_every_number_is_that_of_the_stored_solution(
     monkeypatch, activation, integrator, bias
 ):
-    stored, blocked = _both(
-        monkeypatch, _problem(activation, bias=bias, lift="orthonormal"), integrator=integrator)
+    problem = _problem(activation=activation, bias=bias, lift="orthonormal")
+    stored, blocked = _both(monkeypatch, problem, integrator=integrator)
     assert stored.stored
     assert not blocked.stored
     for name in ("objective", "loss", "parameter_norm", "hamiltonian_drift", "bottleneck_rank",
@@ -119,7 +116,7 @@ def test_a_collapsed_network_is_seen_by_blocks(monkeypatch):
 
 @pytest.mark.usefixtures("few")
 def test_what_is_done_with_a_solution_works_without_stored_states(tmp_path):
-    problem = _problem("smooth_relu")
+    problem = _problem(activation="smooth_relu")
     solution = _solution(problem)
     assert solution.summary()["test_error"] == pytest.approx(solution.to_network().test_error(
         problem))
@@ -147,7 +144,7 @@ def test_what_is_done_with_a_solution_works_without_stored_states(tmp_path):
 
 @pytest.mark.parametrize("activation", ["relu", "smooth_relu"])
 def test_the_certificate_is_the_same_by_blocks(monkeypatch, activation):
-    stored, blocked = _both(monkeypatch, _problem(activation))
+    stored, blocked = _both(monkeypatch, _problem(activation=activation))
     one, other = hs.certify(stored, stationarity=1e3), hs.certify(blocked, stationarity=1e3)
     assert one.holds
     assert other.holds
@@ -181,7 +178,8 @@ def test_states_of_a_hard_endpoint_have_to_be_stored():
 
 
 def test_the_whole_solve_goes_without_stored_states(monkeypatch):
-    problem = hs.teacher_problem((4, 2, 4), 60, effective_depth=2.0, width=6)
+    problem = problems.teacher(dims=(4, 2, 4), samples=60, width=6, effective_depth=2.0,
+                               weight_decay=2e-3, seed=0)
     method = hs.DirectSingleShooting(layers=5, optimizer="kronecker", max_iter=300, stage_iter=50)
     stored = hs.solve(problem, method)
     monkeypatch.setattr(blockwise, "MOST_STORED", 500)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from problems import teacher
 
-import hamshoot as hs
 from hamshoot.methods.common.starts import equidistant_steps, starting_weights
 from hamshoot.methods.descent.optimizers import SCHEDULES, schedule_factors
 
@@ -17,8 +17,8 @@ BENCHMARKS = Path(__file__).parents[2] / "demos" / "benchmarks"
 
 def small(*_):
     """A problem of milliseconds an epoch, whatever is asked for."""
-    return hs.teacher_problem((4, 2, 4), samples=12, width=4, effective_depth=2.0, seed=0,
-                              lift="orthonormal", readout="orthonormal")
+    return teacher(effective_depth=2.0, weight_decay=2e-3, seed=0, lift="orthonormal",
+                   readout="orthonormal")
 
 
 @pytest.fixture

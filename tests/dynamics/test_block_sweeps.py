@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from problems import between, random_data
 
 import hamshoot as hs
 from hamshoot.dynamics import block_sweeps
@@ -17,13 +18,9 @@ from hamshoot.theory import layers as discrete
 STEPS = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
 
 
-def _problem(activation="smooth_relu", bias=True, samples=23, d_out=3, **kwargs):
-    rng = np.random.default_rng(5)
-    if activation == "smooth_relu":
-        kwargs["epsilon"] = 0.2
-    return hs.TrainingProblem(
-        rng.standard_normal((samples, 4)), rng.standard_normal((samples, d_out)), width=5,
-        effective_depth=2.5, weight_decay=0.03, activation=activation, bias=bias, **kwargs)
+def _problem(activation="smooth_relu", bias=True, samples=23, d_out=3):
+    return random_data(activation, sizes=(samples, 4, d_out), data_seed=5, width=5,
+                       effective_depth=2.5, weight_decay=0.03, bias=bias)
 
 
 def _controls(problem, seed=1):
@@ -245,8 +242,7 @@ def test_controls_of_another_mesh_are_refused():
 
 
 def test_a_hard_endpoint_is_refused():
-    problem = hs.TrainingProblem(np.ones((3, 2)), endpoint=np.ones((2, 3)), width=2,
-                                 effective_depth=1, weight_decay=1e-2)
+    problem = between(np.ones((2, 3)), np.ones((2, 3)))
     with pytest.raises(ValueError, match="hard endpoint"):
         BlockSweeps(problem, STEPS)
 

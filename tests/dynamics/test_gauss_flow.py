@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from problems import between, teacher
 
 import hamshoot as hs
 from hamshoot.dynamics.flow import HamiltonianFlow
@@ -137,19 +138,16 @@ def test_a_step_too_long_for_the_iteration_is_nan_and_the_others_do_not_suffer()
 # -- geodesics -----------------------------------------------------------------------------------
 
 
-def teacher(activation="smooth_relu"):
-    return hs.teacher_problem(dims=(4, 2, 4), samples=8, width=4, effective_depth=DEPTH,
-                              weight_decay=0.03, activation=activation, epsilon=0.5, seed=0)
-
-
 @pytest.mark.parametrize("form", ["auto", "state"])
 @pytest.mark.parametrize("order", [4, 6])
 def test_the_same_geodesic_up_to_the_error_of_the_steps(order, form):
-    exact = IndirectShooting().solve(teacher())
+    problem = teacher("smooth_relu", samples=8, effective_depth=DEPTH, weight_decay=0.03,
+                      epsilon=0.5, seed=0)
+    exact = IndirectShooting().solve(problem)
     distances, drifts = [], []
     for steps in (2, 4):
         solution = IndirectShooting(integrator="gauss", gauss_order=order, form=form,
-                                    steps_per_segment=steps).solve(teacher(), exact)
+                                    steps_per_segment=steps).solve(problem, exact)
         assert solution.success
         assert solution.residuals["discrete_defect"] < 1e-9
         nodes = exact.at(solution.p)
@@ -163,8 +161,7 @@ def test_the_same_geodesic_up_to_the_error_of_the_steps(order, form):
 
 
 def test_a_plain_relu_ends_on_the_flow_that_locates_crossings():
-    problem = hs.TrainingProblem([[1.0, 0.5]], width=2, activation="relu", bias=False,
-                                 effective_depth=2.0, weight_decay=0.1, endpoint=[[0.5], [1.0]])
+    problem = between([1.0, 0.5], [0.5, 1.0], "relu")
     solution = IndirectShooting(integrator="gauss").solve(problem)
     assert solution.status is hs.Status.CONVERGED
     assert solution.extra["epsilon"] == 0

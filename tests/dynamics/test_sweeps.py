@@ -1,11 +1,13 @@
 """`EulerSweeps`: the compiled sweeps are the reference, number for number, and hide nothing."""
 
+from functools import partial
+
 import numpy as np
+import problems
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hamshoot as hs
 from hamshoot.dynamics.sweeps import THREADED_WIDTH, EulerSweeps, blas_threads
 from hamshoot.network.layer_steps import irregular_steps
 from hamshoot.problem.activations import Activation
@@ -15,11 +17,8 @@ STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
 ACTIVATIONS = ["relu", "smooth_relu", "linear"]
 
 
-def problem_of(activation="smooth_relu", width=4, samples=7, data=4, **options):
-    if activation == "smooth_relu":
-        options.setdefault("epsilon", 0.1)
-    return hs.teacher_problem((data, 2, data), samples, width=width, effective_depth=2.5,
-                              weight_decay=0.03, activation=activation, test_samples=0, **options)
+teacher = partial(problems.teacher, activation="smooth_relu", samples=7, effective_depth=2.5,
+                  weight_decay=0.03, seed=0)
 
 
 def controls(problem, layers=5, seed=0):
@@ -52,7 +51,7 @@ def assert_equal_to_the_reference(problem, steps, W):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_sweeps_equal_the_reference(activation, bias, width):
-    problem = problem_of(activation, width, bias=bias)
+    problem = teacher(activation=activation, dims=(4, 2, 4), width=width, bias=bias)
     assert_equal_to_the_reference(problem, STEPS, controls(problem))
 
 
@@ -65,13 +64,14 @@ def test_sweeps_equal_the_reference(activation, bias, width):
 def test_sweeps_equal_the_reference_for_any_shape(
     width, samples, data, layers, bias, activation, seed
 ):
-    problem = problem_of(activation, width, samples, data, bias=bias, seed=seed)
+    problem = teacher(activation=activation, dims=(data, 2, data), samples=samples, width=width,
+                      bias=bias, seed=seed)
     W = controls(problem, layers, seed)
     assert_equal_to_the_reference(problem, irregular_steps(layers), W)
 
 
 def test_another_activation_stands_in_for_the_problems():
-    problem = problem_of("relu")
+    problem = teacher(activation="relu")
     smooth = problem.replace(activation="smooth_relu", epsilon=0.3)
     W = controls(problem)
     sweeps = EulerSweeps(problem, STEPS, Activation("smooth_relu", 0.3))
@@ -85,7 +85,7 @@ def test_another_activation_stands_in_for_the_problems():
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_gradient_is_the_complex_step_of_the_objective(bias):
     """J continued analytically, written out once more: no sign of the adjoint can hide."""
-    problem, h = problem_of(bias=bias), 1e-30
+    problem, h = teacher(bias=bias), 1e-30
     W = controls(problem)
     _, gradient = EulerSweeps(problem, STEPS).gradient(W)
     rng = np.random.default_rng(1)
@@ -104,7 +104,7 @@ def test_the_gradient_is_the_complex_step_of_the_objective(bias):
 
 def test_the_momenta_take_the_controls_to_stationarity():
     """(L̃/(λρ)) ∂J/∂W = W − L̃Bσ̂(A)ᵀ, with what the sweeps hold."""
-    problem = problem_of()
+    problem = teacher()
     W, sweeps = controls(problem), EulerSweeps(problem, STEPS)
     _, gradient = sweeps.gradient(W)
     S = problem.sigma(sweeps.representations[:-1])
@@ -117,7 +117,7 @@ def test_the_momenta_take_the_controls_to_stationarity():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_numbers_that_are_not_finite_stay_visible(activation, bad):
-    problem = problem_of(activation)
+    problem = teacher(activation=activation)
     W, sweeps = controls(problem), EulerSweeps(problem, STEPS)
     W[1, 2, 0] = bad
     with np.errstate(all="ignore"):
@@ -128,7 +128,7 @@ def test_numbers_that_are_not_finite_stay_visible(activation, bad):
 
 
 def test_the_workspace_forgets_a_bad_iterate():
-    problem = problem_of()
+    problem = teacher()
     W, sweeps = controls(problem), EulerSweeps(problem, STEPS)
     value, gradient = sweeps.gradient(W)
     gradient = gradient.copy()
@@ -140,7 +140,7 @@ def test_the_workspace_forgets_a_bad_iterate():
 
 
 def test_the_controls_are_left_alone_and_the_sweeps_are_counted():
-    problem = problem_of()
+    problem = teacher()
     W = controls(problem)
     kept, sweeps = W.copy(), EulerSweeps(problem, STEPS)
     sweeps.objective(W)
@@ -153,7 +153,7 @@ def test_the_controls_are_left_alone_and_the_sweeps_are_counted():
 
 
 def test_controls_in_any_memory_order():
-    problem = problem_of()
+    problem = teacher()
     W, sweeps = controls(problem), EulerSweeps(problem, STEPS)
     assert sweeps.objective(np.asfortranarray(W)) == sweeps.objective(W)
     twice = np.repeat(W, 2, axis=0)
@@ -164,7 +164,7 @@ def test_controls_in_any_memory_order():
 
 
 def test_steps_can_be_changed():
-    problem = problem_of()
+    problem = teacher()
     W, sweeps = controls(problem), EulerSweeps(problem, np.full(5, 0.2))
     before = sweeps.objective(W)
     sweeps.steps = STEPS
@@ -174,7 +174,7 @@ def test_steps_can_be_changed():
 
 def test_steps_are_a_copy():
     steps = STEPS.copy()
-    sweeps = EulerSweeps(problem_of(), steps)
+    sweeps = EulerSweeps(teacher(), steps)
     steps[0] = 0.9
     np.testing.assert_array_equal(sweeps.steps, STEPS)
 
@@ -184,11 +184,11 @@ def test_steps_are_a_copy():
 ])
 def test_steps_that_are_none(steps):
     with pytest.raises(ValueError, match="steps: expected a vector"):
-        EulerSweeps(problem_of(), steps)
+        EulerSweeps(teacher(), steps)
 
 
 def test_a_changed_number_of_steps_needs_other_sweeps():
-    sweeps = EulerSweeps(problem_of(), STEPS)
+    sweeps = EulerSweeps(teacher(), STEPS)
     with pytest.raises(ValueError, match="steps: expected 5 of them, got 4"):
         sweeps.steps = np.full(4, 0.25)
     np.testing.assert_array_equal(sweeps.steps, STEPS)
@@ -197,13 +197,13 @@ def test_a_changed_number_of_steps_needs_other_sweeps():
 @pytest.mark.parametrize("shape", [(4, 4, 5), (5, 4, 4), (5, 5, 4), (4, 5), (5, 4, 5, 1)])
 @pytest.mark.parametrize("name", ["objective", "gradient"])
 def test_controls_of_another_shape(name, shape):
-    sweeps = EulerSweeps(problem_of(), STEPS)
+    sweeps = EulerSweeps(teacher(), STEPS)
     with pytest.raises(ValueError, match=r"W: expected controls of shape \(5, 4, 5\)"):
         getattr(sweeps, name)(np.zeros(shape))
 
 
 def test_a_hard_endpoint_has_no_objective_of_the_controls():
-    problem = problem_of(endpoint=np.ones((4, 7)))
+    problem = teacher(endpoint=np.ones((4, 7)))
     with pytest.raises(ValueError, match="hard endpoint"):
         EulerSweeps(problem, STEPS)
 
@@ -222,7 +222,7 @@ def test_narrow_networks_take_one_blas_thread_and_give_the_others_back():
 
     with threadpool_limits(limits=2, user_api="blas"):
         before = blas_thread_counts()
-        with blas_threads(problem_of()):
+        with blas_threads(teacher()):
             assert set(blas_thread_counts()) == {1}
         assert blas_thread_counts() == before
 
@@ -232,5 +232,5 @@ def test_wide_networks_keep_the_threads_there_are():
 
     with threadpool_limits(limits=2, user_api="blas"):
         before = blas_thread_counts()
-        with blas_threads(problem_of(width=THREADED_WIDTH, samples=2)):
+        with blas_threads(teacher(dims=(4, 2, 4), width=THREADED_WIDTH, samples=2)):
             assert blas_thread_counts() == before

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from problems import teacher
 
 from hamshoot.methods.common.starts import equidistant_steps, starting_weights
 from hamshoot.network.layer_steps import (
@@ -14,7 +15,6 @@ from hamshoot.network.layer_steps import (
     relative_changes,
     steps_of,
 )
-from hamshoot.problem.training_problem import teacher_problem
 from hamshoot.theory import layers as discrete
 
 
@@ -45,7 +45,7 @@ def test_adaptive_update_follows_the_formula():
 
 @pytest.mark.parametrize("damping", [0.0, 0.5])
 def test_iterated_update_settles_at_equal_relative_changes(damping):
-    problem = teacher_problem((4, 2, 4), 15, width=4, effective_depth=2.0, test_samples=0)
+    problem = teacher(samples=15, effective_depth=2.0, weight_decay=2e-3, seed=0)
     steps = equidistant_steps(12)
     weights = starting_weights(problem, steps, "path")
     changes = []

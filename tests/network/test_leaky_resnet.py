@@ -1,8 +1,10 @@
 """Networks built from solutions: what they predict, and how close to the path they come."""
 
 import itertools
+from functools import partial
 
 import numpy as np
+import problems
 import pytest
 from scipy.optimize import minimize_scalar
 
@@ -17,11 +19,9 @@ from hamshoot.theory.closed_forms import linear_path
 RNG = np.random.default_rng
 
 
-def small_problem(**kwargs):
-    settings = dict(effective_depth=2.0, weight_decay=0.02, width=4, standardize=True, seed=1)
-    rng = RNG(0)
-    X, Y = 3 + 2 * rng.standard_normal((9, 3)), 50 + 10 * rng.standard_normal((9, 2))
-    return hs.TrainingProblem(X, Y, **{**settings, **kwargs})
+small_problem = partial(
+    problems.random_data, activation="relu", sizes=(9, 3, 2), data_seed=0, units=((3, 2), (50, 10)),
+    effective_depth=2.0, weight_decay=0.02, width=4, standardize=True, seed=1)
 
 
 def layered(problem, steps, seed=2, scale=1.0, **kwargs):
@@ -50,10 +50,8 @@ def linear_solution(nodes=101):
     W0 = L_tilde * np.eye(3) + 0.7 * rng.standard_normal((3, 3))
     p = np.linspace(0, 1, nodes)
     path = linear_path(p, A0, W0, L_tilde)
-    problem = hs.TrainingProblem(
-        A0.T, effective_depth=L_tilde, weight_decay=0.03, width=3, activation="linear", bias=False,
-        endpoint=path.representations[-1],
-    )
+    problem = problems.between(A0, path.representations[-1], effective_depth=L_tilde,
+                               weight_decay=0.03)
     return path_solution(problem, p, path.representations, path.momenta, path.weights, 0.0)
 
 
@@ -66,8 +64,7 @@ def scalar_solution(nodes=101):
     ).x
     p, W = np.linspace(0, 1, nodes), L_tilde + np.log(a1 / a0)
     a = a0 * (a1 / a0) ** p
-    problem = hs.TrainingProblem([[a0]], [[y]], effective_depth=L_tilde, weight_decay=decay,
-                                 width=1, activation="linear", bias=False)
+    problem = problems.one_neuron(y, start=a0, effective_depth=L_tilde, weight_decay=decay)
     shape = (nodes, 1, 1)
     return path_solution(problem, p, a.reshape(shape), (W / (L_tilde * a)).reshape(shape),
                          np.full(shape, W), (a1 - y) ** 2)
@@ -230,7 +227,7 @@ def test_finer_and_coarser_networks_of_a_layered_solution_stay_close():
 
 
 def test_an_rk4_solution_is_a_path():
-    problem = small_problem(activation="smooth_relu")
+    problem = small_problem(activation="smooth_relu", epsilon=0.1)
     weights = 2 * np.eye(4, 5) + 0.3 * RNG(5).standard_normal((1, 4, 5)) * np.ones((20, 1, 1))
     solution = solution_from_weights(
         problem, weights, np.full(20, 0.05), status=hs.Status.MAX_ITER, success=False,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from problems import teacher
 from scipy.optimize import root
 
 import hamshoot as hs
@@ -340,8 +341,8 @@ def test_without_a_proof_no_descent_was_found():
 
 
 def test_a_share_of_a_living_neuron_leaves_J_as_it_is_and_is_not_decided():
-    problem = hs.teacher_problem((1, 1, 2), 4, width=5, effective_depth=2.0, weight_decay=1e-3,
-                                 seed=SHARED_SEED, test_samples=0)
+    problem = teacher(dims=(1, 1, 2), samples=4, width=5, effective_depth=2.0, weight_decay=1e-3,
+                      seed=SHARED_SEED)
     solution = hs.solve(problem, hs.DirectSingleShooting(layers=4, starts=1, seed=SHARED_SEED))
     verdict = second_order(problem, solution.weights, solution.steps)
     assert verdict.verdict.startswith("not decided: a dead neuron that takes a share")
@@ -423,8 +424,7 @@ def test_in_the_plane_search_and_bound_enclose_all_angles(seed):
 
 
 def test_the_solver_leaves_a_dead_neuron_behind():
-    problem = hs.teacher_problem(dims=(2, 2, 2), samples=12, width=4, effective_depth=2.0,
-                                 weight_decay=1e-2, seed=4942)
+    problem = teacher(dims=(2, 2, 2), effective_depth=2.0, weight_decay=1e-2, seed=4942)
     solution = hs.solve(problem, hs.DirectSingleShooting(layers=6, starts=1, seed=4942))
     J = solution.extra["escape_objectives"]
     assert J[0] == pytest.approx(0.0483266, rel=1e-5)

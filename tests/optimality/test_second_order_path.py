@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from problems import teacher
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
@@ -195,8 +196,8 @@ def test_the_scalar_problem_has_its_exact_eigenvalue_at_all_its_stationary_point
 
 @cache
 def geodesic():
-    problem = hs.teacher_problem((2, 1, 2), 5, effective_depth=2.0, weight_decay=0.2, width=2,
-                                 test_samples=0, activation="smooth_relu", epsilon=0.2)
+    problem = teacher("smooth_relu", dims=(2, 1, 2), samples=5, width=2, effective_depth=2.0,
+                      weight_decay=0.2, epsilon=0.2, seed=0)
     solution = hs.solve(problem, hs.IndirectShooting())
     assert solution.success, solution.message
     return solution
@@ -364,8 +365,8 @@ def test_a_relu_path_across_its_kink_is_not_decided():
 
 
 def test_a_relu_path_that_was_smoothed_is_judged_as_such():
-    problem = hs.teacher_problem((2, 1, 2), 4, effective_depth=2.0, weight_decay=0.05, width=2,
-                                 test_samples=0)
+    problem = teacher(dims=(2, 1, 2), samples=4, width=2, effective_depth=2.0, weight_decay=0.05,
+                      seed=0)
     solution = hs.solve(problem, hs.IndirectShooting(epsilon_last=0.02))
     assert solution.extra["epsilon"] == 0.02, solution.message
     proof = hs.certify(solution)

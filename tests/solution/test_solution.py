@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from problems import teacher
 from scipy.integrate import solve_ivp
 
 import hamshoot as hs
@@ -16,7 +17,8 @@ from hamshoot.theory import hamiltonian as ham
 
 @pytest.fixture
 def solution():
-    problem = hs.teacher_problem((4, 2, 4), 9, effective_depth=2.0, width=5, test_samples=6)
+    problem = teacher(dims=(4, 2, 4), samples=9, width=5, effective_depth=2.0, weight_decay=2e-3,
+                      test_samples=6, seed=0)
     steps = np.array([0.25, 0.25, 0.5])
     history = (hs.Record(1, 2.0, 0.5, 0.1, "ε 0.1"), hs.Record(2, 1.5, float("nan"), 0.2))
     return solution_from_weights(
@@ -131,8 +133,7 @@ def test_xarray_labels_every_dimension(solution):
 
 @cache
 def geodesic(activation):
-    problem = hs.teacher_problem((4, 2, 4), 5, effective_depth=3.0, width=4, weight_decay=0.03,
-                                 activation=activation)
+    problem = teacher(activation, samples=5, weight_decay=0.03, seed=0)
     return hs.IndirectShooting().solve(problem)
 
 

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from problems import teacher
 
 import hamshoot as hs
 from hamshoot.study.compare import (
@@ -23,7 +24,7 @@ QUICK = hs.Adam(epochs=150, sgd_epochs=30, rates=(0.03, 0.1))
 
 @cache
 def compared(**options):
-    problem = hs.teacher_problem((3, 2, 3), 10, effective_depth=3.0, width=3, test_samples=20)
+    problem = teacher(samples=10, width=3, test_samples=20, seed=0)
     return hs.compare(problem, layers=6, optimizer=QUICK, seed=3, **options)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from problems import between, teacher
 
 import hamshoot as hs
 from hamshoot.solution.evaluate import solution_from_weights
@@ -19,8 +20,7 @@ NAMES = ("optimal control", "gradient descent", "optimal control from descent", 
 
 def drawn(layers=10, width=4, samples=12, seed=0, history=5, scale=1.0, **kwargs):
     """A layered solution near the identity; its numbers are what the figures must show."""
-    problem = hs.teacher_problem((4, 2, 4), samples, width=width, effective_depth=3.0, seed=1,
-                                 test_samples=0, **kwargs)
+    problem = teacher(dims=(4, 2, 4), samples=samples, width=width, **kwargs)
     rng = np.random.default_rng(seed)
     weights = np.zeros((layers, *problem.control_shape))
     weights[:, :, :width] = 3 * np.eye(width) + rng.standard_normal((width, width))
@@ -47,10 +47,7 @@ def geodesic():
     """One sample turning: energies and singular values of this path are constant."""
     p = np.linspace(0, 1, 30)
     path = one_sample_path(p, [1.0, 0.2], [0.2, 1.0], 3.0)
-    problem = hs.TrainingProblem(
-        [[1.0, 0.2]], effective_depth=3.0, weight_decay=0.01, width=2, activation="linear",
-        bias=False, endpoint=path.representations[-1],
-    )
+    problem = between([1.0, 0.2], path.representations[-1], effective_depth=3.0, weight_decay=0.01)
     return hs.Solution(
         problem=problem, p=p, representations=path.representations, momenta=path.momenta,
         weights=path.weights, objective=0.01 * path.cost, loss=0.0, parameter_norm=6 * path.cost,

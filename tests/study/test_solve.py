@@ -1,18 +1,19 @@
 """`solve` picks a method by size and says which and why; unknown names and options are errors."""
 
+from functools import partial
+
+import problems
 import pytest
 
 import hamshoot as hs
 from hamshoot.study.solve import check_method, choose
 
-
-def teacher(width=3, samples=6, **options):
-    return hs.teacher_problem((width, 2, width), samples, effective_depth=2.0, width=width,
-                              weight_decay=0.02, test_samples=0, **options)
+teacher = partial(problems.teacher, samples=6, width=3, effective_depth=2.0, weight_decay=0.02,
+                  seed=0)
 
 
 def test_without_layers_the_answer_is_the_geodesic():
-    solution = hs.solve(teacher(activation="smooth_relu", epsilon=0.1))
+    solution = hs.solve(teacher("smooth_relu"))
     assert solution.layers is None
     assert solution.success
     assert solution.hamiltonian_drift < 1e-8
@@ -37,7 +38,7 @@ def test_with_layers_it_is_the_optimal_network():
     ((3, 6), 30, {}, "multiple_shooting"),
 ])
 def test_the_choice_by_size(size, layers, options, name):
-    problem = teacher(*size, activation="linear")
+    problem = teacher("linear", width=size[0], samples=size[1])
     chosen, own, reason = choose(problem, layers, options)
     assert chosen == name
     assert name.split("_")[0] in reason
@@ -53,7 +54,7 @@ def test_without_layers_a_relu_network_gets_the_default_number():
 
 
 def test_hard_endpoints():
-    problem = teacher(samples=2, activation="linear", bias=False)
+    problem = teacher("linear", samples=2, bias=False)
     problem = problem.replace(endpoint=1.2 * problem.initial_state)
     network = hs.solve(problem, layers=6)
     assert network.success, network.message

@@ -4,9 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from problems import teacher
 from scipy.integrate import simpson
 
-import hamshoot as hs
 from hamshoot.methods.indirect.method import IndirectShooting, path_at
 from hamshoot.theory import energies
 from hamshoot.theory import hamiltonian as ham
@@ -17,9 +17,8 @@ P = np.linspace(0, 1, 201)
 @cache
 def geodesic(activation="smooth_relu", width=4, samples=8, depth=3.0):
     """Solution, A and B at 201 depths, and the settings of the flow."""
-    problem = hs.teacher_problem(dims=(width, 2, width), samples=samples, width=width,
-                                 effective_depth=depth, weight_decay=1e-2 * depth,
-                                 activation=activation, seed=0)
+    problem = teacher(activation, samples=samples, width=width, effective_depth=depth,
+                      weight_decay=1e-2 * depth, seed=0)
     solution = IndirectShooting().solve(problem)
     assert solution.success
     point = path_at(solution, P)

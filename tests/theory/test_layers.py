@@ -1,6 +1,9 @@
 """The layered reference: its gradient is the gradient, its Clarke residual is the smallest."""
 
+from functools import partial
+
 import numpy as np
+import problems
 import pytest
 from scipy.optimize import minimize
 
@@ -17,9 +20,8 @@ from hamshoot.theory.clarke import clarke_residual
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
 
 
-def small_problem(activation="smooth_relu", **changes):
-    return hs.teacher_problem((3, 2, 3), 7, effective_depth=2.0, width=4, activation=activation,
-                              weight_decay=0.05, test_samples=0, **changes)
+teacher = partial(problems.teacher, dims=(3, 2, 3), effective_depth=2.0, weight_decay=0.05)
+small_problem = partial(teacher, "smooth_relu", samples=7, seed=0)
 
 
 def value(problem, weights, integrator="euler"):
@@ -31,7 +33,7 @@ def value(problem, weights, integrator="euler"):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("activation", ["smooth_relu", "linear", "relu"])
 def test_gradient_is_the_difference_quotient(integrator, bias, activation):
-    problem = small_problem(activation, bias=bias)
+    problem = teacher(activation, samples=7, seed=0, bias=bias)
     W = starts.starting_weights(problem, STEPS, "path", seed=3)
     A = discrete.roll_out(problem, W, STEPS, integrator)
     _, scaled = discrete.costates(problem, A, W, STEPS, integrator)
@@ -73,7 +75,7 @@ def test_rk4_converges_at_order_four_to_the_flow_of_a_constant_control():
 
 def kinked_network():
     """A ReLU network with three hidden entries put exactly on the kink, at random weights."""
-    problem = small_problem("relu")
+    problem = teacher(samples=7, seed=0)
     W = starts.starting_weights(problem, STEPS, "path", seed=1).copy()
     A = discrete.roll_out(problem, W, STEPS)
     for layer, row, sample in ((1, 0, 2), (2, 1, 4), (3, 2, 0)):
@@ -85,8 +87,7 @@ def kinked_network():
 
 def optimal_network():
     """The optimum of a small ReLU network, with dozens of entries on the kink."""
-    problem = hs.teacher_problem((4, 2, 4), samples=12, width=4, effective_depth=3.0,
-                                 weight_decay=3e-3, test_samples=0, seed=1)
+    problem = problems.teacher()
     steps = np.full(8, 1 / 8)
     W = starts.starting_weights(problem, steps, "path", seed=0)
     for epsilon in (0.1, 0.05, 0.02, 0.01, 4e-3, 2e-3, 1e-3, 4e-4, 2e-4):
@@ -98,8 +99,7 @@ def optimal_network():
 
 def many_kinks():
     """Neurons that nothing feeds, read by the next layer: 0 for every sample, not optimal."""
-    problem = hs.teacher_problem((3, 2, 3), samples=9, width=6, effective_depth=2.0,
-                                 weight_decay=0.05, test_samples=0, seed=2)
+    problem = teacher(samples=9, width=6, seed=2)
     W = starts.starting_weights(problem, STEPS, "path", seed=1).copy()
     W[:, 4:] = 0.0
     W[:, :4, 4:6] += np.random.default_rng(0).standard_normal((5, 4, 2))
@@ -219,7 +219,7 @@ def test_interpolation_meets_the_nodes_and_the_middle_of_an_euler_step():
 @pytest.mark.parametrize("integrator", ["euler", "rk4"])
 def test_the_stable_rank_knows_nothing_of_the_costate(integrator):
     """Other targets, another costate: the stable rank is that of the representations alone."""
-    problem = small_problem("relu")
+    problem = teacher(samples=7, seed=0)
     other = problem.replace(Y=-3.0 * np.asarray(problem.Y))
     W = np.random.default_rng(0).standard_normal((len(STEPS), *problem.control_shape))
     settings = dict(status=hs.Status.MAX_ITER, success=False, method="test", integrator=integrator)
@@ -235,7 +235,7 @@ def test_the_stable_rank_knows_nothing_of_the_costate(integrator):
 
 
 def test_collapse_is_said():
-    problem = small_problem("relu").replace(effective_depth=7.0)
+    problem = teacher(samples=7, seed=0).replace(effective_depth=7.0)
     W = np.zeros((5, *problem.control_shape))
     s = solution_from_weights(problem, W, STEPS * 0 + 0.2, status=hs.Status.CONVERGED,
                               success=True, method="test")

@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
+import problems
 import pytest
 
 import hamshoot as hs
@@ -28,10 +29,7 @@ from hamshoot.theory import closed_forms as exact
 SHORT = Adam(rate=0.03, epochs=300, sgd_epochs=60, schedule="cosine")
 
 
-def teacher(activation="relu", **options):
-    settings = dict(dims=(4, 2, 4), samples=12, width=4, effective_depth=2.0, weight_decay=1e-2,
-                    activation=activation, seed=0)
-    return hs.teacher_problem(**{**settings, **options})
+teacher = partial(problems.teacher, effective_depth=2.0, weight_decay=1e-2, seed=0)
 
 
 def hard_endpoint():

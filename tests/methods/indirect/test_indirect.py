@@ -1,9 +1,10 @@
 """`IndirectShooting` finds exact geodesics: closed forms, conservation, both forms, ladder."""
 
 import re
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
+import problems
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -25,15 +26,12 @@ from hamshoot.theory import hamiltonian as ham
 FEW = settings(max_examples=6, deadline=None, derandomize=True)
 
 
-def teacher(activation="smooth_relu", width=4, samples=8, depth=3.0, **options):
-    return hs.teacher_problem(dims=(width, 2, width), samples=samples, width=width,
-                              effective_depth=depth, weight_decay=1e-2 * depth,
-                              activation=activation, seed=0, **options)
+teacher = partial(problems.teacher, activation="smooth_relu", samples=8, weight_decay=0.03, seed=0)
 
 
 @cache
 def solved(activation="smooth_relu", **options):
-    return IndirectShooting().solve(teacher(activation, **options))
+    return IndirectShooting().solve(teacher(activation=activation, **options))
 
 
 # -- the Newton system ---------------------------------------------------------------------------
@@ -109,7 +107,7 @@ def test_the_cheaper_form_is_the_recursion_for_few_samples_and_the_control_for_m
 @pytest.mark.parametrize("activation", ["smooth_relu", "linear"])
 @pytest.mark.parametrize("form", ["condensed", "control", "state"])
 def test_a_geodesic_solves_the_boundary_value_problem(activation, form):
-    problem = teacher(activation)
+    problem = teacher(activation=activation)
     solution = IndirectShooting(form=form).solve(problem)
     assert solution.success
     assert solution.residuals["defect"] < 1e-9
@@ -160,8 +158,7 @@ def test_refined_euler_networks_tend_to_the_geodesic():
 
 def test_networks_that_do_not_tend_to_the_geodesic_are_told(monkeypatch):
     """At depth 7, 160 layers are too few to see the limit; refined ones show it."""
-    problem = hs.teacher_problem(dims=(4, 2, 4), samples=8, width=4, effective_depth=7.0,
-                                 weight_decay=0.1, activation="smooth_relu", seed=2)
+    problem = teacher(effective_depth=7.0, weight_decay=0.1, seed=2)
     method = IndirectShooting(layers=10)
     refined = method.solve(problem)
     assert refined.extra["branch"]["consistent"]
@@ -177,7 +174,7 @@ def test_networks_that_do_not_tend_to_the_geodesic_are_told(monkeypatch):
 @pytest.mark.parametrize("layers", [6, 9])
 def test_a_start_on_a_branch_of_coarse_networks_alone_is_no_geodesic(layers):
     """The optimal network of few layers is far from every geodesic, 5 % below the least J."""
-    problem = teacher(depth=5.0).replace(weight_decay=0.02)
+    problem = teacher(effective_depth=5.0, weight_decay=0.02)
     start = hs.DirectSingleShooting(layers=layers, start="identity", seed=1).solve(problem)
     solution = IndirectShooting().solve(problem, initial_guess=start)
     assert solution.success  # an exact extremal, and not the one of the start
@@ -193,7 +190,7 @@ def test_a_start_on_a_branch_of_coarse_networks_alone_is_no_geodesic(layers):
 
 def test_a_jump_in_the_last_layer_is_left_or_refused():
     """W = 0 and then |W| ∝ L: the straight way to the targets, which no flow can follow."""
-    problem = teacher(depth=5.0).replace(weight_decay=0.02)
+    problem = teacher(effective_depth=5.0, weight_decay=0.02)
     for layers in (8, 16):
         weights = np.zeros((layers, 4, 5))
         weights[:, :, :4] = 0.1 * np.eye(4)
@@ -336,8 +333,7 @@ def test_one_sample_follows_the_great_circle(seed, w, depth, activation):
     rng = np.random.default_rng(seed)
     a0, a1 = rng.uniform(0.3, 1.5, w), rng.uniform(0.3, 1.5, w)
     path = exact.one_sample_path(np.linspace(0, 1, 11), a0, a1, depth)
-    problem = hs.TrainingProblem(a0[None], effective_depth=depth, weight_decay=0.1, width=w,
-                                 activation=activation, bias=False, endpoint=a1[:, None])
+    problem = problems.between(a0, a1, activation, effective_depth=depth)
     solution = IndirectShooting().solve(problem)
     assert solution.status is hs.Status.CONVERGED
     at = path_at(solution, np.linspace(0, 1, 11))
@@ -351,8 +347,7 @@ def test_one_sample_follows_the_great_circle(seed, w, depth, activation):
 @given(a0=st.floats(0.5, 2.0), y=st.floats(0.8, 3.0), depth=st.floats(0.5, 4.0))
 def test_the_soft_scalar_problem_ends_where_it_should(a0, y, depth):
     decay = 0.02 * depth
-    problem = hs.TrainingProblem([[a0]], [[y]], effective_depth=depth, weight_decay=decay, width=1,
-                                 activation="relu", bias=False)
+    problem = problems.one_neuron(y, "relu", start=a0, effective_depth=depth, weight_decay=decay)
     solution = IndirectShooting().solve(problem)
     a1 = solution.representations[-1, 0, 0]
     ends = exact.scalar_stationary_endpoints(a0, y, depth, decay)
@@ -369,8 +364,7 @@ def test_aligned_singular_frames_cost_what_the_closed_form_says(seed, w, depth):
     (U, _), (V, _) = (np.linalg.qr(rng.standard_normal((w, w))) for _ in range(2))
     s0, s1 = rng.uniform(0.5, 2.0, (2, w))
     A0, A1 = (U * s0) @ V.T, (U * s1) @ V.T
-    problem = hs.TrainingProblem(A0.T, effective_depth=depth, weight_decay=0.1, width=w,
-                                 activation="linear", bias=False, endpoint=A1)
+    problem = problems.between(A0, A1, effective_depth=depth)
     solution = IndirectShooting().solve(problem)
     assert solution.success
     cost = exact.aligned_cost(s0, s1, depth)
@@ -388,8 +382,7 @@ def test_relu_follows_the_linear_closed_form_while_every_entry_is_positive(seed,
     p = np.linspace(0, 1, 21)
     path = exact.linear_path(p, A0, W0, depth)
     assume(path.representations.min() > 0.1)
-    problem = hs.TrainingProblem(A0.T, effective_depth=depth, weight_decay=0.1, width=w,
-                                 activation="relu", bias=False, endpoint=path.representations[-1])
+    problem = problems.between(A0, path.representations[-1], "relu", effective_depth=depth)
     guess = path.representations * (1 + 1e-3), path.momenta * (1 - 1e-3)
     solution = IndirectShooting(segments=20).solve(problem, guess)
     assert solution.status is hs.Status.CONVERGED  # of the plain ReLU
@@ -405,16 +398,14 @@ def test_relu_follows_the_linear_closed_form_while_every_entry_is_positive(seed,
 
 def test_an_endpoint_out_of_reach_is_not_a_success():
     """A scalar linear network without bias cannot change the sign of a."""
-    problem = hs.TrainingProblem([[1.0]], effective_depth=2.0, weight_decay=0.1, width=1,
-                                 activation="linear", bias=False, endpoint=[[-1.0]])
-    solution = IndirectShooting(time_limit=20.0).solve(problem)
+    solution = IndirectShooting(time_limit=20.0).solve(problems.between([1.0], [-1.0]))
     assert not solution.success
     assert "Newton" in solution.message or solution.status is hs.Status.INFEASIBLE
 
 
 def test_a_collapse_is_named_and_exact():
     """At a large weight decay every start ends at A_1 ≈ 0, which is no success."""
-    problem = teacher(depth=6.0).replace(weight_decay=6.0)
+    problem = teacher(effective_depth=6.0, weight_decay=6.0)
     solution = IndirectShooting().solve(problem)
     assert solution.status is hs.Status.COLLAPSED
     assert not solution.success

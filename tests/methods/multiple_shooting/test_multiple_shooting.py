@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from problems import between, one_neuron, teacher
 
 import hamshoot as hs
 from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
@@ -19,23 +20,10 @@ from hamshoot.theory import layers as discrete
 SOLVERS = ["ipopt", "fatrop"]
 
 
-def teacher(activation="relu", width=4, samples=12, seed=1, **options):
-    return hs.teacher_problem(dims=(4, 2, 4), samples=samples, width=width, effective_depth=3.0,
-                              weight_decay=3e-3, activation=activation, seed=seed, **options)
-
-
-def scalar(y, activation="linear", **options):
-    """One neuron, one sample, from a_0 = 1."""
-    return hs.TrainingProblem(np.array([[1.0]]), np.array([[y]]), effective_depth=2.0,
-                              weight_decay=0.05, width=1, bias=False, activation=activation,
-                              standardize=False, **options)
-
-
 @cache
 def solved(activation="relu", nlp_solver="ipopt", layers=8, **options):
     method = DirectMultipleShooting(layers=layers, nlp_solver=nlp_solver, **options)
-    return method.solve(teacher(activation, **({"epsilon": 0.1} if activation == "smooth_relu"
-                                               else {})))
+    return method.solve(teacher(activation))
 
 
 # -- the program and its parts -------------------------------------------------------------------
@@ -45,8 +33,7 @@ def solved(activation="relu", nlp_solver="ipopt", layers=8, **options):
 @pytest.mark.parametrize("activation", ["smooth_relu", "linear"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_casadi_functions_equal_the_reference(integrator, activation, bias):
-    options = {"epsilon": 0.2} if activation == "smooth_relu" else {}
-    problem = teacher(activation, bias=bias, **options)
+    problem = teacher(activation, bias=bias, epsilon=0.2)
     nlp = build_nlp(problem, 4, integrator)
     rng = np.random.default_rng(3)
     A, B = rng.standard_normal((2, *problem.initial_state.shape))
@@ -76,7 +63,7 @@ def test_epsilon_zero_evaluates_the_plain_relu():
 
 
 def test_pack_and_unpack_are_inverse_and_the_defects_of_a_roll_out_vanish():
-    problem = teacher("smooth_relu", epsilon=0.1)
+    problem = teacher("smooth_relu")
     method = DirectMultipleShooting(layers=5, steps="irregular")
     nlp = method.build(problem)
     W = np.random.default_rng(1).standard_normal((5, *problem.control_shape))
@@ -126,7 +113,7 @@ def test_solutions_are_stationary_and_multipliers_are_the_adjoint(nlp_solver, ac
 
 
 def test_multipliers_follow_sign_and_index_of_the_momenta():
-    problem = teacher("smooth_relu", epsilon=0.1)
+    problem = teacher("smooth_relu")
     for nlp_solver, sign in (("ipopt", -1), ("fatrop", 1)):
         method = DirectMultipleShooting(layers=8, nlp_solver=nlp_solver)
         solution = method.solve(problem)
@@ -140,7 +127,7 @@ def test_multipliers_follow_sign_and_index_of_the_momenta():
 
 def test_rk4_converges_too_and_its_multipliers_are_its_adjoint():
     solution = DirectMultipleShooting(layers=5, integrator="rk4").solve(
-        teacher("smooth_relu", epsilon=0.1))
+        teacher("smooth_relu"))
     assert solution.status is Status.CONVERGED, solution.message
     assert solution.stationarity <= 1e-8
     assert solution.residuals["multiplier_error"] < 1e-9
@@ -177,7 +164,8 @@ def test_without_polish_a_relu_is_said_to_be_smoothed():
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize(("width", "lift"), [(3, "orthonormal"), (6, "embedding")])
 def test_widths_below_and_above_the_data_without_bias(width, lift, activation):
-    problem = teacher(activation, width=width, samples=8, bias=False, lift=lift, readout=lift)
+    problem = teacher(activation, dims=(4, 2, 4), width=width, samples=8, bias=False, lift=lift,
+                      readout=lift)
     solution = DirectMultipleShooting(layers=6).solve(problem)
     assert solution.success, solution.message
     assert solution.stationarity <= 1e-8
@@ -198,7 +186,7 @@ def test_other_layer_steps(steps):
 @pytest.mark.parametrize("nlp_solver", SOLVERS)
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_scalar_problem_with_a_loss(nlp_solver, activation):
-    problem = scalar(0.8, activation)
+    problem = one_neuron(0.8, activation)
     solution = DirectMultipleShooting(layers=10, nlp_solver=nlp_solver).solve(problem)
     end = exact.scalar_soft_endpoint(1.0, 0.8, 2.0, 0.05, layers=10)
     W = exact.scalar_euler_weight(1.0, end, 2.0, 10)
@@ -209,7 +197,7 @@ def test_scalar_problem_with_a_loss(nlp_solver, activation):
 
 @pytest.mark.parametrize("nlp_solver", SOLVERS)
 def test_scalar_problem_with_a_hard_endpoint(nlp_solver):
-    problem = scalar(1.0, endpoint=np.array([[1.7]]))
+    problem = between([1.0], [1.7], weight_decay=0.05)
     solution = DirectMultipleShooting(layers=10, nlp_solver=nlp_solver).solve(problem)
     assert solution.status is Status.CONVERGED, solution.message
     W = exact.scalar_euler_weight(1.0, 1.7, 2.0, 10)
@@ -224,9 +212,7 @@ def test_one_sample_path_is_approached_at_second_order():
     """RK4 with W constant over a step: the cost of the great-circle path, error O(1/L²)."""
     a0, a1 = np.array([1.0, 0.2]), np.array([0.3, 1.1])
     path = exact.one_sample_path(np.array([0.0, 1.0]), a0, a1, 2.0)
-    problem = hs.TrainingProblem(a0[None], a1[None], effective_depth=2.0, weight_decay=0.05,
-                                 width=2, bias=False, activation="linear", standardize=False,
-                                 endpoint=a1[:, None])
+    problem = between(a0, a1, weight_decay=0.05)
     errors = []
     for layers in (5, 10, 20):
         solution = DirectMultipleShooting(layers=layers, integrator="rk4").solve(problem)
@@ -345,9 +331,7 @@ def test_an_error_in_the_callback_comes_through():
 def test_an_endpoint_out_of_reach_is_infeasible():
     """One control of rank 1 cannot move two samples of one point to different places."""
     X = np.array([[1.0, 0.5], [1.0, 0.5]])
-    problem = hs.TrainingProblem(X, X, effective_depth=2.0, weight_decay=0.05, width=2, bias=False,
-                                 activation="linear", standardize=False,
-                                 endpoint=np.array([[1.0, 2.0], [0.5, 3.0]]))
+    problem = between(X.T, [[1.0, 2.0], [0.5, 3.0]], weight_decay=0.05)
     solution = DirectMultipleShooting(layers=4, max_iter=400).solve(problem)
     assert not solution.success
     assert solution.status in (Status.INFEASIBLE, Status.MAX_ITER)

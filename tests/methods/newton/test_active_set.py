@@ -4,9 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from problems import teacher
 from scipy.linalg import null_space
 
-import hamshoot as hs
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.newton import riccati as layered_newton
 from hamshoot.methods.newton.active_set import (
@@ -28,15 +28,10 @@ from hamshoot.theory.clarke import clarke_residual
 STEPS = np.full(8, 1 / 8)
 
 
-def teacher(seed=1, **options):
-    return hs.teacher_problem(dims=(4, 2, 4), samples=12, width=4, effective_depth=3.0,
-                              weight_decay=3e-3, test_samples=0, seed=seed, **options)
-
-
 @cache
 def smoothed(seed=1, start_seed=0, last=2e-4, bias=True):
     """A stationary point of the network smoothed with ε = last."""
-    problem = teacher(seed, bias=bias)
+    problem = teacher(seed=seed, bias=bias)
     W = starting_weights(problem, STEPS, "path", start_seed)
     for epsilon in epsilon_ladder(0.1, last, 0.5):
         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
@@ -85,8 +80,7 @@ def test_following_events_suffices_with_entries_that_change_sides(seed):
 
 def test_neurons_that_are_never_switched_on_leave_the_system():
     """Wider than the data: the optimum rests some neurons, with more entries at 0 than controls."""
-    problem = hs.teacher_problem(dims=(2, 1, 2), samples=16, width=5, effective_depth=3.0,
-                                 weight_decay=0.05, test_samples=0, seed=0)
+    problem = teacher(dims=(2, 1, 2), samples=16, width=5, weight_decay=0.05, seed=0)
     W = starting_weights(problem, STEPS, "path", 0)
     for epsilon in epsilon_ladder(0.1, 1e-4, 0.5):
         smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
@@ -188,7 +182,7 @@ def test_what_has_no_kink_or_no_loss_is_refused(changes, says):
 
 def test_the_limits_are_those_of_the_dense_system_and_of_the_activations():
     def fits(width, samples, layers=20, **changes):
-        problem = hs.teacher_problem((4, 2, 4), samples=samples, width=width, test_samples=0)
+        problem = teacher(dims=(4, 2, 4), samples=samples, width=width)
         return affordable(problem.replace(**changes), layers)
 
     assert fits(13, 142)
@@ -202,8 +196,7 @@ def test_the_limits_are_those_of_the_dense_system_and_of_the_activations():
 @pytest.mark.slow
 def test_a_network_of_1440_controls_is_certified_down_the_ladder_and_on_its_kinks():
     """(w, N, L) = (8, 50, 20), L̃ = 3: about ten seconds by exact Newton from the start on."""
-    problem = hs.teacher_problem((8, 2, 8), samples=50, width=8, effective_depth=3.0,
-                                 weight_decay=3e-3, test_samples=0, seed=0)
+    problem = teacher(samples=50, width=8, seed=0)
     steps = np.full(20, 1 / 20)
     W = starting_weights(problem, steps, "path", 0)
     for epsilon in epsilon_ladder(0.5, 2e-4, 0.5):

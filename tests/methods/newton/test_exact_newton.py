@@ -1,9 +1,10 @@
 """Exact Newton over the controls: two forms of one method, to a certified minimum."""
 
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
+import problems
 import pytest
 
 import hamshoot as hs
@@ -19,10 +20,7 @@ from hamshoot.theory import layers as discrete
 STEPS = np.linspace(1, 2, 8) / 12
 
 
-def smooth_problem(epsilon=0.05, **options):
-    problem = hs.teacher_problem((4, 2, 4), samples=13, width=4, effective_depth=3.0,
-                                 weight_decay=3e-3, test_samples=0, seed=0, **options)
-    return problem.replace(activation="smooth_relu", epsilon=epsilon)
+smooth_problem = partial(problems.teacher, "smooth_relu", samples=13, epsilon=0.05, seed=0)
 
 
 @cache
@@ -30,7 +28,8 @@ def near(epsilon=0.1):
     """A point from which both forms should go to one minimum."""
     W = starting_weights(smooth_problem(), STEPS, "path", 0)
     for value in epsilon_ladder(0.5, epsilon, 0.5):
-        W = layered_newton.minimise(smooth_problem(value), W, STEPS, tol=1e-3, max_iter=300).weights
+        problem = smooth_problem(epsilon=value)
+        W = layered_newton.minimise(problem, W, STEPS, tol=1e-3, max_iter=300).weights
     return W
 
 
@@ -84,13 +83,13 @@ def test_both_forms_end_at_the_same_minimiser():
 
 
 def test_the_form_with_fewer_flops_is_taken():
-    few = hs.teacher_problem((8, 2, 8), samples=20, width=8, test_samples=0, seed=0)
-    many = hs.teacher_problem((8, 2, 8), samples=120, width=8, test_samples=0, seed=0)
+    few = problems.teacher(samples=20, width=8)
+    many = problems.teacher(samples=120, width=8)
     assert layered_newton.cheaper_form(few, 20) == "riccati"
     assert layered_newton.cheaper_form(many, 20) == "dense"
     assert layered_newton.affordable(few, 20)
     assert layered_newton.affordable(many, 20)
-    wide = hs.teacher_problem((8, 2, 8), samples=120, width=100, test_samples=0, seed=0)
+    wide = problems.teacher(samples=120, width=100)
     assert not layered_newton.affordable(wide, 20)
     with pytest.raises(ValueError, match="form"):
         layered_newton.minimise(smooth_problem(), near(), STEPS, form="sparse")

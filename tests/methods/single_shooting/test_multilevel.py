@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
+import problems
 import pytest
 
 import hamshoot as hs
@@ -29,11 +30,8 @@ from hamshoot.theory import layers as discrete
 STEPS = np.full(8, 1 / 8)
 
 
-def teacher(samples=60, width=6, activation="smooth_relu", seed=0, **kwargs):
-    if activation == "smooth_relu":
-        kwargs.setdefault("epsilon", 0.2)
-    return hs.teacher_problem(dims=(4, 2, 4), samples=samples, width=width, effective_depth=3.0,
-                              weight_decay=0.03, activation=activation, seed=seed, **kwargs)
+teacher = functools.partial(problems.teacher, activation="smooth_relu", epsilon=0.2, dims=(4, 2, 4),
+                            samples=60, width=6, weight_decay=0.03, seed=0)
 
 
 def reference(problem, W, steps=STEPS):
@@ -101,7 +99,7 @@ def test_newton_with_the_full_hessian_converges_faster_than_any_line():
 def test_negative_curvature_leads_off_a_saddle():
     # The optimum of the network with its hidden neurons swapped for one another is another; half
     # way between the two both neurons do the same, and symmetry keeps every descent there.
-    problem = teacher(width=6, activation="smooth_relu")
+    problem = teacher()
     rng = np.random.default_rng(0)
     steps = np.full(8, 1 / 8)
     W = starting_weights(problem, steps, "path", 2)

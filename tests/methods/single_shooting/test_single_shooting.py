@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from problems import one_neuron, teacher
 
 import hamshoot as hs
 from hamshoot.methods.common.starts import equidistant_steps, starting_weights
@@ -19,20 +20,6 @@ from hamshoot.solution.solution import Status
 from hamshoot.theory import closed_forms as exact
 from hamshoot.theory import layers as discrete
 from hamshoot.theory.clarke import clarke_residual
-
-
-def teacher(activation="relu", width=4, samples=12, seed=1, **options):
-    if activation == "smooth_relu":
-        options.setdefault("epsilon", 0.1)
-    return hs.teacher_problem(dims=(4, 2, 4), samples=samples, width=width, effective_depth=3.0,
-                              weight_decay=3e-3, activation=activation, seed=seed, **options)
-
-
-def scalar(y, activation, weight_decay=0.05):
-    """One neuron, one sample, from a_0 = 1."""
-    return hs.TrainingProblem(np.array([[1.0]]), np.array([[y]]), effective_depth=2.0,
-                              weight_decay=weight_decay, width=1, bias=False,
-                              activation=activation, standardize=False)
 
 
 @cache
@@ -75,7 +62,7 @@ def assert_stationary(solution, tol):
 @pytest.mark.parametrize("layers", [3, 10])
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_scalar_problem(activation, layers, y):
-    solution = DirectSingleShooting(layers=layers, tol=1e-9).solve(scalar(y, activation))
+    solution = DirectSingleShooting(layers=layers, tol=1e-9).solve(one_neuron(y, activation))
     assert solution.status is Status.CONVERGED, solution.message
     end = exact.scalar_soft_endpoint(1.0, y, 2.0, 0.05, layers=layers)
     W = exact.scalar_euler_weight(1.0, end, 2.0, layers)
@@ -151,7 +138,7 @@ def test_without_polish_a_relu_is_said_to_be_smoothed():
 
 
 def test_a_network_too_large_for_the_polish_is_said_to_be_smoothed():
-    problem = teacher(width=19, samples=6)
+    problem = teacher(dims=(4, 2, 4), width=19, samples=6)
     method = DirectSingleShooting(layers=20, starts=1, reheats=0, tol=1e-2, optimizer="lbfgs",
                                   epsilon=(0.1, 0.05, 0.5))
     assert MAX_CONTROLS < 20 * 19 * 20
@@ -167,7 +154,8 @@ def test_a_network_too_large_for_the_polish_is_said_to_be_smoothed():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("width", "lift"), [(3, "orthonormal"), (6, "embedding")])
 def test_widths_below_and_above_the_data(width, lift, bias):
-    problem = teacher(width=width, samples=8, bias=bias, lift=lift, readout=lift)
+    problem = teacher(dims=(4, 2, 4), width=width, samples=8, bias=bias, lift=lift,
+                      readout=lift)
     solution = DirectSingleShooting(layers=6, starts=1, reheats=0).solve(problem)
     assert solution.status is Status.CONVERGED, solution.message
     assert_stationary(solution, 1e-6)
@@ -270,8 +258,7 @@ def test_reheats_do_not_end_above_what_they_began_with():
 def test_large_problems_plan_fewer_starts():
     method = DirectSingleShooting(layers=8)
     assert planned_starts(method, teacher()) == 5
-    large = hs.teacher_problem(dims=(30, 3, 30), samples=1000, width=30, effective_depth=3.0,
-                               weight_decay=3e-3, test_samples=0)
+    large = teacher(dims=(30, 3, 30), samples=1000, width=30)
     assert planned_starts(DirectSingleShooting(layers=20), large) == 1
     assert planned_starts(DirectSingleShooting(layers=20, starts=4), large) == 4
 
