@@ -45,10 +45,7 @@ def _reference(solve: Callable) -> Callable:
 
 # -- problems --------------------------------------------------------------------------------------
 
-
 teacher = partial(problems.teacher, weight_decay=1e-2, test_samples=3, seed=0)
-
-
 #: One sample in the positive orthant of the plane.
 between_endpoints = partial(problems.between, [1.0, 0.2], [0.7, 0.9], lift=np.eye(2))
 

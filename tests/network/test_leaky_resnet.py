@@ -18,7 +18,6 @@ from hamshoot.theory.closed_forms import linear_path
 
 RNG = np.random.default_rng
 
-
 small_problem = partial(
     problems.random_data, activation="relu", sizes=(9, 3, 2), data_seed=0, units=((3, 2), (50, 10)),
     effective_depth=2.0, weight_decay=0.02, width=4, standardize=True, seed=1)

@@ -17,7 +17,6 @@ from hamshoot.theory import layers as discrete
 STEPS = np.array([0.15, 0.3, 0.05, 0.25, 0.25])
 ACTIVATIONS = ["linear", "relu", "smooth_relu"]
 
-
 problem_of = partial(
     problems.random_data, sizes=(7, 3, 2), data_seed=5, effective_depth=1.7, width=4,
     weight_decay=0.06, lift="orthonormal", readout="orthonormal")

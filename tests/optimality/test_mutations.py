@@ -30,7 +30,6 @@ SEEDS = [0, 1, 2]
 STEPS = np.array([0.3, 0.1, 0.25, 0.15, 0.2])
 LAYERED = ["relu", "dead", "smooth", "linear", "rk4", "hard", "smoothed"]
 
-
 teacher = partial(problems.teacher, effective_depth=2.5, weight_decay=2.5e-3)
 
 

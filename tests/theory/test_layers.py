@@ -19,7 +19,6 @@ from hamshoot.theory.clarke import clarke_residual
 
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
 
-
 teacher = partial(problems.teacher, dims=(3, 2, 3), effective_depth=2.0, weight_decay=0.05)
 small_problem = partial(teacher, "smooth_relu", samples=7, seed=0)
 

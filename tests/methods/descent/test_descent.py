@@ -28,7 +28,6 @@ from hamshoot.theory import closed_forms as exact
 
 SHORT = Adam(rate=0.03, epochs=300, sgd_epochs=60, schedule="cosine")
 
-
 teacher = partial(problems.teacher, effective_depth=2.0, weight_decay=1e-2, seed=0)
 
 

@@ -25,7 +25,6 @@ from hamshoot.theory import hamiltonian as ham
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True)
 
-
 teacher = partial(problems.teacher, activation="smooth_relu", samples=8, weight_decay=0.03, seed=0)
 
 

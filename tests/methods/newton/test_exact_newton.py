@@ -19,7 +19,6 @@ from hamshoot.theory import layers as discrete
 
 STEPS = np.linspace(1, 2, 8) / 12
 
-
 smooth_problem = partial(problems.teacher, "smooth_relu", samples=13, epsilon=0.05, seed=0)
 
 

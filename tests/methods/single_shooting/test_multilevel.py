@@ -29,7 +29,6 @@ from hamshoot.theory import layers as discrete
 
 STEPS = np.full(8, 1 / 8)
 
-
 teacher = functools.partial(problems.teacher, activation="smooth_relu", epsilon=0.2, dims=(4, 2, 4),
                             samples=60, width=6, weight_decay=0.03, seed=0)
 
