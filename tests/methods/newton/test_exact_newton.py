@@ -1,6 +1,6 @@
 """Exact Newton over the controls: two forms of one method, to a certified minimum."""
 
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +19,9 @@ from hamshoot.theory import layers as discrete
 
 STEPS = np.linspace(1, 2, 8) / 12
 
-smooth_problem = partial(problems.teacher, "smooth_relu", samples=13, epsilon=0.05, seed=0)
+
+def smooth_problem(epsilon=0.05, **options):
+    return problems.teacher("smooth_relu", samples=13, epsilon=epsilon, seed=0, **options)
 
 
 @cache
@@ -27,8 +29,7 @@ def near(epsilon=0.1):
     """A point from which both forms should go to one minimum."""
     W = starting_weights(smooth_problem(), STEPS, "path", 0)
     for value in epsilon_ladder(0.5, epsilon, 0.5):
-        problem = smooth_problem(epsilon=value)
-        W = layered_newton.minimise(problem, W, STEPS, tol=1e-3, max_iter=300).weights
+        W = layered_newton.minimise(smooth_problem(value), W, STEPS, tol=1e-3, max_iter=300).weights
     return W
 
 
