@@ -16,9 +16,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import problems
 
 import hamshoot as hs
 from hamshoot.theory import closed_forms
@@ -43,21 +45,9 @@ def _reference(solve: Callable) -> Callable:
 
 # -- problems --------------------------------------------------------------------------------------
 
-
-def teacher(activation: str, **options) -> hs.TrainingProblem:
-    """Four neurons, twelve samples, three test samples, L̃ = 3."""
-    if activation == "smooth_relu":
-        options.setdefault("epsilon", 0.1)
-    return hs.teacher_problem(dims=(4, 2, 4), samples=12, test_samples=3, width=4,
-                              effective_depth=3.0, weight_decay=1e-2, activation=activation,
-                              seed=0, **options)
-
-
-def between_endpoints(activation: str = "linear", **options) -> hs.TrainingProblem:
-    """One sample in the positive orthant of the plane, from one given end to another."""
-    X, end = np.array([[1.0, 0.2]]), np.array([[0.7], [0.9]])
-    return hs.TrainingProblem(X, None, endpoint=end, effective_depth=2.0, weight_decay=0.1, width=2,
-                              bias=False, lift=np.eye(2), activation=activation, **options)
+teacher = partial(problems.teacher, weight_decay=1e-2, test_samples=3, seed=0)
+#: One sample in the positive orthant of the plane.
+between_endpoints = partial(problems.between, [1.0, 0.2], [0.7, 0.9], lift=np.eye(2))
 
 
 # -- what is kept of an answer ---------------------------------------------------------------------

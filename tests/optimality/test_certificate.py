@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from problems import teacher
 from scipy.optimize import minimize
 
 import hamshoot as hs
@@ -18,14 +19,14 @@ from hamshoot.theory import layers as discrete
 
 @pytest.fixture(scope="module")
 def smooth():
-    problem = hs.teacher_problem((3, 2, 3), 8, effective_depth=2.0, width=3, epsilon=0.1,
-                                 activation="smooth_relu", weight_decay=0.05, test_samples=0)
+    problem = teacher("smooth_relu", samples=8, width=3, effective_depth=2.0, weight_decay=0.05,
+                      seed=0)
     return hs.solve(problem, hs.DirectMultipleShooting(layers=6))
 
 
 @pytest.fixture(scope="module")
 def relu():
-    problem = hs.teacher_problem((4, 2, 4), 20, effective_depth=3.0, width=4, test_samples=0)
+    problem = teacher(samples=20, seed=0)
     return hs.solve(problem, hs.DirectMultipleShooting(layers=10))
 
 
@@ -177,9 +178,8 @@ def test_a_verdict_against_a_minimum_is_a_reason_and_comes_after_wrong_numbers(r
 
 @pytest.fixture(scope="module", params=["smooth_relu", "linear", "relu"])
 def path(request):
-    problem = hs.teacher_problem((3, 2, 3), 6, effective_depth=2.0, weight_decay=0.02, width=3,
-                                 test_samples=0, activation=request.param,
-                                 **({"epsilon": 0.1} if request.param == "smooth_relu" else {}))
+    problem = teacher(request.param, samples=6, width=3, effective_depth=2.0, weight_decay=0.02,
+                      seed=0)
     solution = hs.solve(problem, hs.IndirectShooting(epsilon_last=5e-3))
     assert solution.success, solution.message
     return solution

@@ -1,13 +1,14 @@
 """The certificate's formulas: complex-step derivatives, conservation, other code's numbers."""
 
 import ast
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import problems
 import pytest
 from scipy.integrate import solve_ivp
 
-import hamshoot as hs
 from hamshoot.optimality import formulas
 from hamshoot.optimality.checks import setting_of
 from hamshoot.theory import hamiltonian as ham
@@ -16,18 +17,13 @@ from hamshoot.theory import layers as discrete
 STEPS = np.array([0.15, 0.3, 0.05, 0.25, 0.25])
 ACTIVATIONS = ["linear", "relu", "smooth_relu"]
 
-
-def problem_of(activation, bias=True, **options):
-    rng = np.random.default_rng(5)
-    epsilon = {"epsilon": 0.2} if activation == "smooth_relu" else {}
-    return hs.TrainingProblem(
-        rng.standard_normal((7, 3)), rng.standard_normal((7, 2)), effective_depth=1.7, width=4,
-        weight_decay=0.06, activation=activation, bias=bias, lift="orthonormal",
-        readout="orthonormal", **epsilon, **options)
+problem_of = partial(
+    problems.random_data, sizes=(7, 3, 2), data_seed=5, effective_depth=1.7, width=4,
+    weight_decay=0.06, lift="orthonormal", readout="orthonormal")
 
 
 def network(activation, bias=True):
-    problem = problem_of(activation, bias)
+    problem = problem_of(activation, bias=bias)
     W = 1.5 * np.random.default_rng(6).standard_normal((len(STEPS), *problem.control_shape))
     return problem, setting_of(problem), W
 

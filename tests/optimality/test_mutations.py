@@ -6,9 +6,10 @@ are 0), to itself for a number, to 1 for a residual.
 """
 
 import json
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
+import problems
 import pytest
 from scipy.integrate import solve_ivp
 
@@ -29,10 +30,7 @@ SEEDS = [0, 1, 2]
 STEPS = np.array([0.3, 0.1, 0.25, 0.15, 0.2])
 LAYERED = ["relu", "dead", "smooth", "linear", "rk4", "hard", "smoothed"]
 
-
-def teacher(seed, **options):
-    settings = {"effective_depth": 2.5, "width": 4, "test_samples": 0, "seed": seed, **options}
-    return hs.teacher_problem((4, 2, 4), 12, **settings)
+teacher = partial(problems.teacher, effective_depth=2.5, weight_decay=2.5e-3)
 
 
 def with_a_dead_neuron(solution):
@@ -63,17 +61,17 @@ def solved(name, seed):
                                      **smooth)
         return hs.solve(problem, hs.DirectMultipleShooting(layers=5, steps=STEPS))
     if name == "geodesic":
-        problem = hs.teacher_problem((2, 1, 2), 4, effective_depth=2.0, width=2, test_samples=0,
-                                     weight_decay=0.02, seed=seed, **smooth)
+        problem = teacher(dims=(2, 1, 2), samples=4, width=2, effective_depth=2.0,
+                          weight_decay=0.02, seed=seed, **smooth)
         return hs.solve(problem, hs.IndirectShooting(segments=5))
     if name == "rk4":
         method = hs.DirectMultipleShooting(layers=5, steps=STEPS, integrator="rk4", starts=1)
-        return hs.solve(teacher(seed, **smooth), method)
+        return hs.solve(teacher(seed=seed, **smooth), method)
     if name == "smoothed":
         method = hs.DirectSingleShooting(layers=5, steps=STEPS, polish=False, starts=1)
-        return hs.solve(teacher(seed), method)
+        return hs.solve(teacher(seed=seed), method)
     options = {"relu": {}, "smooth": smooth, "linear": {"activation": "linear"}}[name]
-    return hs.solve(teacher(seed, **options),
+    return hs.solve(teacher(seed=seed, **options),
                     hs.DirectSingleShooting(layers=5, steps=STEPS, starts=1, seed=seed))
 
 
@@ -101,7 +99,7 @@ def test_it_holds_where_nothing_was_altered(name, seed, tmp_path):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_holds_for_a_trained_network_whose_stationarity_is_asked_for(seed):
-    trained = hs.train(teacher(seed), layers=5, steps=STEPS, seed=seed,
+    trained = hs.train(teacher(seed=seed), layers=5, steps=STEPS, seed=seed,
                        optimizer=hs.Adam(rate=0.03, epochs=300))
     assert certify(trained, stationarity=trained.stationarity * (1 + 1e-9)).holds
     assert not certify(trained, stationarity=trained.stationarity * (1 - 1e-9)).holds
@@ -507,7 +505,7 @@ def test_a_broken_gradient_of_the_kernels_is_noticed(monkeypatch, wrong):
         return J, G
 
     monkeypatch.setattr(EulerSweeps, "gradient", broken)
-    problem = teacher(0, activation="smooth_relu", epsilon=0.2)
+    problem = teacher("smooth_relu", epsilon=0.2, seed=0)
     solution = hs.train(problem, layers=5, steps=STEPS, seed=0,
                         optimizer=hs.Adam(rate=0.03, epochs=500))
     claimed = solution.replace(status=Status.CONVERGED, success=True)

@@ -1,0 +1,350 @@
+"""The gallery says what the committed results hold, and calls things by what they are."""
+
+import copy
+import csv
+import json
+import re
+from pathlib import Path
+from statistics import median
+
+import pytest
+from claims import (
+    OPTIMAL,
+    called_minimum_wrongly,
+    called_optimal_wrongly,
+    rank_without_its_estimate,
+    rows,
+    sentences,
+    unconverged,
+)
+
+DEMOS = Path(__file__).parents[2] / "demos"
+README = (DEMOS.parent / "README.md").read_text(encoding="utf-8")
+GALLERY = (DEMOS / "README.md").read_text(encoding="utf-8")
+SCRIPTS = sorted(path.stem for path in DEMOS.glob("[0-9][0-9]_*.py"))
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")]
+        for line in GALLERY.splitlines() if line.startswith("| ")][1:]
+# The names of quantities hold digits too; what is left are measured numbers.
+NAMES = re.compile(r"\[[^\]]*\]\([^)]*\)|`[^`]*`|L̃ (?:=|from) [\d., and]+(?:to \d+)?|p = 1/4"
+                   r"|[−-]2H|2L̃|\d+(?: → \d+)+|Figure \d|Theorem \d|Proposition \d|\[0, 1\]")
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d.]*(?:e[+-]?\d+)?%?")
+#: Demos whose −2H/L̃ is that of the theorem on exact paths, where both estimates are one.
+IDENTITY = "06_theorem_4"
+#: How constant the Hamiltonian of an exact path is, as the gallery has it.
+EXACT = 1e-9
+
+
+def recorded(stem):
+    return json.loads((DEMOS / "results" / f"{stem}.json").read_text(encoding="utf-8"))
+
+
+def benchmark(name):
+    return json.loads((DEMOS / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def entry(stem):
+    """What the gallery says of a demo."""
+    return GALLERY.split(f"**[{stem}.py]({stem}.py)**", 1)[1].split("```sh", 1)[0]
+
+
+def numbers_of(text):
+    return [number.rstrip(".") for number in NUMBER.findall(NAMES.sub("", text))]
+
+
+def missing(numbers, said):
+    return [n for n in numbers if not re.search(rf"(?<![\d.]){re.escape(n)}(?!\d|\.\d)", said)]
+
+
+def section(title):
+    """A section of the README as one line."""
+    return " ".join(README.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0].split())
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
+def test_every_demo_has_an_entry_its_results_and_a_figure(stem):
+    assert f"[{stem}.py]({stem}.py)" in GALLERY
+    assert f"python demos/{stem}.py" in GALLERY
+    assert (DEMOS / "figures" / f"{stem}.png").stat().st_size > 10_000
+    assert "--small" not in recorded(stem)["command"]
+
+
+def test_the_gallery_links_to_nothing_that_is_missing():
+    links = re.findall(r"\]\(([^)#]+)\)", GALLERY)
+    assert len(links) > len(SCRIPTS)
+    assert [link for link in links
+            if not link.startswith("https://") and not (DEMOS / link).exists()] == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0][:40] for row in ROWS])
+def test_the_numbers_of_a_claim_are_in_the_results_of_its_demo(row):
+    _, found, verdict, where = row
+    said = "\n".join(sentence for stem in re.findall(r"\((\d\d_\w+)\.py\)", where)
+                     for sentence in recorded(stem)["findings"])
+    numbers = numbers_of(found)
+    assert numbers
+    assert missing(numbers, said) == []
+    assert verdict.split(":")[0] in ("agree", "agree in part", "does not agree")
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
+def test_the_numbers_of_an_entry_are_in_the_results_of_its_demo(stem):
+    record = recorded(stem)
+    said = "\n".join([*record["findings"], json.dumps(record["settings"])])
+    assert missing(numbers_of(entry(stem)), said) == []
+
+
+def test_the_readme_says_of_the_built_in_problem_what_demo_1_holds():
+    text, seeds = section("The idea"), recorded("01_optimal_network")["seeds"]
+    names = ("optimal control", "gradient descent", "gradient descent, longer",
+             "optimal control from descent")
+    control, adam, longer, _ = (seeds[0]["rows"][name] for name in names)
+    assert f"converges to J = {control['objective']:.5f}" in text
+    assert control["status"] == "converged"
+    assert f"to {control['stationarity']:.0e}".replace("e-0", "e-") in text
+    assert f"{adam['objective']:.5f} after the paper's {adam['iterations']} epochs" in text
+    assert f"stationarity of {adam['stationarity']:.2f}" in text
+    assert (f"{longer['objective']:.5f} after {longer['iterations']}, with "
+            f"{longer['stationarity']:.4f}") in text
+    for row in (control, adam):
+        assert f"{row['bottleneck_rank']:.1f} and {row['cost_of_identity']:.1f}" in text
+    assert f"{adam['seconds']:.1f} s and {longer['seconds']:.1f} s" in text
+    taken = [seed["rows"]["optimal control"]["seconds"] for seed in seeds]
+    assert f"takes {taken[0]:.0f} s ({min(taken):.0f} to {max(taken):.0f} s" in text
+    solved = [seed["rows"][name] for seed in seeds for name in (names[0], names[3])]
+    trained = [seed["rows"][name] for seed in seeds for name in names[1:3]]
+    assert {row["status"] for row in solved} == {"converged"}
+    assert f"stationarity of {max(row['stationarity'] for row in solved):.1e} or less" in text
+    assert f"end at {min(row['stationarity'] for row in trained):.2g} or more" in text
+    below = [[row["rows"][names[0]]["objective"] < row["rows"][name]["objective"]
+              for name in names[1:3]] for row in seeds]
+    assert all(usual for usual, _ in below)
+    assert f"below the better of both runs {sum(map(all, below))} times" in text
+    assert all(row["rows"][names[3]]["objective"] < row["rows"][names[2]]["objective"]
+               for row in seeds)
+    lowest = [min(names, key=lambda n, row=row: row["rows"][n]["test_error"]) for row in seeds]
+    assert f"solver's only {sum(n.startswith('optimal') for n in lowest)} times" in text
+
+
+def test_the_readme_says_of_direct_methods_what_was_timed():
+    with open(DEMOS / "benchmarks" / "direct.csv", encoding="utf-8") as file:
+        seconds = {row["method"]: float(row["seconds"]) for row in csv.DictReader(file)
+                   if (row["width"], row["samples"], row["layers"]) == ("6", "30", "20")}
+    assert (f"single shooting took {seconds['single shooting']:.1f} s from one start and multiple "
+            f"shooting {seconds['fatrop']:.0f} s") in section("The idea")
+
+
+def test_the_readme_says_of_kinks_and_drift_what_demo_1_holds():
+    text, seeds = section("How to read the table"), recorded("01_optimal_network")["seeds"]
+    kinks = [[seed["rows"][name]["kinks"] for seed in seeds]
+             for name in ("optimal control", "gradient descent, longer")]
+    assert ", and ".join(f"{min(k)} to {max(k)}" for k in kinks) + " after 60000 epochs" in text
+    drift = [seed["rows"]["optimal control"]["hamiltonian_drift"] for seed in seeds]
+    assert f"still {min(drift):.1f} to {max(drift):.1f}" in text
+
+
+def best(results, method, seed, start):
+    return min((r for r in results["runs"] if (r["method"], r["seed"], r["start"]) == (
+        method, seed, start)), key=lambda r: r["objective"])
+
+
+def ratios(results, method, start):
+    """Seconds of a peer over those that hamshoot takes to its objective, and the end's share."""
+    found = []
+    for seed in range(5):
+        ours, other = best(results, "hamshoot", seed, start), best(results, method, seed, start)
+        reached = next(t for t, J in ours["trace"] if other["objective"] >= J)
+        found.append((other["seconds"] / reached, ours["objective"] / other["objective"]))
+    return [median(column) for column in zip(*found, strict=True)]
+
+
+def test_the_readme_says_of_large_networks_what_was_measured():
+    text, results = section("Large networks"), benchmark("paper_size")
+    peers = ("adam", "lbfgsb", "torch_lbfgs")
+    path, identity = ({peer: ratios(results, peer, start) for peer in peers}
+                      for start in ("path", "identity"))
+    for peer in peers:
+        assert f"1/{path[peer][0]:.0f}" in text, peer
+    assert ("From the identity start it is " + "1/{:.0f}, 1/{:.0f} and 1/{:.0f}".format(
+        *(identity[peer][0] for peer in peers))) in text
+    assert f"at {path['adam'][1]:.2f} of Adam's" in text
+    assert {f"{path[peer][1]:.2f}" for peer in peers[1:]} == {"0.98"}
+    assert "0.98 of either L-BFGS's" in text
+    ours = [r for r in results["runs"] if r["method"] == "hamshoot"]
+    assert {r["status"] for r in ours} == {"TIME_LIMIT"}  # "none of its networks has converged"
+    shares = [min(row["limit"], row["adam_seconds"]) / row["hamshoot_reaches_adam"]
+              for row in results["grid"]]
+    assert f"between {min(shares):.1f} and {max(shares):.0f} over six problems" in text
+    assert len(shares) == 6
+    took = [row["adam_seconds"] for row in results["grid"]]
+    assert {row["limit"] for row in results["grid"]} == {30}
+    assert f"it took {min(took):.0f} to {max(took):.0f} s" in text
+
+
+def test_the_readme_says_how_far_large_networks_are_carried():
+    text, results = section("Large networks"), benchmark("paper_size")
+    for epsilon in (0.0, 0.01):  # ReLU down its ladder, and smooth
+        ends = [r for r in results["smooth"] if r["epsilon"] == epsilon]
+        seconds = [r["seconds"] for r in ends]
+        assert len(ends) == 5
+        assert all(r["relative_gradient"] <= 1e-4 and r["status"] == "FLAT" for r in ends)
+        assert (f"{median(seconds):.0f} s ({min(seconds):.0f} to {max(seconds):.0f} s)") in text
+    still = [r["stationarity"] for r in results["smooth"] if r["epsilon"] == 0]
+    assert f"stays at {min(still):.2f} to {max(still):.1f}" in text
+    from hamshoot import DirectSingleShooting
+
+    last = DirectSingleShooting(layers=20).epsilon[1]
+    assert f"smoothed with ε = {last:.0e}".replace("e-0", "e-") in text
+
+
+def test_the_readme_says_of_many_samples_what_was_measured():
+    text, results = section("Large networks"), benchmark("samples")
+    held = {r["samples"]: r for r in results["sizes"] if not r["mapped"]}
+    times = [f"{held[n]['float32']['gradient']:.2g}" for n in (1000, 10_000, 100_000)]
+    assert "{}, {} and {} s".format(*times) in text
+    most = max(results["sizes"], key=lambda r: r["peak_gigabytes"])
+    assert (most["samples"], most["stored"], held[100_000]["stored"]) == (10_000, True, False)
+    assert f"is {most['peak_gigabytes']:.1f} GB" in text
+    solve, = results["solves"]
+    assert solve["status"] == "TIME_LIMIT"
+    assert solve["peak_gigabytes"] < 0.75
+    assert f"{solve['time_limit']:.0f} seconds ended it at J = {solve['objective']:.3f}" in text
+    assert f"stationarity {solve['stationarity']:.0f}" in text
+
+
+# -- definitions -----------------------------------------------------------------------------------
+
+
+def texts(stem):
+    """Everything that is said of a demo: its findings, its entry, and its rows of claims."""
+    claims = [f"{found} {verdict}" for _, found, verdict, where in ROWS if f"({stem}.py)" in where]
+    return [*recorded(stem)["findings"], *sentences(entry(stem)), *claims]
+
+
+def named(stem, record, name):
+    """Rows of a record by the name under which "ended" counts them."""
+    number = stem[:2]
+    if number == "01":
+        return [seed["rows"][name] for seed in record["seeds"]]
+    if number == "02":
+        return {"geodesic": record["geodesics"], "optimal control": record["meshes"],
+                "gradient descent": [record["beside"]["gradient descent"]]}[name]
+    if number == "03":
+        return [record["networks"][name]]
+    if number == "07" and name == "single shooting":
+        return record["wide"]
+    if number == "08":
+        method, *noise = name.split(", ")
+        if noise == ["noise"]:
+            return [row for row in record["decays"] if row["method"] == method]
+        return [row for row in record["networks"]
+                if (row["method"], row["share"]) == (method, 4 if noise else 1)]
+    if number == "11":
+        short, data = name.split(" on ")
+        return [row for row in record["fits"] if "objective" in row and row["data"] == data
+                and row["method"] == f"Leaky ResNet, {short}"]
+    if name == "exact geodesic":
+        return [row for row in rows(record) if row.get("method", name) == name]
+    return [row for row in record["networks"] if row["method"] == name]
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
+def test_how_the_networks_ended_is_that_of_the_rows(stem):
+    record = recorded(stem)
+    for name, how in record["ended"].items():
+        found = [row["status"].upper() for row in named(stem, record, name)]
+        assert how["networks"] == len(found) > 0, name
+        assert how["converged"] == found.count("CONVERGED")
+        assert how["statuses"] == {status: found.count(status) for status in set(found)}
+        values = [row.get("stationarity") for row in named(stem, record, name)]
+        if None in values:
+            assert how["stationarity"] is None
+        else:
+            assert how["stationarity"] == pytest.approx(
+                [min(values), median(values), max(values)], rel=1e-5)
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
+def test_nothing_is_called_optimal_that_has_not_converged(stem):
+    assert called_optimal_wrongly(texts(stem), recorded(stem)) == []
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
+def test_how_many_converged_is_said_where_some_did_not(stem):
+    record = recorded(stem)
+    for name, how in record["ended"].items():
+        if how["converged"] < how["networks"] and "TRAINED" not in how["statuses"]:
+            words = f"{how['converged'] or 'none'} of {how['networks']} converged"
+            assert any(words in sentence for sentence in record["findings"]), name
+            assert how["stationarity"] is None or any(
+                f"stationarity {how['stationarity'][1]:.3g}" in s for s in record["findings"])
+    if any("TRAINED" not in how["statuses"] and how["converged"] == 0
+           for how in record["ended"].values()):
+        assert re.search("(?i)none of|not converged|no fit", " ".join(entry(stem).split()))
+
+
+@pytest.mark.parametrize("stem", SCRIPTS)
+def test_a_strict_local_minimum_is_named_only_beside_its_proof(stem):
+    assert called_minimum_wrongly(texts(stem), recorded(stem)) == []
+    # The README names the verdict, and says what it means.
+    assert "strict local minim" not in README.replace("*strict local minimum (proved)*", "")
+
+
+@pytest.mark.parametrize("stem", [stem for stem in SCRIPTS if stem != IDENTITY])
+def test_a_rank_says_which_estimate_it_is(stem):
+    assert rank_without_its_estimate(texts(stem)) == []
+
+
+def test_paths_that_are_called_exact_keep_their_hamiltonian():
+    seen = 0
+    for stem in SCRIPTS:
+        record = recorded(stem)
+        paths = [row for key in ("geodesics", "paths", "teacher", "one_sample", "linear",
+                                 "nonlinear") for row in record.get(key, [])]
+        paths += [row for found in record.get("folds", {}).values() for row in found]
+        for row in paths:
+            drift = row.get("drift", row.get("flatness"))
+            if drift is not None:
+                seen += 1
+                assert drift <= EXACT
+            elif "objective" in row:
+                assert row["status"] == "CONVERGED"
+    assert seen > 100
+
+
+def test_the_readme_calls_nothing_optimal_beside_a_measured_number():
+    prose = "\n".join(line for line in README.split("```")[::2]
+                      for line in line.splitlines() if not line.startswith("|"))
+    for paragraph in prose.split("\n\n"):
+        for sentence in sentences(paragraph):
+            if OPTIMAL.search(sentence) and not sentence.startswith("#"):
+                assert numbers_of(sentence) == [], sentence
+    captions = re.findall(r"!\[([^\]]*)\]", README)
+    assert len(captions) >= 3
+    assert [caption for caption in captions if OPTIMAL.search(caption)] == []
+
+
+def test_the_checks_notice_a_network_that_did_not_converge():
+    record = recorded("02_geodesics_in_depth")
+    assert any(OPTIMAL.search(sentence) for sentence in record["findings"])
+    assert unconverged(record) == []
+    tampered = copy.deepcopy(record)
+    tampered["beside"]["optimal control"]["status"] = "max_iter"
+    assert called_optimal_wrongly(record["findings"], record) == []
+    assert called_optimal_wrongly(record["findings"], tampered) != []
+    denied = ["The optimal network, not converged, has J = 1."]
+    assert called_optimal_wrongly(denied, tampered) == []
+    for claim in ("optimal networks have rank 3", "the exact optimum", "two optima", "Optimal, 20"):
+        assert called_optimal_wrongly([claim], tampered) == [claim]
+
+
+def test_the_checks_notice_a_minimum_that_is_not_proved():
+    proved, tried = "strict local minimum (proved): 1", "no descent found in 9 tries: 2"
+    record = [{"status": "CONVERGED", "second_order": verdict} for verdict in (proved, tried)]
+    said = "Certificates: 1 “strict local minimum (proved)”; 1 “no descent found in 9 tries”."
+    assert called_minimum_wrongly([said], record) == []
+    for wrong in ("All are strict local minima.", said.replace("1 “strict", "2 “strict"),
+                  "1 “strict local minimum” of 2."):
+        assert called_minimum_wrongly([wrong], record) == [wrong]
