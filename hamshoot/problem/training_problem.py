@@ -94,8 +94,8 @@ class TrainingProblem:
     activation: str = field(default="relu", kw_only=True)
     epsilon: float | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
-    lift: NDArray | str | None = field(default=None, kw_only=True)
-    readout: NDArray | str | None = field(default=None, kw_only=True)
+    lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
+    readout: NDArray | Any = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
     X_test: NDArray | None = field(default=None, kw_only=True)
     Y_test: NDArray | None = field(default=None, kw_only=True)

@@ -228,7 +228,7 @@ def compare(
     options = dict(method_options or {})
     if time_limit is not None:
         options.setdefault("time_limit", time_limit)
-    common = dict(start=start, seed=seed, starts=starts)
+    common: dict[str, Any] = dict(start=start, seed=seed, starts=starts)
 
     def control(guess: Solution | None, call: Callback | None) -> Solution:
         if not isinstance(method, str):

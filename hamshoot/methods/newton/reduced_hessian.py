@@ -45,6 +45,10 @@ class Minimum(NamedTuple):
     iterations: int
 
 
+#: Of a step that is taken: share of the promised decrease, controls, representations, J.
+_Trial = tuple[float, "NDArray", "NDArray", float]
+
+
 class Expansion(NamedTuple):
     """What the second derivatives of J/λ need of a roll-out.
 
@@ -130,8 +134,8 @@ def second_derivatives(
     hessian = upper.reshape(L * m, L * m)
     below = np.tril_indices(L, -1)
     blocks = hessian.reshape(L, m, L, m)
-    for k, j in zip(*below, strict=True):
-        blocks[k, :, j] = blocks[j, :, k].T
+    for left, right in zip(*below, strict=True):
+        blocks[left, :, right] = blocks[right, :, left].T
     for k in range(L):
         blocks[k, :, k] = 0.5 * (blocks[k, :, k] + blocks[k, :, k].T)
     diagonal = np.arange(L * m)
@@ -253,7 +257,7 @@ def minimise(
     return Minimum(W, J, stationarity, iteration)
 
 
-def _factor(hessian: NDArray, weight: NDArray, shift: float):
+def _factor(hessian: NDArray, weight: NDArray, shift: float) -> tuple[NDArray, bool] | None:
     from scipy.linalg import cho_factor
 
     shifted = hessian.copy()
@@ -265,7 +269,10 @@ def _factor(hessian: NDArray, weight: NDArray, shift: float):
         return None
 
 
-def _try(problem, W, J, steps, hessian, weight, g, shift):
+def _try(
+    problem: TrainingProblem, W: NDArray, J: float, steps: NDArray, hessian: NDArray,
+    weight: NDArray, g: NDArray, shift: float,
+) -> tuple[_Trial | None, float]:
     """The step with this shift, or None; and the shift to try or to go on with."""
     from scipy.linalg import cho_solve
 
@@ -286,7 +293,9 @@ def _try(problem, W, J, steps, hessian, weight, g, shift):
     return None, larger
 
 
-def _leave_saddle(problem, W, J, steps, hessian, g):
+def _leave_saddle(
+    problem: TrainingProblem, W: NDArray, J: float, steps: NDArray, hessian: NDArray, g: NDArray
+) -> _Trial | None:
     """The lowest of points along the most negative curvature; None if none is lower."""
     from scipy.linalg import eigh
 
@@ -301,7 +310,9 @@ def _leave_saddle(problem, W, J, steps, hessian, g):
     return (1.0, *best) if best[-1] < J - ROUNDING * abs(J) else None
 
 
-def _at(problem, W, steps, step) -> tuple[NDArray, NDArray, float]:
+def _at(
+    problem: TrainingProblem, W: NDArray, steps: NDArray, step: NDArray
+) -> tuple[NDArray, NDArray, float]:
     """Controls, representations and J after a step."""
     W = W + step.reshape(W.shape)
     with np.errstate(all="ignore"):

@@ -123,7 +123,10 @@ def minimise(
     return LayeredMinimum(W, J, stationarity, iteration)
 
 
-def _backward(problem, A, B, W, gradient, steps, shift):
+def _backward(
+    problem: TrainingProblem, A: NDArray, B: NDArray, W: NDArray, gradient: NDArray,
+    steps: NDArray, shift: float,
+) -> tuple[NDArray, NDArray, float] | None:
     """Feedforward k (L, m), gains K (L, m, n) and predicted decrease, or None if not definite."""
     from scipy.linalg import cho_solve, solve_triangular
 
@@ -132,7 +135,8 @@ def _backward(problem, A, B, W, gradient, steps, shift):
     N = A.shape[2]
     n, m = N * w, c * w
     block = 2.0 / (problem.weight_decay * N) * problem.readout.T @ problem.readout
-    P, q = np.zeros((N, w, N, w)), np.zeros((N, w))
+    P: NDArray = np.zeros((N, w, N, w))
+    q = np.zeros((N, w))
     P[np.arange(N), :, np.arange(N), :] = block
     P = P.reshape(n, n)
     K, k, decrease = np.empty((L, m, n)), np.empty((L, m)), 0.0
@@ -170,7 +174,10 @@ def _backward(problem, A, B, W, gradient, steps, shift):
     return k, K, decrease
 
 
-def _search(problem, A, W, J, steps, k, K, decrease):
+def _search(
+    problem: TrainingProblem, A: NDArray, W: NDArray, J: float, steps: NDArray, k: NDArray,
+    K: NDArray, decrease: float,
+) -> tuple[float, NDArray, NDArray, float] | None:
     """Longest step of 1, 1/2, … that decreases J enough: gain ratio, W, A, J; None if none does."""
     length = 1.0
     while length > 0.05:
@@ -185,7 +192,10 @@ def _search(problem, A, W, J, steps, k, K, decrease):
     return None
 
 
-def _roll_out(problem, A, W, steps, length, k, K):
+def _roll_out(
+    problem: TrainingProblem, A: NDArray, W: NDArray, steps: NDArray, length: float, k: NDArray,
+    K: NDArray,
+) -> tuple[NDArray, NDArray]:
     """Controls and representations of the network rolled out with the feedback."""
     L, w, c = W.shape
     new_W, new_A = np.empty_like(W), np.empty_like(A)
