@@ -243,8 +243,9 @@ def compare(
                      callback=call, time_limit=time_limit, **common)
 
     rows: list[Row] = []
-    tasks = {CONTROL: lambda call: control(None, call),
-             DESCENT: lambda call: descend(optimizer, call)}
+    tasks: dict[str, Callable[[Callback | None], Solution]] = {
+        CONTROL: lambda call: control(None, call),
+        DESCENT: lambda call: descend(optimizer, call)}
     prolonged = _prolonged(optimizer)
     if longer is None:
         longer = _flops(problem, layers, prolonged, starts) <= LONGER_FLOPS
