@@ -33,7 +33,7 @@ def run(capsys, *arguments):
 def solved(tmp_path_factory):
     """Directory of one solve of a small problem, and what it printed with --json."""
     out = tmp_path_factory.mktemp("solved") / "new" / "out"
-    done = subprocess.run([sys.executable, "-m", "hamshoot.command.cli", "solve", *SMALL, "-o", out,
+    done = subprocess.run([sys.executable, "-m", "hamshoot", "solve", *SMALL, "-o", out,
                            "--json"], capture_output=True, text=True, timeout=250, check=False)
     return out, done
 
@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_the_best_iterate_and_says_so(command, tmp_path):
                  "--set", "problem.width=10", "--set", "solve.tol=1e-14", "--set",
                  "solve.max_iter=1000000", "--method", "single_shooting", "--layers", "20"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hamshoot.command.cli", *arguments, "-o", str(tmp_path / "out")],
+        [sys.executable, "-m", "hamshoot", *arguments, "-o", str(tmp_path / "out")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
