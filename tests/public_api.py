@@ -54,7 +54,8 @@ def differences(found: list[str], expected: list[str]) -> list[str]:
 
 def _described(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, ModuleType):
-        for own, member in sorted(vars(value).items()):
+        for own in sorted(getattr(value, "__all__", vars(value))):
+            member = getattr(value, own)
             if inspect.isfunction(member) and not own.startswith("_") \
                     and member.__module__.startswith(str(value.__package__)):
                 yield from _signature(f"{name}.{own}", member)
