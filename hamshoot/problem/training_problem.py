@@ -139,9 +139,7 @@ class TrainingProblem:
         return cls._from_table(read_csv, path, dict(kwargs, targets=targets))
 
     @classmethod
-    def from_npz(
-        cls, path: str | PathLike, mmap: bool = False, **kwargs: Any
-    ) -> TrainingProblem:
+    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
         """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
 
         Parameters
