@@ -76,7 +76,7 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _solve(*arguments: Any, **options: Any) -> Any:
+def _solve(*arguments: Any, **options: Any) -> Solution:
     """`hamshoot.solve`, loaded when it is called."""
     return __getattr__("solve")(*arguments, **options)
 

@@ -64,7 +64,10 @@ def _problem_options(command: Callable) -> Callable:
 
 @cli.command()
 @_problem_options
-def solve(problem, output, method, layers, settings, force, as_json) -> int:
+def solve(
+    problem: Path | None, output: Path, method: str | None, layers: int | None,
+    settings: Sequence[str], force: bool, as_json: bool,
+) -> int:
     """Find an optimal network; without PROBLEM.toml, of the built-in problem."""
     config = _config(problem, method, layers, settings)
     names = ("solution.npz", "summary.json", "solution.png")
@@ -88,7 +91,10 @@ def solve(problem, output, method, layers, settings, force, as_json) -> int:
 
 @cli.command()
 @_problem_options
-def compare(problem, output, method, layers, settings, force, as_json) -> int:
+def compare(
+    problem: Path | None, output: Path, method: str | None, layers: int | None,
+    settings: Sequence[str], force: bool, as_json: bool,
+) -> int:
     """Solve by optimal control and by gradient descent from the same start; table and figure."""
     config = _config(problem, method, layers, settings)
     files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
@@ -127,7 +133,7 @@ def compare(problem, output, method, layers, settings, force, as_json) -> int:
 @click.option("--stationarity", type=float, help="Bound asked of the stationarity; needed where "
               "the status claims none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as JSON.")
-def verify(solution, stationarity, as_json) -> int:
+def verify(solution: Path, stationarity: float | None, as_json: bool) -> int:
     """Check a saved solution by formulas that no solver uses; exit code 1 unless all holds."""
     loaded = Solution.load(solution)
     certificate = certify(loaded, stationarity=stationarity)
@@ -145,7 +151,7 @@ def verify(solution, stationarity, as_json) -> int:
 @click.option("--format", "kind", type=click.Choice(["png", "pdf", "svg"]), default="png",
               show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite existing figures.")
-def plot(solution, output, kind, force) -> int:
+def plot(solution: Path, output: Path | None, kind: str, force: bool) -> int:
     """Draw spectra, energies, convergence and the path of a saved solution."""
     loaded = Solution.load(solution)
     output = solution.parent if output is None else output
@@ -153,7 +159,7 @@ def plot(solution, output, kind, force) -> int:
     names = [f"{name}.{kind}" for name in panels]
     _claim(output, names, force)
     for name, draw in panels.items():
-        _figure(lambda _, draw=draw: draw(), output / f"{name}.{kind}")
+        figures.save_figure(draw(), output / f"{name}.{kind}")
     click.echo(f"Wrote {', '.join(names)} to {output}")
     return SOLVED
 
@@ -162,7 +168,7 @@ def plot(solution, output, kind, force) -> int:
 @click.argument("path", required=False, type=click.Path(path_type=Path),
                 default=Path("PROBLEM.toml"))
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def init(path, force) -> int:
+def init(path: Path, force: bool) -> int:
     """Write a commented PROBLEM.toml."""
     if path.exists() and not force:
         raise ValueError(f"{path}: exists; --force overwrites it")
@@ -209,7 +215,8 @@ def _compare_arguments(config: Config) -> dict[str, Any]:
     steps_of(steps, layers, config.problem.effective_depth, names=SCHEMES)
     optimizer = optimizer_named(descent.pop("optimizer", "adam"), descent)
     options = dict(config.solve)
-    both = {key: options.pop(key) for key in ("start", "seed", "starts") if key in options}
+    both: dict[str, Any] = {
+        key: options.pop(key) for key in ("start", "seed", "starts") if key in options}
     return {**both, "descent_steps": steps, "optimizer": optimizer, "method_options": options,
             "time_limit": options.get("time_limit")}
 

@@ -57,7 +57,7 @@ epochs = 5000
 steps = "equidistant"       # layer steps: "equidistant", "irregular" or "adaptive"
 """
 
-BUILT_IN = {
+BUILT_IN: dict[str, dict[str, Any]] = {
     "data": {"teacher": {"dims": [6, 2, 6], "samples": 30, "test_samples": 1000}},
     "problem": {"effective_depth": 7.0, "width": 6, "activation": "relu", "seed": 0},
     "solve": {"layers": 20},

@@ -55,7 +55,7 @@ class Executor(Protocol):
 class _Serial:
     """The plain loop."""
 
-    def map(self, function, items, /):
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterable[Any]:
         return map(function, items)
 
 
@@ -109,8 +109,10 @@ class Shard:
         """A_0 (w, T) and Yᵀ (d_out, T) of a block."""
         if self.blocks[b] is not None:
             return self.blocks[b]
-        block = tuple(np.ascontiguousarray(part, dtype=self.dtype)
-                      for part in self.samples.read(*self.cuts[b]))
+        assert self.samples is not None  # blocks are given or read
+        A0, Y = self.samples.read(*self.cuts[b])
+        block = (np.ascontiguousarray(A0, dtype=self.dtype),
+                 np.ascontiguousarray(Y, dtype=self.dtype))
         if self.hold:
             self.blocks[b] = block
         return block
@@ -167,7 +169,10 @@ class Shard:
             return S, scratch.D if D is None else D
         return S, scratch.pair
 
-    def _again(self, b, task, scratch, S, D, A0, Y) -> None:
+    def _again(
+        self, b: int, task: _Task, scratch: _Scratch, S: NDArray, D: NDArray, A0: NDArray,
+        Y: NDArray,
+    ) -> None:
         """Repeat the forward (and adjoint) sweep where it was not kept."""
         from hamshoot.dynamics import _block_kernels as kernels
 
@@ -180,7 +185,10 @@ class Shard:
             kernels.gradient(task.W, *task.numbers, A0, Y, task.two_scale, S, D, scratch.work,
                              scratch.R, True, scratch.grad, scratch.spare)
 
-    def _product(self, kernels, b, task, scratch, S, D, out) -> None:
+    def _product(
+        self, kernels: Any, b: int, task: _Task, scratch: _Scratch, S: NDArray, D: NDArray,
+        out: tuple[NDArray, ...],
+    ) -> None:
         if task.kind == "factors":
             signs = np.random.default_rng([task.seed, self.index, b]).integers(
                 0, 2, size=scratch.R.shape)
@@ -278,7 +286,8 @@ class BlockSweeps:
         T = block_size(problem) if block is None else int(block)
         keep = 2 * self.dtype.itemsize * len(self.steps) * c * N <= keep_bytes
         self._shards = _shards(problem, T, self.dtype, keep)
-        self._stamp, self._W = 0, None
+        self._stamp = 0
+        self._W: NDArray | None = None
 
     def objective(self, W: NDArray) -> float:
         """J of the controls, by one forward sweep."""
@@ -292,8 +301,8 @@ class BlockSweeps:
     def linearise(self, W: NDArray) -> None:
         """Take W as the point of the Gauss–Newton products to come: one forward sweep."""
         self._stamp += 1
-        self._W = self._cast(W)
-        self._map("features", self._W)
+        self._W = W = self._cast(W)
+        self._map("features", W)
 
     def expand(self, W: NDArray) -> tuple[float, NDArray]:
         """Take W as the point of all products to come; J and ∂J/∂W there."""
@@ -323,7 +332,7 @@ class BlockSweeps:
             Estimate of the mean of JᵀQᵀQJ, J = ∂A_L/∂A_ℓ, from one random probe a sample. The block
             of layer ℓ is about 2ρ² metrics ⊗ grams.
         """
-        _, grams, metrics = self._map("factors", self._W, seed=seed)
+        _, grams, metrics = self._map("factors", self._point(), seed=seed)
         N = self.problem.n_samples
         return grams.astype(float) / N, metrics.astype(float) / N
 
@@ -342,15 +351,20 @@ class BlockSweeps:
                    real(sigma.epsilon**2 / 4), self._Q)
         task = _Task(kind, self._stamp, self._cast(W), None if V is None else self._cast(V),
                      numbers, real(2 / problem.n_samples), seed)
-        total: list[Any] | None = None
+        total: list[Any] = []
         for parts in self.executor.map(_Run(task), self._shards):
-            if total is None:
+            if not total:
                 total = list(parts)
                 continue
             total[0] += parts[0]
             for whole, part in zip(total[1:], parts[1:], strict=True):
                 whole += part
         return total
+
+    def _point(self) -> NDArray:
+        """The controls taken last by `linearise` or `expand`."""
+        assert self._W is not None
+        return self._W
 
     def _cast(self, W: NDArray) -> NDArray:
         if np.shape(W) != self.shape:  # the kernels check no bounds
@@ -416,8 +430,8 @@ def _shards(problem: TrainingProblem, T: int, dtype: np.dtype, keep: bool) -> li
         first, last = mine[0][0], mine[-1][1]
         ready = None
         if problem.in_memory:
-            ready = [tuple(np.ascontiguousarray(part, dtype=dtype) for part in problem.block(a, b))
-                     for a, b in mine]
+            ready = [(np.ascontiguousarray(A0, dtype=dtype), np.ascontiguousarray(Y, dtype=dtype))
+                     for A0, Y in (problem.block(a, b) for a, b in mine)]
         shards.append(Shard(problem.samples(first, last), [(a - first, b - first) for a, b in mine],
                             ready, index, dtype, keep, hold))
     return shards

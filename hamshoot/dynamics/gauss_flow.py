@@ -17,6 +17,7 @@ below is (…, w, N), and matrix products run over the last two axes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,20 +91,22 @@ class GaussFlow:
         self.effective_depth, self.activation, self.bias = effective_depth, activation, bias
         self.steps_per_segment, self.order = int(steps_per_segment), order
         self._a, self._b = tableau(STAGES[order])
+        self.energies: NDArray
+        self.statuses: NDArray
 
     def __call__(
         self, t0: NDArray, t1: NDArray, y: NDArray, jacobian: bool = False
     ) -> tuple[NDArray, NDArray | None]:
         """Ends (S, n) and, if asked, Φ (S, n, n) of segments that start at y (S, n)."""
         if not jacobian:
-            return self._run(t0, t1, y, None)[0], None
+            return self._ends(t0, t1, y), None
         basis = np.broadcast_to(np.eye(self.size), (len(y), self.size, self.size))
-        ends, columns = self._run(t0, t1, y, basis)
+        ends, columns = self._carried(t0, t1, y, basis)
         return ends, np.swapaxes(columns, 1, 2)
 
     def jvp(self, t0: NDArray, t1: NDArray, y: NDArray, v: NDArray) -> NDArray:
         """Φ_k v_k of each segment, (S, n)."""
-        return self._run(t0, t1, y, np.asarray(v)[:, None])[1][:, 0]
+        return self._carried(t0, t1, y, np.asarray(v)[:, None])[1][:, 0]
 
     def vjp(self, t0: NDArray, t1: NDArray, y: NDArray, u: NDArray) -> NDArray:
         """Φ_kᵀ u_k of each segment, (S, n): Φᵀ = J⁻¹Φ⁻¹J, and Φ⁻¹ is the map of the way back.
@@ -113,7 +116,7 @@ class GaussFlow:
         """
         half = self.size // 2
         u = np.asarray(u, dtype=float).reshape(len(y), self.size)
-        ends = self._run(t0, t1, y, None)[0]
+        ends = self._ends(t0, t1, y)
         energies, statuses = self.energies, self.statuses
         turned = self.jvp(t1, t0, ends, np.hstack([u[:, half:], -u[:, :half]]))
         self.energies, self.statuses = energies, np.maximum(statuses, self.statuses)
@@ -124,6 +127,16 @@ class GaussFlow:
         self(t0, t1, y)
         lost = bool(np.any(self.statuses == NOT_SOLVED))
         return "the stages of a Gauss step could not be solved" if lost else ""
+
+    def _ends(self, t0: NDArray, t1: NDArray, y: NDArray) -> NDArray:
+        return self._run(t0, t1, y, None)[0]
+
+    def _carried(
+        self, t0: NDArray, t1: NDArray, y: NDArray, v: NDArray
+    ) -> tuple[NDArray, NDArray]:
+        ends, directions = self._run(t0, t1, y, v)
+        assert directions is not None
+        return ends, directions
 
     def _run(
         self, t0: NDArray, t1: NDArray, y: NDArray, v: NDArray | None
@@ -171,7 +184,9 @@ class GaussFlow:
         """Y_i = y + h Σ_j a_ij k_j, the stages along axis 1."""
         return y[:, None] + h[:, None] * np.einsum("ij,sj...->si...", self._a, slopes)
 
-    def _stages(self, h: NDArray, y: NDArray, field) -> tuple[NDArray, NDArray]:
+    def _stages(
+        self, h: NDArray, y: NDArray, field: Callable[[NDArray], NDArray]
+    ) -> tuple[NDArray, NDArray]:
         """Slopes k_i = f(Y_i) of every segment by fixed-point iteration, and where they hold.
 
         Down to rounding: until the change no longer falls, or is nothing.

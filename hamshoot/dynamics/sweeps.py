@@ -87,6 +87,8 @@ class EulerSweeps:
         self._R, self._T = np.empty((problem.d_out, N)), np.empty((columns, N))
         self._G = np.empty((L, *problem.control_shape))
 
+    _steps: NDArray
+
     @property
     def steps(self) -> NDArray:
         """Layer steps ρ, (L,)."""

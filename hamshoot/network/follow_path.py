@@ -47,14 +47,15 @@ def mesh_of(solution: SolvedPath, layers: int | None, steps: Any) -> NDArray:
     if layers is None:
         layers = _default_layers(solution)
     at_home = own is not None and len(own) == layers
-    if steps is None and at_home:
+    if steps is None and own is not None and at_home:
         return own
     check_layers(layers, problem.effective_depth)
     if steps is None or steps == "equidistant":
         return equidistant_steps(layers)
     if steps == "irregular":
         return irregular_steps(layers)
-    if at_home and solution.integrator == "euler" and _adaptive_already(solution):
+    if own is not None and at_home and solution.integrator == "euler" \
+            and _adaptive_already(solution):
         return own
     p = np.union1d(solution.p, np.linspace(0, 1, 4 * layers + 1))
     fine = len(solution.p) > 4 * layers

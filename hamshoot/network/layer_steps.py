@@ -226,19 +226,19 @@ def limit_steps(steps: ArrayLike, effective_depth: float | None) -> NDArray:
     ValueError
         If L layers cannot fit, L ≤ L̃.
     """
-    steps = _checked_steps(steps)
-    steps = steps / steps.sum()
+    rho = _checked_steps(steps)
+    rho = rho / rho.sum()
     if effective_depth is None:
-        return steps
-    cap = largest_step(len(steps), effective_depth)
-    capped = np.zeros(len(steps), bool)
-    while np.any(steps[~capped] > cap):
-        capped |= steps > cap
+        return rho
+    cap = largest_step(len(rho), effective_depth)
+    capped = np.zeros(len(rho), dtype=bool)
+    while np.any(rho[~capped] > cap):
+        capped |= rho > cap
         rest = 1 - cap * capped.sum()
-        steps = np.where(capped, cap, steps)
+        rho = np.where(capped, cap, rho)
         if not capped.all():
-            steps[~capped] *= rest / steps[~capped].sum()
-    return steps
+            rho[~capped] *= rest / rho[~capped].sum()
+    return rho
 
 
 def largest_step(layers: int, effective_depth: float) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,11 +25,13 @@ from hamshoot.problem.training_problem import Scaling, TrainingProblem, _matrix
 from hamshoot.support import verbs
 from hamshoot.support.checks import check_layers
 from hamshoot.support.files import load_npz, write_whole
+from hamshoot.support.options import has_option, with_options
 from hamshoot.support.version import __version__
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from hamshoot.solution.method import Method
     from hamshoot.solution.solution import Callback, Solution
 
 FORMAT = 1
@@ -207,7 +209,7 @@ class LeakyResNet:
         )
 
     def polish(
-        self, problem: TrainingProblem, method: Any = "auto",
+        self, problem: TrainingProblem, method: str | Method = "auto",
         callback: Callback | None = None, **options: Any,
     ) -> Solution:
         """Re-optimise this network, same layers and steps, from its own weights.
@@ -220,10 +222,10 @@ class LeakyResNet:
         problem : TrainingProblem
             With the network's width, effective depth and columns.
         method : {"auto", "multiple_shooting", "single_shooting"} or method object
-            As in `hamshoot.solve`.
+            As in `hamshoot.solve`; an object with the options ``layers`` and ``steps``.
         callback : callable, optional
         **options
-            Of the method.
+            Of the method, where it is given by name.
 
         Returns
         -------
@@ -235,18 +237,17 @@ class LeakyResNet:
         ValueError
             As `hamshoot.solve`, and for "indirect", which has no layers.
         """
-        named = isinstance(method, str)
-        if method == "indirect" or not (named or hasattr(method, "steps")):
-            raise ValueError("method: expected one that optimises layers, got indirect shooting"
-                             if named or hasattr(method, "solve") else
-                             f"method: expected a name or a method object, got {method!r}")
+        if method == "indirect":
+            raise ValueError("method: expected one that optimises layers, got indirect shooting")
+        if not isinstance(method, str):
+            _check_layered(method)
         self._check_problem(problem)
-        if named:
+        if isinstance(method, str):
             return verbs.solve(problem, method, layers=self.layers, steps=self.steps,
                                initial_guess=self, callback=callback, **options)
         for name in options:
             raise ValueError(f"{name}: give options to the method object, not to polish")
-        own = replace(method, layers=self.layers, steps=self.steps)
+        own = with_options(method, layers=self.layers, steps=self.steps)
         return own.solve(problem, initial_guess=self, callback=callback)
 
     # -- use ---------------------------------------------------------------------------------------
@@ -571,3 +572,14 @@ def _metadata(path: Path, arrays: dict[str, NDArray]) -> dict[str, Any]:
     if version != FORMAT:
         raise ValueError(f"{path}: format {version}, this hamshoot reads format {FORMAT}")
     return metadata
+
+
+def _check_layered(method: Any) -> None:
+    """Raise ValueError unless a method object can be told to keep a network's layers and steps."""
+    if isinstance(method, type) or not hasattr(method, "solve"):
+        raise ValueError(f"method: expected a name or a method object, got {method!r}")
+    if not (has_option(method, "layers") and has_option(method, "steps")):
+        raise ValueError(
+            "method: expected one that optimises layers, with the options layers and steps, which "
+            f"indirect shooting, for one, does not have; got {type(method).__name__}"
+        )

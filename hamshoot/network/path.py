@@ -97,6 +97,7 @@ def path_hamiltonian(solution: SolvedPath) -> NDArray:
     samples where the states are not stored; with the activation's own slopes on the kink of ReLU.
     """
     if not solution.stored:
+        assert solution.steps is not None  # of a path the states are stored
         return blockwise.evaluate(solution.problem, solution.weights, solution.steps,
                                   solution.integrator).hamiltonian
     A, B = _pairs(solution)
@@ -123,7 +124,7 @@ def stable_hamiltonians(solution: SolvedPath, gamma0: float) -> NDArray:
 def _velocities(solution: SolvedPath, A: NDArray, B: NDArray) -> NDArray:
     """∂_pA as the path has it: of Euler steps, of the controls of RK4 layers, or of the flow."""
     problem, settings = solution.problem, _settings(solution)
-    if solution.integrator == "euler":
+    if solution.integrator == "euler" and solution.steps is not None:
         return np.diff(solution.representations, axis=0) / solution.steps[:, None, None]
     if solution.steps is None:
         return np.array([ham.velocity(a, b, **settings) for a, b in zip(A, B, strict=True)])
@@ -230,7 +231,9 @@ def _end_slopes(solution: SolvedPath) -> tuple[tuple[NDArray, NDArray], tuple[ND
     return slopes(A[:-1], B[:-1]), slopes(A[1:], B[1:])
 
 
-def _hermite(t, h, left, right, left_slope, right_slope) -> NDArray:
+def _hermite(
+    t: NDArray, h: NDArray, left: NDArray, right: NDArray, left_slope: NDArray, right_slope: NDArray
+) -> NDArray:
     """Cubic with given values and slopes at t = 0 and 1 of an interval of length h."""
     return ((1 + 2 * t) * (1 - t) ** 2 * left + t**2 * (3 - 2 * t) * right
             + h * t * (1 - t) * ((1 - t) * left_slope - t * right_slope))

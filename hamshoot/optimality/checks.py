@@ -111,7 +111,7 @@ def agreement(
 ) -> list[Bound]:
     """Recorded numbers against recomputed ones, relative to themselves; residuals to a floor."""
     most = default if asked.agreement is None else asked.agreement
-    bounds = [recorded(name, relative(getattr(solution, name), value), most)
+    bounds = [recorded(name, float(relative(getattr(solution, name), value)), most)
               for name, value in measured.items()]
     for name, value in residuals.items():
         if name in solution.residuals or name == "stationarity":
@@ -150,7 +150,7 @@ def boundary(value: float, asked: Asked, of: str = "") -> Bound:
 def boundary_residual(setting: Setting, solution: Solution) -> float:
     """Largest violation of A_0 = PXᵀ and of the condition at p = 1, relative to max(1, norm)."""
     A, B = solution.representations, solution.momenta
-    if setting.targets is None:
+    if setting.endpoint is not None:
         end = missed(A[-1], setting.endpoint)
     else:
         end = missed(B[-1], formulas.terminal(setting, A[-1]))

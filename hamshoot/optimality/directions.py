@@ -76,6 +76,7 @@ def steepest(at: Expansion, entries: NDArray, slack: float) -> tuple[float, NDAr
     if not kept.any():  # no control moves these entries
         return 0.0, np.zeros(at.weights.size)
     U, back = U[:, kept], V[kept].T / sizes[kept]
+    assert at.kinks is not None  # there are entries on one
     force = at.kinks.force[entries] / np.abs(at.kinks.force).max()
     d, concave = at.kinks.slopes[entries], at.kinks.concave[entries]
     up, down = -force * (1 - d) - slack, -force * d - slack  # J's slopes for a > 0 and for −a > 0

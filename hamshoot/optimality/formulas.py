@@ -129,7 +129,8 @@ def velocity(setting: Setting, A: NDArray, W: NDArray, pattern: NDArray | None =
 
 
 def stages(
-    setting: Setting, A: NDArray, W: NDArray, rho, rule: str, pattern: NDArray | None = None
+    setting: Setting, A: NDArray, W: NDArray, rho: float | NDArray, rule: str,
+    pattern: NDArray | None = None
 ) -> list[NDArray]:
     """Points at which a step takes the velocity: A alone by Euler's rule, four by RK4."""
     points = [A]
@@ -139,7 +140,7 @@ def stages(
 
 
 def step(
-    setting: Setting, A: NDArray, W: NDArray, rho, rule: str = "euler",
+    setting: Setting, A: NDArray, W: NDArray, rho: float | NDArray, rule: str = "euler",
     pattern: NDArray | None = None,
 ) -> NDArray:
     """A_ℓ from A_{ℓ−1}; `rho` is a number, or (…, 1, 1) for several layers at once."""
@@ -185,8 +186,8 @@ def terminal(setting: Setting, end: NDArray) -> NDArray:
 
 
 def pull_back(
-    setting: Setting, A: NDArray, W: NDArray, rho, B: NDArray, rule: str = "euler",
-    slopes: NDArray | None = None, pattern: NDArray | None = None,
+    setting: Setting, A: NDArray, W: NDArray, rho: float | NDArray, B: NDArray,
+    rule: str = "euler", slopes: NDArray | None = None, pattern: NDArray | None = None,
 ) -> tuple[NDArray, NDArray]:
     """B_{ℓ−1} from B_ℓ at A_{ℓ−1}, and the G_ℓ of this layer.
 
@@ -196,7 +197,7 @@ def pull_back(
         g_s = c_s B_ℓ + a_s x̄_{s+1},   x̄_s = ρ (σ′(x_s) ⊙ Wᵀg_s − L̃g_s),   B_{ℓ−1} = B_ℓ + Σ_s x̄_s.
     """
     reaches, shares = RULES[rule]
-    left, product, later = B, 0.0, 0.0
+    left, product, later = B, np.zeros(()), np.zeros(())
     for x, share, reach in zip(stages(setting, A, W, rho, rule, pattern)[::-1], shares[::-1],
                                (0.0, *reaches[::-1]), strict=True):
         g = share * B + reach * later

@@ -43,7 +43,7 @@ BLOCK_NUMBERS = 2_000_000
 def check_stored(solution: Solution, asked: Asked) -> Findings:
     """Check layers with stored states."""
     setting, rule = checks.setting_of(solution.problem), solution.integrator
-    W, steps, momenta = solution.weights, solution.steps, solution.momenta
+    W, steps, momenta = solution.weights, steps_of(solution), solution.momenta
     A = formulas.roll_out(setting, W, steps, rule)
     on_kink, idle = kinks(setting, A, W, rule)
     slopes = witnessed_slopes(setting, A, W, steps, momenta, on_kink)
@@ -57,7 +57,7 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     own = {**residuals, **_residuals(setting, W, steps, own_G), "defect": stored["defect"]}
     bounds = [
         *_nodes(solution),
-        *checks.defects(*stored.values(), asked, (ROUNDING, ROUNDING)),
+        *checks.defects(stored["defect"], costate_defect, asked, (ROUNDING, ROUNDING)),
         *checks.agreement(solution, measured, own, asked, AGREEMENT),
         checks.counted(solution, int(on_kink.sum())),
         *checks.stationary(solution, residuals["stationarity"], asked),
@@ -112,7 +112,7 @@ def witnessed_slopes(
 def state_defect(setting: Setting, solution: Solution) -> float:
     """Largest defect of an entry of the stored representations, relative to its terms."""
     A, W, rule = solution.representations, solution.weights, solution.integrator
-    rho = solution.steps[:, None, None]
+    rho = steps_of(solution)[:, None, None]
     positive = setting._replace(leak=-setting.leak)  # on absolute values every term then adds
     return max(
         checks.entries_apart(A[0], setting.start, np.abs(setting.start)),
@@ -127,8 +127,8 @@ def check_costate(
 ) -> tuple[float, NDArray]:
     """Largest defect of an entry of the stored momenta, relative to its terms; and their G."""
     A, B, W = solution.representations, solution.momenta, solution.weights
-    rho, rule = solution.steps[:, None, None], solution.integrator
-    slopes = witnessed_slopes(setting, A, W, solution.steps, B, on_kink)
+    steps, rule = steps_of(solution), solution.integrator
+    rho, slopes = steps[:, None, None], witnessed_slopes(setting, A, W, steps, B, on_kink)
     back, G = formulas.pull_back(setting, A[:-1], W, rho, B[1:], rule, slopes)
     positive = setting._replace(leak=-setting.leak)
     terms, _ = formulas.pull_back(positive, np.abs(A[:-1]), np.abs(W), rho, np.abs(B[1:]), rule,
@@ -150,14 +150,14 @@ def _smoothed_claim(
     setting: Setting, solution: Solution, end: NDArray | None, asked: Asked
 ) -> list[Bound]:
     """What SMOOTHED claims: the smoothed network is stationary, and it reaches a hard endpoint."""
-    smooth, W, steps, rule = (checks.smoothed(setting, solution), solution.weights, solution.steps,
-                              solution.integrator)
+    smooth, W, steps, rule = (checks.smoothed(setting, solution), solution.weights,
+                              steps_of(solution), solution.integrator)
     if smooth is None:
         return [NO_EPSILON]
     A = formulas.roll_out(smooth, W, steps, rule)
     _, G = formulas.costates(smooth, A, W, steps, rule, end=end)
     bounds = _smooth_bounds(solution, _objective(smooth, A[-1], W, steps)["objective"], G, asked)
-    if setting.targets is None:
+    if setting.endpoint is not None:
         apart = checks.missed(A[-1], setting.endpoint)
         bounds.append(checks.boundary(apart, asked, " of the smoothed network"))
     return bounds
@@ -184,7 +184,7 @@ def _smooth_records(
             "smooth stationarity", abs(numbers["smooth_stationarity"] - stationarity),
             max(checks.SWEPT_FLOOR, most * stationarity)))
     if "smooth_objective" in numbers:
-        apart = checks.relative(numbers["smooth_objective"], objective)
+        apart = float(checks.relative(numbers["smooth_objective"], objective))
         bounds.append(checks.recorded("smooth objective", apart, most))
     return bounds
 
@@ -223,7 +223,7 @@ class _Sums(NamedTuple):
 
 def check_blocks(solution: Solution, asked: Asked) -> Findings:
     """Check layers from the controls alone, by blocks of samples."""
-    W, steps = solution.weights, solution.steps
+    W, steps = solution.weights, steps_of(solution)
     setting = checks.setting_of(solution.problem, next(_blocks(solution)))
     sums = _sums(solution, setting)
     residuals = _residuals(setting, W, steps, sums.G)
@@ -266,8 +266,9 @@ def _sums(solution: Solution, setting: Setting) -> _Sums:
 
     H_ℓ = ‖M‖²/(2L̃) − L̃ Tr(BAᵀ) with M = L̃Bσ̂(A)ᵀ: both M and the trace are sums over samples.
     """
-    W, steps, rule, leak = solution.weights, solution.steps, solution.integrator, setting.leak
-    loss, products, traces, at_nodes, found = 0.0, 0.0, 0.0, 0.0, np.zeros(4, dtype=int)
+    W, steps, rule, leak = solution.weights, steps_of(solution), solution.integrator, setting.leak
+    loss, found = 0.0, np.zeros(4, dtype=int)
+    products, traces, at_nodes = np.zeros(()), np.zeros(()), np.zeros(())
     for start, targets in _blocks(solution):
         block = setting._replace(start=start, targets=targets)
         A = formulas.roll_out(block, W, steps, rule)
@@ -296,11 +297,18 @@ def _count(setting: Setting, A: NDArray, W: NDArray, rule: str) -> NDArray:
 # -- both ------------------------------------------------------------------------------------------
 
 
+def steps_of(solution: Solution) -> NDArray:
+    """Layer steps ρ, (L,), of a layered solution."""
+    assert solution.steps is not None
+    return solution.steps
+
+
 def _nodes(solution: Solution) -> list[Bound]:
     """Steps that are positive, and positions of the nodes against them, from 0 to 1."""
-    p, ends = solution.p, np.concatenate([[0.0], np.cumsum(solution.steps)])
+    p, steps = solution.p, steps_of(solution)
+    ends = np.concatenate([[0.0], np.cumsum(steps)])
     apart = float(np.max(np.abs([*(p - ends), p[-1] - 1])))
-    return [Bound("steps that are not positive", float(np.sum(~(solution.steps > 0))), 0.0),
+    return [Bound("steps that are not positive", float(np.sum(~(steps > 0))), 0.0),
             Bound("nodes p against the steps", apart, ROUNDING)]
 
 
@@ -326,7 +334,7 @@ def _second_order(
     elif solution.integrator != "euler":
         result = SecondOrder("not decided: the test is for Euler layers", NAN, (NAN, NAN))
     else:
-        result = second_order(solution.problem, solution.weights, solution.steps,
+        result = second_order(solution.problem, solution.weights, steps_of(solution),
                               asked.max_controls, slopes=slopes)
     kinks = result.kinks
     return {

@@ -51,7 +51,7 @@ def check_path(solution: Solution, asked: Asked) -> Findings:
     terms = formulas.control(setting, np.abs(A), np.abs(B))
     bounds = [
         _nodes(solution),
-        *checks.defects(*stored.values(), asked, INTEGRATED),
+        *checks.defects(stored["defect"], stored["costate_defect"], asked, INTEGRATED),
         Bound("controls against L̃Bσ̂(A)ᵀ", checks.entries_apart(W, control, terms),
               ROUNDING if asked.defect is None else asked.defect),
         *checks.agreement(solution, measured, residuals, asked, AGREEMENT),
@@ -163,4 +163,5 @@ def _second_order(
         return PathSecondOrder(f"not decided: not an extremal ({name} {most:.1e})", NAN, NAN, 0)
     sigma = problem.sigma if setting.activation == problem.activation else \
         problem.sigma.smoothed(setting.epsilon)
+    assert trajectory is not None  # where nothing was integrated, the defects are NaN
     return path_second_order(problem, sigma, trajectory, trajectory.breaks)

@@ -241,6 +241,7 @@ def _on_concave_kinks(at: Expansion) -> SecondOrder | None:
     An entry that moves off a concave kink lowers J, and may not be able to move without others, to
     which it costs more: entries of one neuron for more samples than its row has controls.
     """
+    assert at.kinks is not None
     concave, nan = at.kinks.concave, float("nan")
     count = int(concave.sum())
     words = f"{count} activation{'s' * (count > 1)} on a kink at which J falls to first order"
@@ -263,6 +264,7 @@ def _with_dead_neurons(
     at: Expansion, minimum: str, smallest: float, prove: bool, starts: int, seed: int
 ) -> SecondOrder:
     """Search for a coupling of idle entries above the weight decay, then bound it."""
+    assert at.kinks is not None
     idle = at.kinks.idle
     count, neurons = int(idle.sum()), int(idle.any(axis=(0, 2)).sum())
     if count > MAX_IDLE:
@@ -308,6 +310,7 @@ class _Dead:
     def __init__(self, at: Expansion) -> None:
         from scipy.linalg import cholesky, solve_triangular
 
+        assert at.kinks is not None
         layer, neuron, sample = np.nonzero(at.kinks.idle)
         read = np.zeros((len(layer), *at.weights.shape))
         force = -at.setting.decay * at.steps[layer, None] * at.momenta[layer + 1, :, sample]

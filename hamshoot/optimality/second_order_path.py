@@ -329,7 +329,7 @@ def _kink_means(
     the jump it stands for; its value at the midpoint would be either much too large or nothing.
     """
     parts = _PARTS if sigma.name == "smooth_relu" else 1
-    slope = curvature = 0.0
+    slope = curvature = np.zeros(())
     for k in range(parts):
         A, B = states(edges[:-1] + (k + 0.5) / parts * np.diff(edges))
         signal = depth * sigma(A) @ (np.swapaxes(B, 1, 2) @ B)

@@ -49,7 +49,9 @@ class MappedRows:
     def __init__(self, path: str, dtype: str, offset: int, shape: tuple[int, int],
                  strides: tuple[int, int], rows: NDArray | None = None):
         self.path, self.dtype, self.offset = path, np.dtype(dtype), int(offset)
-        self.full, self.strides, self.rows = tuple(shape), tuple(strides), rows
+        self.full: tuple[int, int] = (shape[0], shape[1])
+        self.strides: tuple[int, int] = (strides[0], strides[1])
+        self.rows = rows
         self._array: NDArray | None = None
 
     @classmethod
@@ -57,12 +59,12 @@ class MappedRows:
         """Describe a map, (N, d) or (N,), that `numpy.load` or `numpy.memmap` made."""
         if isinstance(array, MappedRows):
             return array
-        array = array[:, None] if array.ndim == 1 else array
-        page = np.frombuffer(array._mmap, dtype=np.uint8)
+        rows: Any = array[:, None] if array.ndim == 1 else array  # still an np.memmap
+        page = np.frombuffer(rows._mmap, dtype=np.uint8)
         # A slice of a map still has the offset of the whole: its place follows from the addresses.
-        begins = array.__array_interface__["data"][0] - page.__array_interface__["data"][0]
-        first = array.offset - array.offset % _granularity()
-        return cls(str(array.filename), array.dtype.str, first + begins, array.shape, array.strides)
+        begins = rows.__array_interface__["data"][0] - page.__array_interface__["data"][0]
+        first = rows.offset - rows.offset % _granularity()
+        return cls(str(rows.filename), rows.dtype.str, first + begins, rows.shape, rows.strides)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -209,12 +211,12 @@ def moments(array: Any) -> tuple[NDArray, NDArray, NDArray, float]:
     if not is_mapped(array):
         return (array.mean(axis=0), array.std(axis=0), np.abs(array).max(axis=0),
                 float(array.std()))
-    count, total, size = len(array), 0.0, np.zeros(array.shape[1])
+    count, total, size = len(array), np.zeros(array.shape[1]), np.zeros(array.shape[1])
     for _, values in chunks(array):
         total = total + values.sum(axis=0)
         size = np.maximum(size, np.abs(values).max(axis=0))
     mean = total / count
-    middle, squares, all_squares = mean.mean(), 0.0, 0.0
+    middle, squares, all_squares = mean.mean(), np.zeros(array.shape[1]), 0.0
     for _, values in chunks(array):
         squares = squares + np.sum((values - mean) ** 2, axis=0)
         all_squares += float(np.sum((values - middle) ** 2))

@@ -94,8 +94,8 @@ class TrainingProblem:
     activation: str = field(default="relu", kw_only=True)
     epsilon: float | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
-    lift: NDArray | str | None = field(default=None, kw_only=True)
-    readout: NDArray | str | None = field(default=None, kw_only=True)
+    lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
+    readout: NDArray | Any = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
     X_test: NDArray | None = field(default=None, kw_only=True)
     Y_test: NDArray | None = field(default=None, kw_only=True)
@@ -121,7 +121,9 @@ class TrainingProblem:
     # -- construction ------------------------------------------------------------------------------
 
     @classmethod
-    def from_csv(cls, path: str | PathLike, targets: int | Sequence[str] = 1, **kwargs: Any):
+    def from_csv(
+        cls, path: str | PathLike, targets: int | Sequence[str] = 1, **kwargs: Any
+    ) -> TrainingProblem:
         """Problem from a CSV file with a header row; see `hamshoot.problem.readers.read_csv`.
 
         Parameters
@@ -137,7 +139,7 @@ class TrainingProblem:
         return cls._from_table(read_csv, path, dict(kwargs, targets=targets))
 
     @classmethod
-    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any):
+    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
         """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
 
         Parameters

@@ -1,1 +1,1 @@
-"""What a solver returns."""
+"""What a solver is, and what it returns."""

@@ -103,7 +103,10 @@ class _Found(NamedTuple):
     residuals: dict[str, float]
 
 
-def _found_whole(problem, weights, steps, integrator, terminal) -> _Found:
+def _found_whole(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str,
+    terminal: NDArray | None,
+) -> _Found:
     A = discrete.roll_out(problem, weights, steps, integrator)
     J, loss, norm = discrete.objective(problem, A[-1], weights, steps)
     slopes, kinks, idle, own = None, 0, 0, {}
@@ -118,7 +121,9 @@ def _found_whole(problem, weights, steps, integrator, terminal) -> _Found:
     return _Found(A, B, J, loss, norm, gradient, kinks, idle, fallen, own)
 
 
-def _found_by_blocks(problem, weights, steps, integrator) -> _Found:
+def _found_by_blocks(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str
+) -> _Found:
     sums = blockwise.evaluate(problem, weights, steps, integrator)
     finite = bool(np.isfinite(sums.objective))
     own = {"boundary_residual": 0.0}  # every block begins at A_0 and ends with B_1 as prescribed

@@ -161,8 +161,8 @@ class Solution:
 
     problem: TrainingProblem
     p: NDArray
-    representations: NDArray | None
-    momenta: NDArray | None
+    representations: NDArray | Any  # in the constructor also None: computed when it is read
+    momenta: NDArray | Any
     weights: NDArray
     objective: float
     loss: float

@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.descent.optimizers import SGD, Adam
 from hamshoot.methods.descent.train import train
-from hamshoot.network.follow_path import SCHEMES
+from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.method import Method
 from hamshoot.solution.solution import Callback, Record, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.solve import default_layers, solve
 from hamshoot.study.tables import text_table
+from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 CONTROL = "optimal control"
 DESCENT = "gradient descent"
@@ -165,8 +169,8 @@ def compare(
     problem: TrainingProblem,
     layers: int | None = None,
     *,
-    method: Any = "auto",
-    optimizer: Any = None,
+    method: str | Method = "auto",
+    optimizer: Adam | SGD | None = None,
     start: str = "path",
     seed: int = 0,
     starts: int = 1,
@@ -186,7 +190,7 @@ def compare(
     layers : int, optional
         L of every network; default 20, or enough for L > L̃.
     method : str or method object
-        As in `solve`.
+        As in `solve`; what is set of an object is said in `hamshoot.solution.method`.
     optimizer : Adam or SGD, optional
         Default `Adam()`: learning rate and schedule from a grid, then SGD.
     start : {"path", "identity", "random"}
@@ -224,12 +228,13 @@ def compare(
     options = dict(method_options or {})
     if time_limit is not None:
         options.setdefault("time_limit", time_limit)
-    common = dict(start=start, seed=seed, starts=starts)
+    common: dict[str, Any] = dict(start=start, seed=seed, starts=starts)
 
     def control(guess: Solution | None, call: Callback | None) -> Solution:
         if not isinstance(method, str):
-            chosen = replace(method, layers=layers, **common)
-            return solve(problem, chosen, initial_guess=guess, callback=call)
+            own, begin = _from_the_start(problem, method, layers, start, seed, starts)
+            return solve(problem, own, initial_guess=begin if guess is None else guess,
+                         callback=call)
         return solve(problem, method, layers=layers, initial_guess=guess, callback=call,
                      **{**options, **common})
 
@@ -238,8 +243,9 @@ def compare(
                      callback=call, time_limit=time_limit, **common)
 
     rows: list[Row] = []
-    tasks = {CONTROL: lambda call: control(None, call),
-             DESCENT: lambda call: descend(optimizer, call)}
+    tasks: dict[str, Callable[[Callback | None], Solution]] = {
+        CONTROL: lambda call: control(None, call),
+        DESCENT: lambda call: descend(optimizer, call)}
     prolonged = _prolonged(optimizer)
     if longer is None:
         longer = _flops(problem, layers, prolonged, starts) <= LONGER_FLOPS
@@ -256,6 +262,20 @@ def compare(
             complete = name == CONTINUED
             break
     return Comparison(problem, tuple(rows), complete, {**common, "layers": layers})
+
+
+def _from_the_start(
+    problem: TrainingProblem, method: Method, layers: int, start: str, seed: int, starts: int
+) -> tuple[Method, NDArray | None]:
+    """A method object told layers and start, and its initial guess where it knows no starts."""
+    wanted = {"layers": layers, "start": start, "seed": seed}
+    known = {name: value for name, value in wanted.items() if has_option(method, name)}
+    if starts > 1 or has_option(method, "starts"):
+        known["starts"] = starts
+    own = with_options(method, **known)
+    if "start" in known:
+        return own, None
+    return own, starting_weights(problem, equidistant_steps(layers), start, seed)
 
 
 def _prolonged(optimizer: Adam | SGD) -> Adam | SGD:

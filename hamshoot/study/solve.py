@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.methods.indirect.method import IndirectShooting
 from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 from hamshoot.network.layer_steps import steps_of
+from hamshoot.solution.method import Method
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import check_count, check_layers
+from hamshoot.support.options import with_options
 
 if TYPE_CHECKING:
     from hamshoot.problem.training_problem import TrainingProblem
 
-METHODS = {
+METHODS: dict[str, type[Method]] = {
     "indirect": IndirectShooting,
     "multiple_shooting": DirectMultipleShooting,
     "single_shooting": DirectSingleShooting,
@@ -32,7 +34,7 @@ GEODESIC_NODE = 400
 
 def solve(
     problem: TrainingProblem,
-    method: str | Any = "auto",
+    method: str | Method = "auto",
     *,
     layers: int | None = None,
     initial_guess: Any = None,
@@ -47,7 +49,7 @@ def solve(
     method : {"auto", "multiple_shooting", "single_shooting", "indirect"} or method object
         "indirect" gives the continuous geodesic, the others the optimal L-layer network. "auto"
         takes multiple shooting where its factorisations are cheap, else single shooting; see
-        `choose`.
+        `choose`. A method object is anything with a `solve`, see `hamshoot.solution.method`.
     layers : int, optional
         L. Without it "auto" looks for the continuous geodesic of a smooth or linear activation
         where w·N allows it, and otherwise takes 20, or enough for L > L̃, as other methods do.
@@ -111,7 +113,7 @@ def choose(
     return "single_shooting", {"layers": layers}, f"auto chose single shooting: {size}"
 
 
-def method_named(name: str, options: dict[str, Any]) -> Any:
+def method_named(name: str, options: dict[str, Any]) -> Method:
     """Build the method object of a name; unknown names and options are errors."""
     key = name.replace("-", "_")
     if key not in METHODS:
@@ -126,7 +128,7 @@ def method_named(name: str, options: dict[str, Any]) -> Any:
     return METHODS[key](**options)
 
 
-def _options_of(method: type) -> list[str]:
+def _options_of(method: Any) -> list[str]:
     return [f.name for f in fields(method) if f.init]
 
 
@@ -136,17 +138,17 @@ def default_layers(problem: TrainingProblem) -> int:
 
 
 def _method(
-    problem: TrainingProblem, method: Any, layers: int | None, options: dict[str, Any]
-) -> tuple[Any, str]:
+    problem: TrainingProblem, method: str | Method, layers: int | None, options: dict[str, Any]
+) -> tuple[Method, str]:
     if layers is not None:
         check_count("layers", layers, 1)
     if not isinstance(method, str):
-        if not hasattr(method, "solve"):
+        if isinstance(method, type) or not isinstance(method, Method):
             raise ValueError(f"method: expected a name or a method object, got {method!r}")
         if options:
             name = next(iter(options))
             raise ValueError(f"{name}: give options to the method object, not to solve")
-        return (method if layers is None else replace(method, layers=layers)), ""
+        return (method if layers is None else with_options(method, layers=layers)), ""
     if method == "auto":
         name, own, reason = choose(problem, layers, options)
         return method_named(name, {**own, **options}), reason
@@ -156,8 +158,8 @@ def _method(
 
 
 def check_method(
-    problem: TrainingProblem, method: Any, layers: int | None, options: dict[str, Any]
-) -> Any:
+    problem: TrainingProblem, method: str | Method, layers: int | None, options: dict[str, Any]
+) -> Method:
     """Build the method `solve` would use and check it against the problem, without solving.
 
     Raises
@@ -166,7 +168,7 @@ def check_method(
         As `solve` would.
     """
     chosen, _ = _method(problem, method, layers, options)
-    if hasattr(chosen, "steps"):
+    if isinstance(chosen, (DirectMultipleShooting, DirectSingleShooting)):
         if isinstance(chosen.steps, str):
             check_layers(chosen.layers, problem.effective_depth)
         steps_of(chosen.steps, chosen.layers, problem.effective_depth)

@@ -9,5 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: `hamshoot.solve`, loaded when it is first called.
+#: `hamshoot.solve`, loaded when it is first called. This floor knows neither problems nor
+#: solutions: their types are given where it is called.
 solve: Callable[..., Any]

@@ -80,7 +80,7 @@ def evaluate(
     integrator : {"euler", "rk4"}
     """
     N, euler = problem.n_samples, integrator == "euler"
-    at_nodes, traces = 0.0, 0.0
+    at_nodes, traces = np.zeros(()), np.zeros(())
     squares, kinks = 0.0, np.zeros(2, dtype=int)
     output, targets = discrete.Spread(), discrete.Spread()
     pulled = np.zeros_like(weights)  # L̃ Bσ̂ᵀ, averaged over the stages of a layer
@@ -105,7 +105,7 @@ def evaluate(
     leak = problem.effective_depth
     H = np.sum(products**2, axis=(1, 2)) / (2 * leak) - leak * traces
     return Evaluation(loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss,
-                      norm, weights - pulled, H, *kinks.tolist(),
+                      norm, weights - pulled, H, int(kinks[0]), int(kinks[1]),
                       discrete.is_trivial(output, targets, squares))
 
 
@@ -156,7 +156,10 @@ def _blocks(problem: TrainingProblem, layers: int) -> Iterator[tuple[int, int, N
         yield a, b, *problem.block(a, b)
 
 
-def _swept_back(problem, A, Y, weights, steps, integrator, share) -> tuple[NDArray, NDArray]:
+def _swept_back(
+    problem: TrainingProblem, A: NDArray, Y: NDArray, weights: NDArray, steps: NDArray,
+    integrator: str, share: float,
+) -> tuple[NDArray, NDArray]:
     """Costate and scaled gradient of a block, which has a share of all samples."""
     terminal = share * ham.terminal_momentum(A[-1], problem.readout, Y, problem.weight_decay)
     return discrete.costates(problem, A, weights, steps, integrator, terminal)

@@ -118,7 +118,7 @@ def identity_residual(
 
     Zero at every (A, B) up to rounding; a check of the energies, not of optimality. O(w²N + w³).
     """
-    node = {"activation": activation, "bias": bias}
+    node: dict[str, Any] = {"activation": activation, "bias": bias}
     v = velocity(A, B, effective_depth=effective_depth, **node) / effective_depth
     left = -2.0 / effective_depth * hamiltonian(A, B, effective_depth=effective_depth, **node)
     right = (
@@ -202,7 +202,7 @@ def stable_hamiltonian(
     float
         O(w²N + w³).
     """
-    node = {"activation": activation, "bias": bias}
+    node: dict[str, Any] = {"activation": activation, "bias": bias}
     gamma = stability_shift(A, gamma0, **node)
     kinetic = kinetic_energy(A, V, gamma=gamma, effective_depth=effective_depth, **node)
     return float(kinetic - 0.5 * effective_depth * cost_of_identity(A, gamma=gamma, **node))
@@ -246,7 +246,7 @@ def path_energies(
     p, A, B = _check_path(p, A, B)
     if not gamma0 > 0:
         raise ValueError(f"gamma0: expected a number > 0, got {gamma0!r}")
-    node = {"activation": activation, "bias": bias}
+    node: dict[str, Any] = {"activation": activation, "bias": bias}
     rows = []
     for k, (a, b) in enumerate(zip(A, B, strict=True)):
         v = velocity(a, b, effective_depth=effective_depth, **node) if velocities is None else \
@@ -254,7 +254,7 @@ def path_energies(
         gamma = stability_shift(a, gamma0, **node)
         coi = cost_of_identity(a, **node)
         stable_coi = cost_of_identity(a, gamma=gamma, **node)
-        energy = {"effective_depth": effective_depth, **node}
+        energy: dict[str, Any] = {"effective_depth": effective_depth, **node}
         rows.append(
             (
                 hamiltonian(a, b, **energy),
@@ -335,8 +335,8 @@ def theorem4_bounds(
     gammas = np.broadcast_to(np.asarray(gamma, dtype=float), p.shape)
     if not np.all(gammas > 0):
         raise ValueError(f"gamma: expected numbers > 0, got {gamma!r}")
-    node = {"activation": activation, "bias": bias}
-    energy = {"effective_depth": effective_depth, **node}
+    node: dict[str, Any] = {"activation": activation, "bias": bias}
+    energy: dict[str, Any] = {"effective_depth": effective_depth, **node}
     H = float(np.median([hamiltonian(a, b, **energy) for a, b in zip(A, B, strict=True)]))
     nodes = list(zip(A, B, gammas, strict=True))
     coi = np.array([cost_of_identity(a, gamma=g, **node) for a, _, g in nodes])
@@ -408,7 +408,7 @@ def rank_bracket(
     gammas = np.broadcast_to(np.asarray(gamma, dtype=float), p.shape)
     if not np.all(gammas >= 0):
         raise ValueError(f"gamma: expected numbers >= 0, got {gamma!r}")
-    node = {"activation": activation, "bias": bias}
+    node: dict[str, Any] = {"activation": activation, "bias": bias}
     H = np.median([hamiltonian(a, b, effective_depth=effective_depth, **node)
                    for a, b in zip(A, B, strict=True)])
     coi = [cost_of_identity(a, gamma=g, **node) for a, g in zip(A, gammas, strict=True)]

@@ -183,7 +183,8 @@ def flow(
     A: Array, B: Array, *, effective_depth: float, activation: Activation, bias: bool = True
 ) -> tuple[Array, Array]:
     """(∂_pA, ∂_pB), the Hamiltonian vector field. O(w²N)."""
-    settings = {"effective_depth": effective_depth, "activation": activation, "bias": bias}
+    settings: dict[str, Any] = dict(effective_depth=effective_depth, activation=activation,
+                                    bias=bias)
     return velocity(A, B, **settings), force(A, B, **settings)
 
 
@@ -334,7 +335,8 @@ def integrate(
     if int(steps) != steps or steps < 1:
         raise ValueError(f"steps: expected an integer >= 1, got {steps!r}")
     _check_pair(A0, B0)
-    settings = {"effective_depth": effective_depth, "activation": activation, "bias": bias}
+    settings: dict[str, Any] = dict(effective_depth=effective_depth, activation=activation,
+                                    bias=bias)
 
     def field(state: Array) -> Array:
         return np.stack(flow(state[0], state[1], **settings))

@@ -146,7 +146,7 @@ def boundary_residual(problem: TrainingProblem, A: NDArray, B: NDArray) -> float
     """
     start = np.linalg.norm(A[0] - problem.initial_state) / max(
         1.0, np.linalg.norm(problem.initial_state))
-    if problem.hard_endpoint:
+    if problem.endpoint is not None:
         end = np.linalg.norm(A[-1] - problem.endpoint) / max(1.0, np.linalg.norm(problem.endpoint))
     else:
         B_end = ham.terminal_momentum(A[-1], problem.readout, problem.targets, problem.weight_decay)
@@ -212,7 +212,10 @@ def _euler_step(problem: TrainingProblem, A: NDArray, W: NDArray, rho: float) ->
     return (1 - rho * problem.effective_depth) * A + rho * W @ S
 
 
-def _euler_adjoint(problem, A, W, rho, B, slope=None) -> tuple[NDArray, NDArray]:
+def _euler_adjoint(
+    problem: TrainingProblem, A: NDArray, W: NDArray, rho: float, B: NDArray,
+    slope: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
     """Costate at the left node, and Bσ̂(A)ᵀ."""
     slope = problem.sigma.slope(A) if slope is None else slope
     S = ham.augmented(A, problem.sigma, problem.bias)
@@ -220,9 +223,12 @@ def _euler_adjoint(problem, A, W, rho, B, slope=None) -> tuple[NDArray, NDArray]
     return left, B @ S.T
 
 
-def _rk4_stages(problem, A, W, rho) -> tuple[list[NDArray], list[NDArray], NDArray]:
+def _rk4_stages(
+    problem: TrainingProblem, A: NDArray, W: NDArray, rho: float
+) -> tuple[list[NDArray], list[NDArray], NDArray]:
     """Stage points, stage velocities and the increment of one RK4 step with W constant."""
-    points, velocities = [], []
+    points: list[NDArray] = []
+    velocities: list[NDArray] = []
     for share in (0.0, 0.5, 0.5, 1.0):
         x = A + share * rho * velocities[-1] if velocities else A
         points.append(x)
@@ -232,12 +238,15 @@ def _rk4_stages(problem, A, W, rho) -> tuple[list[NDArray], list[NDArray], NDArr
     return points, velocities, rho / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-def _rk4_adjoint(problem, A, W, rho, B, slope=None) -> tuple[NDArray, NDArray]:
+def _rk4_adjoint(
+    problem: TrainingProblem, A: NDArray, W: NDArray, rho: float, B: NDArray,
+    slope: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
     """Exact adjoint of one RK4 step; the product is the stage average of Bσ̂(A)ᵀ."""
     if slope is not None:
         raise ValueError("slopes: chosen slopes are for Euler layers only")
     points, _, _ = _rk4_stages(problem, A, W, rho)
-    left, product, behind = B.copy(), 0.0, np.zeros_like(B)
+    left, product, behind = B.copy(), np.zeros(()), np.zeros_like(B)
     for x, weight, share in zip(
         points[::-1], (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 1.0, 0.5, 0.5), strict=True
     ):

@@ -138,7 +138,7 @@ def _path_fit(
 ) -> NDArray:
     """Ridge fits along a chosen path; cost O(L w²N)."""
     start = problem.initial_state
-    end = problem.endpoint if problem.hard_endpoint else problem.readout.T @ problem.targets
+    end = problem.readout.T @ problem.targets if problem.endpoint is None else problem.endpoint
     spread = float(np.sqrt(np.mean(start**2) + np.mean(end**2)))
     nodes = np.concatenate([[0.0], np.cumsum(steps)])
     # Smooth noise, zero at both ends: it lifts neurons that the straight line leaves at zero.

@@ -8,6 +8,7 @@ import numpy as np
 
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.common import starts
+from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution
 from hamshoot.theory import layers as discrete
@@ -72,7 +73,8 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
         epsilon = guess.extra.get("epsilon", theirs.sigma.epsilon)
         minimum = guess.success and own[:2] == (theirs.effective_depth, theirs.weight_decay)
         own = Stage(theirs.effective_depth, theirs.weight_decay, float(epsilon or 0.0))
-        if guess.integrator == "euler" and theirs.control_shape == problem.control_shape:
+        if guess.integrator == "euler" and guess.steps is not None \
+                and theirs.control_shape == problem.control_shape:
             equal = np.allclose(guess.steps, 1 / len(guess.steps), rtol=1e-9, atol=0)
             weights = _equal_layers(guess.weights, guess.steps)
             objective = guess.objective if minimum and equal else None
@@ -80,7 +82,7 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
         weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
         count = len(weights) if weights.ndim == 3 else 1
         steps = getattr(guess, "steps", None)
-        steps = starts.equidistant_steps(count) if steps is None else np.asarray(steps)
+        steps = equidistant_steps(count) if steps is None else np.asarray(steps)
         weights = starts.weights_of(guess, problem, steps)
         terminal = np.zeros(shape) if problem.hard_endpoint else None
         A = discrete.roll_out(problem, weights, steps)

@@ -74,7 +74,8 @@ class MultipleShootingNLP:
     def parameters(self, problem: TrainingProblem, steps: NDArray, epsilon: float) -> NDArray:
         """Parameter vector of a problem of this size, on layer steps (L,), at one ε."""
         data = [problem.initial_state]
-        data += [problem.endpoint] if self.hard_endpoint else [problem.targets, problem.readout]
+        data += [problem.targets, problem.readout] if problem.endpoint is None else \
+            [problem.endpoint]
         return np.concatenate([
             [problem.weight_decay, problem.effective_depth, epsilon], steps, *map(_column, data)
         ])

@@ -310,7 +310,7 @@ class _Sweep(NamedTuple):
 class _ActiveSet:
     """Controls W, multipliers m (L, w, N), and the sets `active` and `held`, at left nodes."""
 
-    def __init__(self, problem, weights, steps, epsilon):
+    def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float):
         self.problem, self.W, self.steps = problem, weights, steps
         sigma = Activation("smooth_relu", epsilon)
         A = discrete.roll_out(problem.replace(activation="smooth_relu", epsilon=epsilon),
@@ -337,7 +337,7 @@ class _ActiveSet:
         account. The Newton system goes without these controls.
         """
         resting = ~np.any(self.problem.initial_state, axis=1)
-        self.free = np.ones(self.W.shape, bool)
+        self.free: NDArray = np.ones(self.W.shape, bool)
         for k in range(1, len(self.W)):
             resting = resting & self.held[k].all(axis=1)
             self.W[k - 1, resting] = 0.0
@@ -453,7 +453,7 @@ class _ActiveSet:
         self.now = self.sweep(self.W, self.m)
         return True
 
-    def _events(self, dA, dv, dm) -> tuple[NDArray, NDArray, NDArray]:
+    def _events(self, dA: NDArray, dv: NDArray, dm: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Step lengths at which entries reach 0, and at which d leaves [0, 1]; and to which side.
 
         What is on the wrong side already, and moves further, has its event at once.

@@ -128,7 +128,9 @@ def escape(
                                      derivatives=fast_derivatives)
         if not state.verdict.refuted:
             break
-        found = _lower(problem, state, steps, epsilon, tol, callback)
+        start = state.verdict.lowest
+        found = None if start is None else _lower(problem, state, start, steps, epsilon, tol,
+                                                  callback)
         if found is None:
             break
         state.words.append(state.verdict.verdict.split(";")[0].split(":")[0])
@@ -137,9 +139,12 @@ def escape(
     return state
 
 
-def _lower(problem, state: Escape, steps, epsilon, tol, callback):
+def _lower(
+    problem: TrainingProblem, state: Escape, start: NDArray, steps: NDArray, epsilon: float,
+    tol: float, callback: Report | None,
+) -> tuple[NDArray, Polished | None] | None:
     """A stationary point below the one that was left, and its polish; None if none was reached."""
-    start, least = state.verdict.lowest, state.objectives[-1]
+    least = state.objectives[-1]
     least -= LOWER * abs(least)
     if problem.activation != "relu":
         weights = exact_newton.minimise(problem, start, steps, tol=tol, callback=callback).weights
@@ -176,7 +181,9 @@ def fast_derivatives(
     return setting.decay * hessian, rows
 
 
-def _bends(setting: Setting, weights, steps, A, B) -> NDArray:
+def _bends(
+    setting: Setting, weights: NDArray, steps: NDArray, A: NDArray, B: NDArray
+) -> NDArray:
     """σ″ ⊙ ρWᵀB at the left nodes."""
     w = A.shape[1]
     sigma = Activation(setting.activation, setting.epsilon)

@@ -65,7 +65,8 @@ class KroneckerPreconditioner:
 
     def __init__(self, sweeps: BlockSweeps, damping: float = DAMPING, seed: int = 0):
         self.sweeps, self.damping, self.seed = sweeps, damping, seed
-        self._grams = self._metrics = None
+        self._grams: NDArray | None = None
+        self._metrics: NDArray | None = None
         self._slices: list[slice] = []
 
     def refresh(self, weights: NDArray, iteration: int) -> None:
@@ -81,7 +82,7 @@ class KroneckerPreconditioner:
         grams, metrics = sweeps.factors(1_000_003 * self.seed + iteration)
         if not (np.all(np.isfinite(grams)) and np.all(np.isfinite(metrics))):
             raise FloatingPointError("the network overflows")
-        if self._grams is not None:
+        if self._grams is not None and self._metrics is not None:
             grams, metrics = (grams + self._grams) / 2, (metrics + self._metrics) / 2
         self._grams, self._metrics = grams, metrics
         kind = sweeps.dtype
@@ -201,7 +202,10 @@ class KroneckerLBFGS:
             self._x = np.array(weights, dtype=float).ravel()
         return self.latest
 
-    def _iterate(self, limit, tol, decrease, gradient, callback) -> Ended:
+    def _iterate(
+        self, limit: int, tol: float, decrease: float, gradient: float,
+        callback: Callable[[float, float], None] | None,
+    ) -> Ended:
         if not np.isfinite(self.objective + self.gradient_norm):
             return Ended.OVERFLOW
         values, single = [self.objective], self.sweeps.dtype.char == "f"

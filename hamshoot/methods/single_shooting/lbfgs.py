@@ -67,13 +67,13 @@ class Minimizer:
         self._accept(v)
         self.first_gradient = self.gradient_norm
         if self.stationarity <= tol:
-            return self.latest
+            return self._last()
         trial = _Latest(self._value)
         values: list[float] = []
 
         def iteration(intermediate_result: Any) -> None:
             # SciPy evaluates the point it accepts last of all, so the sweeps still hold it.
-            if not np.array_equal(trial.x, intermediate_result.x):
+            if trial.x is None or not np.array_equal(trial.x, intermediate_result.x):
                 self._value(intermediate_result.x)
             values.append(float(intermediate_result.fun))
             self._keep(intermediate_result.x, values[-1])
@@ -87,16 +87,16 @@ class Minimizer:
         options = dict(maxcor=self.memory, maxiter=limit, maxfun=20 * limit + 100,
                        maxls=30, ftol=0.0, gtol=0.0)
         minimize(trial, v, jac=True, method="L-BFGS-B", callback=iteration, options=options)
-        self._accept((self.latest * self.scale).ravel())
-        return self.latest
+        self._accept((self._last() * self.scale).ravel())
+        return self._last()
 
     def take(self, weights: NDArray) -> NDArray:
         """Make given controls the latest iterate, if J does not rise beyond rounding."""
-        before, old = self.objective, self.latest
+        before, old = self.objective, self._last()
         value, _ = self._accept((weights * self.scale).ravel())
         if value > before + 1e-12 * abs(before):
             self._accept((old * self.scale).ravel())
-        return self.latest
+        return self._last()
 
     def finish(self, weights: NDArray, tol: float) -> NDArray:
         """Newton steps by conjugate gradients, judged by the gradient alone.
@@ -122,8 +122,8 @@ class Minimizer:
                 self._record()
             if not taken or trial_size > 0.3 * size:
                 products *= 2
-        self._accept((self.latest * self.scale).ravel())
-        return self.latest
+        self._accept((self._last() * self.scale).ravel())
+        return self._last()
 
     def _hessian_product(self, v: NDArray) -> Callable[[NDArray], NDArray]:
         """H d by central differences; a record every 100 of them keeps clock and callback alive."""
@@ -140,6 +140,10 @@ class Minimizer:
             return (forward - self._value(v - h * direction)[1]) / (2 * h)
 
         return product
+
+    def _last(self) -> NDArray:
+        assert self.latest is not None
+        return self.latest
 
     def _value(self, v: NDArray) -> tuple[float, NDArray]:
         """J and ∂J/∂v."""
@@ -171,14 +175,17 @@ class _Latest:
     """A function that remembers where it was evaluated last."""
 
     def __init__(self, function: Callable[[NDArray], tuple[float, NDArray]]):
-        self.function, self.x = function, None
+        self.function = function
+        self.x: NDArray | None = None
 
     def __call__(self, x: NDArray) -> tuple[float, NDArray]:
         self.x = x.copy()
         return self.function(x)
 
 
-def _conjugate_gradients(product, g: NDArray, limit: int) -> NDArray | None:
+def _conjugate_gradients(
+    product: Callable[[NDArray], NDArray], g: NDArray, limit: int
+) -> NDArray | None:
     """Solve H z = −g to a tenth; None at negative curvature."""
     z, r = np.zeros_like(g), -g
     d, rr = r.copy(), float(r @ r)

@@ -35,7 +35,7 @@ from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
-from hamshoot.solution.solution import Callback, Solution, Status
+from hamshoot.solution.solution import Callback, Record, Solution, Status
 from hamshoot.support.checks import (
     check_choice,
     check_count,
@@ -241,7 +241,10 @@ def _checkpoint(path: Any) -> Path:
 class _LevelSearch:
     """One solve of a large network: levels, checkpoints, bookkeeping."""
 
-    def __init__(self, method, problem, steps, callback, executor):
+    def __init__(
+        self, method: DirectSingleShooting, problem: TrainingProblem, steps: NDArray,
+        callback: Callback | None, executor: Executor,
+    ):
         self.method, self.problem, self.steps = method, problem, steps
         self.watch = Watch(self._each, method.time_limit)
         self.callback, self.saved = callback, time.perf_counter()
@@ -307,17 +310,19 @@ class _LevelSearch:
         """Status, and the weights it is true of: the last iterate, unless that ends too high."""
         levels, relu = self.levels, self.problem.activation == "relu"
         objective = levels.offer(end)
-        if guess is not None and objective > levels.offer(guess) * (1 + 1e-12):
+        too_high = guess is not None and objective > levels.offer(guess) * (1 + 1e-12)
+        best = end if levels.best.weights is None else levels.best.weights
+        if too_high:
             self.notes.append(f"the smoothed optimum's objective {objective:.10g} lies above the "
                               "guess's; a smaller last epsilon may get below it")
-            return Status.STALLED, levels.best.weights
+            return Status.STALLED, best
         if levels.ended is Ended.TOLERANCE:
             return Status.SMOOTHED if relu else Status.CONVERGED, end
         if levels.ended is Ended.FLAT:
             return Status.FLAT, end
-        return Status.STALLED, levels.best.weights
+        return Status.STALLED, best
 
-    def _each(self, record) -> bool | None:
+    def _each(self, record: Record) -> bool | None:
         """The user's callback, the iteration limit, and the checkpoint when its time has come."""
         method = self.method
         stop = self.callback(record) if self.callback is not None else None

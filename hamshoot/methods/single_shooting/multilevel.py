@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -231,6 +231,7 @@ class Multilevel:
             self.watch.stage = str(level)
             self._latest = weights
             weights = self._latest = self._run(level, problem, steps, weights)
+        assert weights is not None  # there is at least one level
         return weights
 
     def rescue(self) -> None:
@@ -276,7 +277,9 @@ class Multilevel:
 
     # -- one level ---------------------------------------------------------------------------------
 
-    def _run(self, level: Level, problem, steps: NDArray, weights: NDArray) -> NDArray:
+    def _run(
+        self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
+    ) -> NDArray:
         activation = Activation("smooth_relu", level.epsilon) if level.epsilon else problem.sigma
         optimizer: KroneckerLBFGS | TrustRegionNewton
         whole = len(steps) == len(self.steps) and problem is self.problem
@@ -293,7 +296,7 @@ class Multilevel:
             self._running, self.epsilon = optimizer, level.epsilon
             count = 0
 
-            def report(J: float, stationarity: float, optimizer=optimizer) -> None:
+            def report(J: float, stationarity: float, optimizer: Any = optimizer) -> None:
                 nonlocal count
                 count += 1
                 self.watch.record(J, stationarity)
