@@ -16,10 +16,11 @@ that struggles, as it does where the branch it follows ends in a fold, is restar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.dynamics.sweeps import blas_threads
+from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.starts import STARTS, weights_of
 from hamshoot.methods.multiple_shooting.nlp import (
     NLP_SOLVERS,
@@ -160,8 +161,8 @@ class DirectMultipleShooting:
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         with blas_threads(problem):
             search = Search(
-                SearchOptions(**{f.name: getattr(self, f.name) for f in fields(SearchOptions)}),
-                problem, steps, callback, integrator=self.integrator, nlp_solver=self.nlp_solver,
+                picked(SearchOptions, self), problem, steps, callback,
+                integrator=self.integrator, nlp_solver=self.nlp_solver,
                 solver_options=self._solver_options(problem), given=self.solver_options,
             )
             return search.run(guess)
