@@ -96,22 +96,23 @@ class Mesh:
         """Boundary function g and its derivatives by both ends, of the shapes they must have."""
         n = y.shape[1]
         with np.errstate(all="ignore"):
-            values = [np.asarray(v, float) for v in self.boundary(y[0], y[-1])]
-        shapes = [v.shape for v in values]
+            g, ga, gb = (np.asarray(v, float) for v in self.boundary(y[0], y[-1]))
+        shapes = [g.shape, ga.shape, gb.shape]
         if shapes != [(n,), (n, n), (n, n)]:
             raise ValueError(
                 f"boundary: expected shapes ({n},), ({n}, {n}), ({n}, {n}), got {shapes}"
             )
-        return tuple(values)
+        return g, ga, gb
 
     def products(self, point: Point) -> Callable[[NDArray], NDArray]:
-        """The map v (S, n) -> Φ_k v_k (S, n) at `point`."""
+        """The map v (S, n) -> Φ_k v_k (S, n) at `point`, of a flow that has it."""
+        jvp: Callable[..., NDArray] = getattr(self.flow, "jvp")  # noqa: B009
 
         def apply(v: NDArray) -> NDArray:
             if time.perf_counter() > self.deadline:
                 raise Stop(BVPStatus.TIME_LIMIT)
             self.flows += len(v)
-            return self.flow.jvp(point.t[:-1], point.t[1:], point.y[:-1], v)
+            return jvp(point.t[:-1], point.t[1:], point.y[:-1], v)
 
         return apply
 
@@ -122,6 +123,7 @@ class Mesh:
         ends, phi = self.integrate(point.t[:-1], point.t[1:], point.y[:-1], True)
         point = Point(point.t, point.y, ends, phi, point.g, point.ga, point.gb)
         point = self.finite(point, scale)
+        assert point.phi is not None  # a mesh that is cut keeps what it had
         return point, float(_growth(point.phi, scale).max())
 
     def finite(self, point: Point, scale: NDArray) -> Point:

@@ -9,14 +9,15 @@ with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.network.follow_path import given_steps
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import matrix
-from hamshoot.problem.training_problem import Scaling, TrainingProblem
+from hamshoot.problem.readers import Scaling
+from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -116,7 +117,8 @@ class LayeredNetwork:
     def loss(self, problem: TrainingProblem) -> float:
         """(1/N)‖QA_L − Yᵀ‖_F² on the training data, in scaled units; 0 with a hard endpoint."""
         check_problem(self, problem)
-        return 0.0 if problem.hard_endpoint else self.error(problem.X, problem.Y)
+        return 0.0 if problem.Y is None or problem.hard_endpoint else \
+            self.error(problem.X, problem.Y)
 
     def objective(self, problem: TrainingProblem) -> float:
         """J = loss + λ/(2L̃) Σρ‖W‖².
@@ -169,10 +171,11 @@ class LayeredNetwork:
         """
         if self.classes is None:
             raise ValueError("accuracy: the network was not trained on classes")
+        targets: Any = Y
         if isinstance(X, TrainingProblem):
-            X, Y = _held_out(X)
-        outputs, Y = self._outputs_and_targets(X, Y)
-        return float(np.mean(np.argmax(outputs, axis=1) == np.argmax(Y, axis=1)))
+            X, targets = _held_out(X)
+        outputs, targets = self._outputs_and_targets(X, targets)
+        return float(np.mean(np.argmax(outputs, axis=1) == np.argmax(targets, axis=1)))
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -257,7 +260,7 @@ def _check(network: LayeredNetwork) -> None:
 
 
 def _held_out(problem: TrainingProblem) -> tuple[NDArray, NDArray]:
-    if problem.X_test is None:
+    if problem.X_test is None or problem.Y_test is None:
         raise ValueError("problem: expected held-out samples X_test and Y_test, it has none")
     return problem.X_test, problem.Y_test
 

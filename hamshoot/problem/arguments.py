@@ -108,14 +108,14 @@ def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the inputs; of the targets too where there are any, classes and hard endpoints as are."""
     X, Y, kind = given["X"], given["Y"], _scaling_kind(given["standardize"])
     inputs = [str(n) for n in given["input_names"] or range(X.shape[1])]
-    values = {"input_scaling": Scaling.fit(X, kind, "X", inputs) if kind else
-              Scaling.identity(X.shape[1])}
+    values = {"input_scaling": Scaling.identity(X.shape[1]) if kind is None else
+              Scaling.fit(X, kind, "X", inputs)}
     if Y is None:
         return values
     outputs = [str(n) for n in given["target_names"] or range(Y.shape[1])]
-    scaled = kind and given["classes"] is None and given["endpoint"] is None
-    values["target_scaling"] = Scaling.fit(Y, kind, "Y", outputs) if scaled else \
-        Scaling.identity(Y.shape[1])
+    as_are = given["classes"] is not None or given["endpoint"] is not None
+    values["target_scaling"] = Scaling.identity(Y.shape[1]) if kind is None or as_are else \
+        Scaling.fit(Y, kind, "Y", outputs)
     return values
 
 
@@ -171,9 +171,10 @@ def positive(name: str, value: Any) -> float:
     """The value as a float; ValueError unless it is a finite number > 0."""
     if isinstance(value, (bool, str)) or not np.isscalar(value):
         raise ValueError(f"{name}: expected a number > 0, got {value!r}")
-    if not (np.isfinite(value) and value > 0):
+    number: Any = value
+    if not (np.isfinite(number) and number > 0):
         raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
-    return float(value)
+    return float(number)
 
 
 def count(name: str, value: Any, least: int) -> int:

@@ -92,8 +92,8 @@ class TrainingProblem:
     activation: str = field(default="relu", kw_only=True)
     epsilon: float | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
-    lift: NDArray | str | None = field(default=None, kw_only=True)
-    readout: NDArray | str | None = field(default=None, kw_only=True)
+    lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
+    readout: NDArray | Any = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
     X_test: NDArray | None = field(default=None, kw_only=True)
     Y_test: NDArray | None = field(default=None, kw_only=True)
@@ -115,7 +115,9 @@ class TrainingProblem:
     # -- construction ------------------------------------------------------------------------------
 
     @classmethod
-    def from_csv(cls, path: str | PathLike, targets: int | Sequence[str] = 1, **kwargs: Any):
+    def from_csv(
+        cls, path: str | PathLike, targets: int | Sequence[str] = 1, **kwargs: Any
+    ) -> TrainingProblem:
         """Problem from a CSV file with a header row; see `hamshoot.problem.readers.read_csv`.
 
         Parameters
@@ -131,7 +133,7 @@ class TrainingProblem:
         return cls(**table_arguments(read_csv, path, dict(kwargs, targets=targets)))
 
     @classmethod
-    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any):
+    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
         """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
 
         Parameters
@@ -147,10 +149,8 @@ class TrainingProblem:
 
     def replace(self, **changes: Any) -> TrainingProblem:
         """Return the same problem with some arguments changed (defaults are derived anew)."""
-        unknown = sorted(set(changes) - set(self._given))
-        if unknown:
-            known = ", ".join(self._given)
-            raise ValueError(f"replace: no argument {unknown[0]!r}; known: {known}")
+        for name in sorted(set(changes) - set(self._given)):
+            raise ValueError(f"replace: no argument {name!r}; known: {', '.join(self._given)}")
         return TrainingProblem(**{**self._given, **changes})
 
     def subset(self, rows: ArrayLike) -> TrainingProblem:
@@ -251,8 +251,7 @@ class TrainingProblem:
         Maps of more than `hamshoot.problem.memory_map.MEMORY_BYTES` in double precision are not
         among the arrays: the settings hold their absolute paths.
         """
-        values = {**vars(self), "epsilon": self.sigma.epsilon}
-        return saved.arrays_and_settings(values)
+        return saved.arrays_and_settings({**vars(self), "epsilon": self.sigma.epsilon})
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray], settings: dict[str, Any]) -> TrainingProblem:

@@ -36,7 +36,7 @@ def dataset(solution: SolvedNodes, hamiltonian: NDArray, summary: dict[str, Any]
         ) from None
     layers = "p" if solution.steps is None else "layer"
     inputs = [*map(str, range(solution.problem.width)), "bias"][: solution.weights.shape[2]]
-    variables = {
+    variables: dict[str, Any] = {
         "representations": (("p", "neuron", "sample"), solution.representations),
         "momenta": (("p", "neuron", "sample"), solution.momenta),
         "weights": ((layers, "neuron", "input"), solution.weights),

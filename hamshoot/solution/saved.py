@@ -30,7 +30,8 @@ Nodes = TypeVar("Nodes", bound=SolvedNodes)
 def save(solution: SolvedNodes, path: str | PathLike) -> Path:
     """Write a solution to an .npz file, whole or not at all; the file written.
 
-    States that are not stored are left out.
+    States that are not stored are left out. ε of a path stands among its extra numbers, where the
+    geodesic search puts it; it is written once more only where it differs.
     """
     problem_arrays, settings = solution.problem.to_arrays()
     arrays = {f"{PREFIX}{k}": v for k, v in problem_arrays.items()}
@@ -45,6 +46,8 @@ def save(solution: SolvedNodes, path: str | PathLike) -> Path:
         "history": [asdict(record) for record in solution.history],
         **{name: getattr(solution, name) for name in VALUES},
     }
+    if solution.epsilon != solution.extra.get("epsilon"):
+        metadata["epsilon"] = solution.epsilon
     return save_with_metadata(path, arrays, metadata, default=_plain)
 
 
@@ -73,6 +76,8 @@ def load(path: str | PathLike, build: Callable[..., Nodes]) -> Nodes:
         own |= {k: v for k, v in arrays.items() if not k.startswith(PREFIX)}
         history = tuple(Record(**record) for record in metadata.pop("history"))
         status = Status[metadata.pop("status")]
+        if "steps" not in own:
+            metadata.setdefault("epsilon", metadata["extra"].get("epsilon"))
         return build(problem=problem, status=status, history=history, **own, **metadata)
     except MissingMap:
         raise

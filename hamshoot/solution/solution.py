@@ -80,6 +80,9 @@ class Solution(SolvedNodes):
         points that it left because they were no minima, and of the last.
     idle_kinks : int
         Those entries on the kink whose neuron no weight reads: of dead neurons.
+    epsilon : float, optional
+        ε of the smooth ReLU that a continuous path obeys, 0 for that of the problem itself; None
+        over layers.
     """
 
     # -- quantities --------------------------------------------------------------------------------
@@ -91,9 +94,8 @@ class Solution(SolvedNodes):
 
     @property
     def activation(self) -> Activation:
-        """σ the path obeys: the problem's, or the smooth ReLU of a path solved with extra ε."""
-        epsilon = self.extra.get("epsilon") if self.steps is None else None
-        return self.problem.sigma.smoothed(epsilon) if epsilon else self.problem.sigma
+        """σ the path obeys: the problem's, or for a ReLU the smooth one of `epsilon`."""
+        return self.problem.sigma.smoothed(self.epsilon) if self.epsilon else self.problem.sigma
 
     @cached_property
     def hamiltonian(self) -> NDArray:

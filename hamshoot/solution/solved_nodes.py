@@ -28,8 +28,8 @@ class SolvedNodes:
 
     problem: TrainingProblem
     p: NDArray
-    representations: NDArray | None
-    momenta: NDArray | None
+    representations: NDArray | Any  # in the constructor also None: computed when it is read
+    momenta: NDArray | Any
     weights: NDArray
     objective: float
     loss: float
@@ -47,6 +47,7 @@ class SolvedNodes:
     kinks: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
     idle_kinks: int = 0
+    epsilon: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("p", "representations", "momenta", "weights", "steps"):
@@ -73,6 +74,7 @@ class SolvedNodes:
         return computed[name]
 
     def _compute(self, name: str) -> NDArray:
+        assert self.steps is not None  # of a path the states are stored
         controls = (self.problem, self.weights, self.steps, self.integrator)
         if name == "representations":
             return blockwise.states(*controls)

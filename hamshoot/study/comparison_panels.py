@@ -47,7 +47,7 @@ def plot_convergence(
         width = 1.7 + WIDER * (len(solutions) - 1 - row)
         seconds, objective, so_far = _history(solution)
         clocks.append(seconds)
-        style = dict(color=palette[name])
+        style: dict[str, Any] = dict(color=palette[name])
         ax.plot(seconds, np.maximum(objective - best, floor), lw=0.7, alpha=0.4, **style)
         ax.plot(seconds, np.maximum(so_far - best, floor), lw=width, label=name, **style)
         ax.plot(seconds[-1:], np.maximum(so_far[-1:] - best, floor), "o", ms=5, clip_on=False,
@@ -96,8 +96,8 @@ def plot_paths(
         for k, sample in enumerate(chosen):
             points = (solution.representations[:, :, sample] - centre) @ axes_.T
             x, y = (solution.p, points[:, 0] + centre[0]) if flat else points.T
-            style = dict(color=palette[name])
-            dots = dict(marker=".", ms=5) if solution.layers else {}
+            style: dict[str, Any] = dict(color=palette[name])
+            dots: dict[str, Any] = dict(marker=".", ms=5) if solution.layers else {}
             ax.plot(x, y, lw=1.2 + WIDER * above, label=None if k else name, **dots, **style)
             ax.plot(x[-1:], y[-1:], "s", ms=4 + 1.5 * above, zorder=4, **style)
             ax.plot(x[:1], y[:1], "o", ms=7, mfc="white", mec=GREY, zorder=5)

@@ -54,7 +54,8 @@ def lighter(colour: str, share: float) -> tuple[float, float, float]:
     """Blend with white: 0 is the colour, 1 is white."""
     from matplotlib.colors import to_rgb
 
-    return tuple(1 - (1 - channel) * (1 - share) for channel in to_rgb(colour))
+    red, green, blue = (1 - (1 - channel) * (1 - share) for channel in to_rgb(colour))
+    return red, green, blue
 
 
 def legend_above(ax: Axes, handles: list[Any], labels: list[str]) -> None:

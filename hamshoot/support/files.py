@@ -72,7 +72,8 @@ def save_with_metadata(path: str | PathLike, arrays: dict[str, NDArray], metadat
     path = Path(path)
     path = path if path.suffix else path.with_suffix(".npz")
     text = np.array(json.dumps(metadata, default=default))
-    write_whole(path, lambda file: np.savez(file, **arrays, metadata=text))
+    members: dict[str, Any] = {**arrays, "metadata": text}
+    write_whole(path, lambda file: np.savez(file, **members))
     return path
 
 

@@ -10,4 +10,5 @@ Options = TypeVar("Options")
 
 def picked(kind: type[Options], method: Any) -> Options:
     """The options of a method object that a dataclass of options has fields for."""
-    return kind(**{field.name: getattr(method, field.name) for field in fields(kind)})
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(method, name) for name in names})

@@ -103,7 +103,7 @@ class Training:
         optimizer = self.optimizer
         for run in self._runs(start, weights, rate, schedules, optimizer.epochs):
             if isinstance(optimizer, Adam) and optimizer.sgd_epochs and not run.diverged:
-                self._descend_on(run, self._label(run))
+                self._descend_on(run, optimizer, self._label(run))
             if start == 1:
                 self._row(run)["objective"] = None if run.diverged else run.objective
 
@@ -138,23 +138,22 @@ class Training:
             f"start {run.start}/{self.count}, " if self.count > 1 else "")
         return f"{begun}rate {run.rate:g} {run.schedule}"
 
-    def _descend_on(self, run: Run, label: str) -> None:
+    def _descend_on(self, run: Run, optimizer: Adam, label: str) -> None:
         """Gradient descent where Adam ended."""
-        given = self.optimizer.sgd_rate
-        run.sgd_rate = self._tail_rate(run, label) if given is None else float(given)
+        given = optimizer.sgd_rate
+        run.sgd_rate = self._tail_rate(run, optimizer, label) if given is None else float(given)
         if run.sgd_rate is None:
             run.notes.append("no rate of gradient descent went below where Adam ended")
             return
         label += f", then gradient descent at {run.sgd_rate:.2g}"
-        self.descent.descend(run, self._tail(run, run.sgd_rate, self.optimizer.sgd_epochs), label,
-                             self._total(run, self.optimizer.epochs))
+        self.descent.descend(run, self._tail(run, run.sgd_rate, optimizer.sgd_epochs), label,
+                             self._total(run, optimizer.epochs))
         if run.diverged and given is None:
             run.diverged = False  # Adam's end stands; the rate was not the user's choice
             run.notes.append(f"gradient descent at {run.sgd_rate:.2g} diverged; its best is kept")
 
-    def _tail_rate(self, run: Run, label: str) -> float | None:
+    def _tail_rate(self, run: Run, optimizer: Adam, label: str) -> float | None:
         """Largest curvature first, then trials downwards until they get worse."""
-        optimizer = self.optimizer
         self.descent.sweeps.steps = run.steps
         curvature = largest_curvature(self.descent.sweeps, run.weights, self.seed)
         if not np.isfinite(curvature) or curvature <= 0:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.dynamics.sweeps import EulerSweeps
-from hamshoot.methods.common import starts
+from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.common.watch import Watch
 from hamshoot.methods.indirect.continuation import Path, Stage, interpolate, midpoints
 from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
 
@@ -38,9 +39,9 @@ class EulerNetworks:
         from scipy.optimize import minimize
 
         problem = self.soft(stage)
-        steps = starts.equidistant_steps(layers)
+        steps = equidistant_steps(layers)
         if weights is None:
-            weights = starts.starting_weights(problem, steps, start, seed)
+            weights = starting_weights(problem, steps, start, seed)
         else:
             weights = interpolate(midpoints(len(weights)), weights, midpoints(layers))
         sweeps = EulerSweeps(problem, steps)
@@ -63,15 +64,18 @@ class EulerNetworks:
 
         Its path at its own nodes, the minimum, and whether it collapsed.
         """
-        steps = starts.equidistant_steps(len(weights))
+        steps = equidistant_steps(len(weights))
         least = layered_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=120,
-                                        callback=self.watch.record)
+                                        callback=self._record)
         weights = least.weights
         A = discrete.roll_out(problem, weights, steps)
         B, _ = discrete.costates(problem, A, weights, steps)
         _, loss, _ = discrete.objective(problem, A[-1], weights, steps)
         path = Path(np.linspace(0, 1, len(A)), np.stack([A, B], axis=1), stage)
         return path, least, discrete.collapsed(problem, A[-1], loss)
+
+    def _record(self, objective: float, stationarity: float) -> None:
+        self.watch.record(objective, stationarity)
 
     def soft(self, stage: Stage) -> TrainingProblem:
         """The problem of a stage, a hard endpoint replaced by a stiff loss."""
@@ -81,7 +85,7 @@ class EulerNetworks:
         )
         if problem.activation != "linear":
             settings.update(activation="smooth_relu", epsilon=stage.epsilon)
-        if not problem.hard_endpoint:
+        if problem.endpoint is None:
             return problem.replace(**settings)
         settings["weight_decay"] = 1e-2 * stage.effective_depth / problem.n_samples
         return TrainingProblem(
@@ -92,7 +96,7 @@ class EulerNetworks:
 
     def objective(self, stage: Stage, weights: NDArray) -> float:
         """J of a network of equal layers at a stage; of its control alone with a hard endpoint."""
-        problem, steps = self.soft(stage), starts.equidistant_steps(len(weights))
+        problem, steps = self.soft(stage), equidistant_steps(len(weights))
         A = discrete.roll_out(problem, weights, steps)
         total, _, norm = discrete.objective(problem, A[-1], weights, steps)
         if self.problem.hard_endpoint:
@@ -101,9 +105,9 @@ class EulerNetworks:
 
     def straight(self, stage: Stage, start: str, seed: int) -> Path:
         """The path of a named start, when not even a direct stage came to an end."""
-        steps = starts.equidistant_steps(max(60, int(12 * self.problem.effective_depth)))
+        steps = equidistant_steps(max(60, int(12 * self.problem.effective_depth)))
         problem = self.soft(stage)
-        weights = starts.starting_weights(problem, steps, start, seed)
+        weights = starting_weights(problem, steps, start, seed)
         A = discrete.roll_out(problem, weights, steps)
         B, _ = discrete.costates(problem, A, weights, steps)
         return Path(np.linspace(0, 1, len(A)), np.stack([A, B], axis=1), stage)

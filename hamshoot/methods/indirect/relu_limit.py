@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hamshoot.methods.indirect.continuation import limit_of, objectives_agree, sliding
+from hamshoot.methods.indirect.continuation import Path, limit_of, objectives_agree, sliding
 from hamshoot.methods.indirect.stage_solver import StageSolver
 from hamshoot.solution.status import Status
 
@@ -29,11 +29,13 @@ def relu_limit(
     str
         Sentence for the message.
     """
-    limits = _limits(solver)
+    path = solver.path
+    assert path is not None  # a ladder that has come to its end
+    limits = _limits(solver, path)
     for name, (limit, error) in limits.items():
         numbers[f"{name}_limit"], numbers[f"{name}_limit_error"] = limit, error
-    epsilon = solver.path.stage.epsilon
-    slides = sliding(solver.path.y[:, 0], epsilon)
+    epsilon = path.stage.epsilon
+    slides = sliding(path.y[:, 0], epsilon)
     numbers["sliding"] = slides
     sentence = f"Smoothed with ε = {epsilon:.3g}"
     if limits:
@@ -42,27 +44,28 @@ def relu_limit(
     if slides:
         return Status.SMOOTHED, f"{sentence}; {slides} activations slide along their kinks."
     if exact:
-        kept, count = solver.path, len(solver.solved)
+        count = len(solver.solved)
         solver.watch.stage = "plain ReLU"
-        if solver.solve(kept, kept.stage._replace(epsilon=0.0), plain_relu=True):
+        if solver.solve(path, path.stage._replace(epsilon=0.0), plain_relu=True):
             if objectives_agree(solver.solved, limits.get("objective")):
                 return Status.CONVERGED, (
                     "No activation slides along its kink: this is a geodesic of the plain "
                     "ReLU flow, its crossings located."
                 )
             del solver.solved[count:]
-        solver.path, solver.converged = kept, True
+        solver.path, solver.converged = path, True
     return Status.SMOOTHED, f"{sentence}."
 
 
-def _limits(solver: StageSolver) -> dict[str, tuple[float, float]]:
+def _limits(solver: StageSolver, path: Path) -> dict[str, tuple[float, float]]:
     """Limits as ε → 0 of the objective and the Hamiltonian, each with its error.
 
     Empty for a ladder of fewer than three ε.
     """
-    ladder = [s for s in solver.solved if s[0][:2] == solver.path.stage[:2]]
+    ladder = [s for s in solver.solved if s[0][:2] == path.stage[:2]]
     if len(ladder) < 3:
         return {}
-    epsilons = [s[0].epsilon for s in ladder[-3:]]
-    return {name: limit_of(epsilons, [s[index] for s in ladder[-3:]])
-            for index, name in enumerate(("objective", "hamiltonian"), start=1)}
+    stages, objectives, hamiltonians = zip(*ladder[-3:], strict=True)
+    epsilons = [stage.epsilon for stage in stages]
+    return {"objective": limit_of(epsilons, list(objectives)),
+            "hamiltonian": limit_of(epsilons, list(hamiltonians))}

@@ -43,8 +43,8 @@ def solution_of(
     loss = 0.0 if problem.hard_endpoint else \
         float(ham.loss(A[-1], problem.readout, problem.targets))
     H = hamiltonians(flow, path.y)
-    settings = dict(effective_depth=problem.effective_depth, activation=problem.sigma,
-                    bias=problem.bias)
+    settings: dict[str, Any] = dict(
+        effective_depth=problem.effective_depth, activation=problem.sigma, bias=problem.bias)
     gradient = np.array([w - ham.control(a, b, **settings)
                          for w, a, b in zip(W, A, B, strict=True)])
     residuals = {
@@ -69,6 +69,7 @@ def solution_of(
         message=str(status) + (f" {reason}" if reason else ""), nit=watch.iterations,
         residuals=residuals, history=tuple(watch.history), seconds=watch.seconds,
         method="indirect", integrator="flow", steps=None, extra=extra,
+        epsilon=path.stage.epsilon,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class StageSolver:
         if problem.activation != "linear" and not plain_relu:
             sigma = Activation("smooth_relu", stage.epsilon)
         settings = problem.width, problem.n_samples, stage.effective_depth, sigma, problem.bias
-        flow: HamiltonianFlow | GaussFlow
+        flow: Any  # either flow has what a shooting problem asks of one
         if self.options.integrator == "gauss" and sigma.name != "relu" and not accurate:
             flow = GaussFlow(*settings, steps_per_segment=self.options.steps_per_segment,
                              order=self.options.gauss_order)

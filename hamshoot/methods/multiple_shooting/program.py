@@ -134,6 +134,7 @@ class Program:
             self.x, self.lam = x, lam
         if self.nlp_solver == "fatrop":  # one record for the round
             self.counter.iterations = before + int(stats["iter_count"]) - 1
+            assert self.x is not None  # a run begins at an iterate
             self.monitor.record(self.x)
         return bool(stats["success"])
 

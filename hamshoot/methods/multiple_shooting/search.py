@@ -158,7 +158,7 @@ class Search:
         if not np.isfinite(self._offer(weights)):
             self.best.offer(self._objective(np.zeros_like(weights)), np.zeros_like(weights))
             return Outcome(Status.DIVERGED, np.zeros_like(weights))
-        restart = weights
+        restart: NDArray | None = weights
         for epsilon in ladder:
             self._set_stage(epsilon, prefix)
             solved = self._stage(epsilon, restart)
@@ -256,7 +256,7 @@ class Search:
                 outcome = self._walk(outcome.weights, 0.0)
                 outcome.notes.append(self.escape.note())
             outcome.objective = self._offer(outcome.weights)
-        if self.escape.verdict.refuted:
+        if self.escape.verdict is not None and self.escape.verdict.refuted:
             outcome.status = Status.SADDLE
         return outcome
 

@@ -240,7 +240,8 @@ class LadderSearch:
             raise
         if self.escape.left:
             notes = [note for note in notes if "on the kink" not in note] + [self.escape.note()]
-        status = Status.SADDLE if self.escape.verdict.refuted else Status.CONVERGED
+        verdict = self.escape.verdict
+        status = Status.SADDLE if verdict is not None and verdict.refuted else Status.CONVERGED
         return status, self.escape.weights, notes
 
     def _solution(self, outcome: _Outcome) -> Solution:
