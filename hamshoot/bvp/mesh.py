@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,13 +107,13 @@ class Mesh:
 
     def products(self, point: Point) -> Callable[[NDArray], NDArray]:
         """The map v (S, n) -> Φ_k v_k (S, n) at `point`, of a flow that has it."""
-        jvp: Callable[..., NDArray] = getattr(self.flow, "jvp")  # noqa: B009
+        flow: Any = self.flow
 
         def apply(v: NDArray) -> NDArray:
             if time.perf_counter() > self.deadline:
                 raise Stop(BVPStatus.TIME_LIMIT)
             self.flows += len(v)
-            return jvp(point.t[:-1], point.t[1:], point.y[:-1], v)
+            return flow.jvp(point.t[:-1], point.t[1:], point.y[:-1], v)
 
         return apply
 
