@@ -205,3 +205,22 @@ def test_a_smoothed_path_has_the_hamiltonian_of_the_flow_it_solves():
     plain = [ham.hamiltonian(a, b, effective_depth=3.0, activation=solution.problem.sigma)
              for a, b in zip(A, B, strict=True)]
     assert abs(np.median(plain) - solution.extra["hamiltonian"]) > 1e-5
+
+
+def test_epsilon_of_a_path_does_not_come_from_its_extra_numbers(tmp_path):
+    solution = geodesic("relu")
+    bare = solution.replace(extra={})
+    other = bare.replace(epsilon=0.5)
+    for path, epsilon in ((solution, solution.epsilon), (bare, solution.epsilon), (other, 0.5)):
+        loaded = hs.Solution.load(path.save(tmp_path / "path.npz"))
+        assert loaded.epsilon == loaded.activation.epsilon == epsilon
+    assert "epsilon" not in loaded.extra
+
+
+def test_a_path_saved_with_epsilon_among_its_extra_numbers_has_it(tmp_path):
+    """As files of earlier versions are, which have no epsilon of their own."""
+    solution = geodesic("relu")
+    with np.load(solution.save(tmp_path / "path.npz")) as file:
+        metadata = json.loads(str(file["metadata"]))
+    assert "epsilon" not in metadata
+    assert metadata["extra"]["epsilon"] == solution.epsilon > 0

@@ -8,11 +8,11 @@ loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of thre
   is solved by GMRES on tangents of the flow (4 to 6, of S·12w²N·steps flops), preconditioned by the
   form below: quadratic in N as that is. The dense staircase, 160 S n³ with n = wN, serves only
   where 20 tangents do not do.
-* ``condensed``: `hamshoot.methods.indirect.riccati`, the system of a midpoint model by a Riccati
-  recursion, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in N; residuals are those of the
-  accurate flow.
-* ``control``: `hamshoot.methods.indirect.condensing`, the same system condensed to the reduced
-  Hessian in W, 2 S² m² N + (S m)³/3, linear in N.
+* ``condensed``: `hamshoot.methods.indirect.riccati`, the system condensed on the control by a
+  Riccati recursion along a midpoint model, S (2m + 8w) n² a factorisation, m = w(w+1), quadratic in
+  N; residuals are those of the accurate flow.
+* ``control``: `hamshoot.methods.indirect.condensing`, the same system as the reduced Hessian in W,
+  2 S² m² N + (S m)³/3, linear in N.
 
 All have the same solutions, for the residual is the same. ``auto`` takes the cheaper of the last
 two, which differ by rounding only: the recursion up to some hundred samples, W beyond.
@@ -30,9 +30,11 @@ from typing import Any
 
 from hamshoot.dynamics.gauss_flow import STAGES
 from hamshoot.methods.common import starts
+from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Stop, Watch
 from hamshoot.methods.indirect.continuation import read_guess
-from hamshoot.methods.indirect.search import GeodesicSearch
+from hamshoot.methods.indirect.search import GeodesicSearch, SearchOptions
+from hamshoot.methods.indirect.stage_solver import ShootingOptions
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
@@ -154,8 +156,7 @@ class IndirectShooting:
             epsilon, segments, hamiltonian
                 ε of the flow solved (0 for plain ReLU and linear), segments, median of H.
             definite, least
-                Of the last factorisation, see
-                `hamshoot.methods.indirect.linear_quadratic.LinearQuadraticSystem`.
+                Of the last factorisation, see `hamshoot.methods.indirect.riccati.RiccatiRecursion`.
             branch
                 Objectives of Euler networks built from the geodesic, and whether they tend to its;
                 the message says so where they do not.
@@ -179,7 +180,8 @@ class IndirectShooting:
             For bad input.
         """
         self.check(problem)
-        run = GeodesicSearch(self, problem, Watch(callback, self.time_limit))
+        run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,
+                             Watch(callback, self.time_limit))
         guess = None if initial_guess is None else read_guess(initial_guess, problem)
         status, reason = Status.STALLED, ""
         try:
