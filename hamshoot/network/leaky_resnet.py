@@ -11,7 +11,7 @@ in `hamshoot.network.layered_network`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ from hamshoot.network.path import SolvedPath
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support import verbs
 from hamshoot.support.checks import check_layers
+from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from hamshoot.solution.method import Method
     from hamshoot.solution.solution import Callback, Solution
 
 
@@ -172,7 +174,7 @@ class LeakyResNet(LayeredNetwork):
         return error_of(solution, networks)
 
     def polish(
-        self, problem: TrainingProblem, method: Any = "auto",
+        self, problem: TrainingProblem, method: str | Method = "auto",
         callback: Callback | None = None, **options: Any,
     ) -> Solution:
         """Re-optimise this network, same layers and steps, from its own weights.
@@ -185,10 +187,10 @@ class LeakyResNet(LayeredNetwork):
         problem : TrainingProblem
             With the network's width, effective depth and columns.
         method : {"auto", "multiple_shooting", "single_shooting"} or method object
-            As in `hamshoot.solve`.
+            As in `hamshoot.solve`; an object with the options ``layers`` and ``steps``.
         callback : callable, optional
         **options
-            Of the method.
+            Of the method, where it is given by name.
 
         Returns
         -------
@@ -200,18 +202,17 @@ class LeakyResNet(LayeredNetwork):
         ValueError
             As `hamshoot.solve`, and for "indirect", which has no layers.
         """
-        named = isinstance(method, str)
-        if method == "indirect" or not (named or hasattr(method, "steps")):
-            raise ValueError("method: expected one that optimises layers, got indirect shooting"
-                             if named or hasattr(method, "solve") else
-                             f"method: expected a name or a method object, got {method!r}")
+        if method == "indirect":
+            raise ValueError("method: expected one that optimises layers, got indirect shooting")
+        if not isinstance(method, str):
+            _check_layered(method)
         check_problem(self, problem)
-        if named:
+        if isinstance(method, str):
             return verbs.solve(problem, method, layers=self.layers, steps=self.steps,
                                initial_guess=self, callback=callback, **options)
         for name in options:
             raise ValueError(f"{name}: give options to the method object, not to polish")
-        own = replace(method, layers=self.layers, steps=self.steps)
+        own = with_options(method, layers=self.layers, steps=self.steps)
         return own.solve(problem, initial_guess=self, callback=callback)
 
     # -- persistence -------------------------------------------------------------------------------
@@ -247,4 +248,15 @@ class LeakyResNet(LayeredNetwork):
             f"LeakyResNet({self.lift.shape[1]} → {len(self.readout)}, layers={self.layers}, {mesh},"
             f" width={self.width}, {sigma}{'' if self.bias else ', no bias'}, "
             f"L̃={self.effective_depth:g}, ∫‖W‖²={self.parameter_norm:.6g})"
+        )
+
+
+def _check_layered(method: Any) -> None:
+    """Raise ValueError unless a method object can be told to keep a network's layers and steps."""
+    if isinstance(method, type) or not hasattr(method, "solve"):
+        raise ValueError(f"method: expected a name or a method object, got {method!r}")
+    if not (has_option(method, "layers") and has_option(method, "steps")):
+        raise ValueError(
+            "method: expected one that optimises layers, with the options layers and steps, which "
+            f"indirect shooting, for one, does not have; got {type(method).__name__}"
         )

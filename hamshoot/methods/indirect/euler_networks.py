@@ -11,6 +11,7 @@ from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.common.watch import Watch
 from hamshoot.methods.indirect.continuation import Path, Stage, interpolate, midpoints
 from hamshoot.methods.newton import minimise as exact_newton
+from hamshoot.methods.newton.levenberg_marquardt import Minimum
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
@@ -34,7 +35,7 @@ class EulerNetworks:
 
     def from_start(
         self, stage: Stage, layers: int, start: str, seed: int, weights: NDArray | None
-    ) -> tuple[Path, exact_newton.Minimum, bool]:
+    ) -> tuple[Path, Minimum, bool]:
         """L-BFGS on an Euler network, from a named start unless given weights; then `minimise`."""
         from scipy.optimize import minimize
 
@@ -59,7 +60,7 @@ class EulerNetworks:
 
     def minimise(
         self, problem: TrainingProblem, weights: NDArray, stage: Stage
-    ) -> tuple[Path, exact_newton.Minimum, bool]:
+    ) -> tuple[Path, Minimum, bool]:
         """A minimum of an Euler network by Newton, which does not crawl at small λ as L-BFGS does.
 
         Its path at its own nodes, the minimum, and whether it collapsed.
