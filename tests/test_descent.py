@@ -10,6 +10,7 @@ import pytest
 import hamshoot as hs
 from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.methods.common.starts import equidistant_steps, starting_weights
+from hamshoot.methods.descent.epochs import EpochLoop, largest_curvature
 from hamshoot.methods.descent.optimizers import (
     HOLD,
     SCHEDULES,
@@ -19,7 +20,7 @@ from hamshoot.methods.descent.optimizers import (
     optimizer_named,
     schedule_factors,
 )
-from hamshoot.methods.descent.train import EpochLoop, largest_curvature, train
+from hamshoot.methods.descent.train import train
 from hamshoot.network.layer_steps import irregular_steps, relative_changes
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Status

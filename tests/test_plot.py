@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import hamshoot as hs
 from hamshoot.solution.evaluate import solution_from_weights
-from hamshoot.study import plot
+from hamshoot.study import comparison_panels, plot
 from hamshoot.theory.closed_forms import one_sample_path
 
 NAMES = ("optimal control", "gradient descent", "optimal control from descent", "adaptive steps")
@@ -182,7 +182,7 @@ def test_paths_are_projected_on_common_components():
 def test_components_carry_the_most_variance():
     """With equal steps and one solution they are the textbook principal components."""
     solution = drawn()
-    centre, directions, shares = plot._common_components({"a": solution})
+    centre, directions, shares = comparison_panels.common_components({"a": solution})
     weight = np.gradient(solution.p) / np.gradient(solution.p).sum() / 12
     columns = np.concatenate(list(solution.representations), axis=1)
     weight = np.repeat(weight, 12)

@@ -29,8 +29,8 @@ import hamshoot as hs
 from hamshoot.command.config import read_config
 from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.methods.common.starts import equidistant_steps, starting_weights
+from hamshoot.methods.descent.epochs import EpochLoop
 from hamshoot.methods.descent.optimizers import SCHEDULES
-from hamshoot.methods.descent.train import EpochLoop
 
 RESULTS = Path(__file__).with_suffix(".json")
 COSINE, GRID = "cosine", "grid"

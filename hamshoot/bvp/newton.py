@@ -1,4 +1,4 @@
-"""The damped Newton iteration of `bvp.solve`: globalisation, mesh refinement, Krylov solves."""
+"""The damped Newton iteration of `bvp.solve`: globalisation and Krylov solves."""
 
 from __future__ import annotations
 
@@ -10,59 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hamshoot.bvp.records import Boundary, BVPIteration, BVPResult, BVPStatus, Flow, Preconditioner
+from hamshoot.bvp.mesh import Mesh, Point, Stop
+from hamshoot.bvp.records import BVPIteration, BVPResult, BVPStatus, Preconditioner
 from hamshoot.bvp.staircase import StaircaseFactor
 
-_ROUNDS = 8  # of cutting segments that grow or blow up, before one iteration
 _CUTS = 2  # of the most nonlinear segments, without an accepted step in between
-_PIECES = 16  # that a segment is cut into at once, at most
 _MOST_NUMBERS = 5e7  # of Φ; beyond, an inexact correction has to do
 _NOISE = 1e-6  # corrections below this that stop shrinking are put down to the flow's accuracy
 _NEARLY_SINGULAR = 1e-10  # reciprocal condition number that explains a failure
-
-
-class _Stop(Exception):
-    """Ends a solve with a status."""
-
-    def __init__(self, status: BVPStatus, detail: str = "") -> None:
-        super().__init__(status.value)
-        self.status, self.detail = status, detail
-
-
-@dataclass
-class _Point:
-    """An iterate on its mesh, with what was evaluated there."""
-
-    t: NDArray  # (M,)
-    y: NDArray  # (M, n)
-    ends: NDArray  # (S, n)
-    phi: NDArray | None  # (S, n, n)
-    g: NDArray  # (n,)
-    ga: NDArray  # (n, n)
-    gb: NDArray  # (n, n)
-
-    @property
-    def defects(self) -> NDArray:
-        return self.ends - self.y[1:]
-
-    @property
-    def finite(self) -> NDArray:
-        """Segments that are finite, shape (S,)."""
-        ok = np.isfinite(self.ends).all(1)
-        return ok if self.phi is None else ok & np.isfinite(self.phi).all((1, 2))
-
-    def residuals(self, scale: NDArray) -> tuple[float, float]:
-        """Largest scaled defect and boundary residual."""
-        size = np.linalg.norm(np.hstack([self.ga, self.gb]) * np.tile(scale, 2), axis=1)
-        size[size == 0] = 1.0
-        return float(np.abs(self.defects / scale).max()), float(np.abs(self.g / size).max())
 
 
 @dataclass
 class _Step:
     """What a damped step came to."""
 
-    point: _Point | None  # the accepted iterate, None if no λ passed
+    point: Point | None  # the accepted iterate, None if no λ passed
     simplified: NDArray | None  # (M, n), simplified correction there
     damping: float
     level: float  # its norm
@@ -73,39 +35,35 @@ class _Step:
 class Newton:
     """Options, steps and state of one solve."""
 
-    flow: Flow
-    boundary: Boundary
+    mesh: Mesh
     tol: float
-    growth_limit: float
     min_damping: float
-    max_nodes: int
     fixed_scale: NDArray | None
     reuse: bool
     preconditioner: Callable[[NDArray, NDArray], Preconditioner] | None
-    deadline: float
     callback: Callable[[BVPIteration], Any] | None
     start: float = field(default_factory=time.perf_counter)
     history: list[BVPIteration] = field(default_factory=list)
-    flows: int = 0
     factor: StaircaseFactor | None = None
     growth: float = np.nan  # largest, where Φ was last formed
     rcond: float = np.nan  # of the last factorisation of Φ
-    best: tuple[float, _Point | None] = (np.inf, None)  # smallest Newton correction so far
-    latest: tuple[float, _Point | None] = (np.inf, None)  # accepted, Newton correction not known
+    best: tuple[float, Point | None] = (np.inf, None)  # smallest Newton correction so far
+    latest: tuple[float, Point | None] = (np.inf, None)  # accepted, Newton correction not known
 
     def solve(self, t: NDArray, y: NDArray, max_iter: int, jacobians: bool) -> BVPResult:
         """Iterate to whatever end, then gather the result."""
         status, detail = BVPStatus.CONVERGED, ""
         try:
             self._iterate(t, y, max_iter)
-        except _Stop as stop:
+        except Stop as stop:
             status, detail = stop.status, stop.detail
         correction, point = self.latest if self.latest[0] < self.best[0] else self.best
+        assert point is not None  # `_iterate` sets it first of all
         phi = None
         if jacobians:
-            self.deadline, phi = np.inf, point.phi
+            self.mesh.deadline, phi = np.inf, point.phi
             if phi is None:
-                phi = self._flow(point.t[:-1], point.t[1:], point.y[:-1], True)[1]
+                phi = self.mesh.integrate(point.t[:-1], point.t[1:], point.y[:-1], True)[1]
         return BVPResult(
             t=point.t, y=point.y, success=status is BVPStatus.CONVERGED, status=status,
             message=f"{status.value} {detail}".strip(), nit=len(self.history),
@@ -116,9 +74,9 @@ class Newton:
     # ------------------------------------------------------------------ the iteration
 
     def _iterate(self, t: NDArray, y: NDArray, max_iter: int) -> None:
-        """Return when converged, raise `_Stop` otherwise."""
+        """Return when converged, raise `Stop` otherwise."""
         ends = np.full((t.size - 1, y.shape[1]), np.nan)  # until it is linearised
-        point = _Point(t, y, ends, None, *self._boundary(y))
+        point = Point(t, y, ends, None, *self.mesh.ends(y))
         self.best = (np.inf, point)
         last = None  # Newton correction and step of the iteration before, if on the same mesh
         cuts = 0  # since the last accepted step
@@ -140,7 +98,7 @@ class Newton:
             else:
                 cuts += 1
                 reason = self._why_failed(point, step, size, cuts)
-                end = point if reason else self._insert(point, self._blame(point, step), scale)
+                end = point if reason else self.mesh.insert(point, self._blame(point, step), scale)
                 inserted, last = end.t.size - nodes, None
             stopped = self._record(end, step, size, scale, point.t.size, inserted)
             if reason:
@@ -148,44 +106,45 @@ class Newton:
             if self._converged(step, size, scale):
                 return
             if stopped:
-                raise _Stop(BVPStatus.STOPPED)
+                raise Stop(BVPStatus.STOPPED)
             point = end
-        raise _Stop(BVPStatus.ITERATION_LIMIT)
+        raise Stop(BVPStatus.ITERATION_LIMIT)
 
     def _scale(self, y: NDArray) -> NDArray:
         if self.fixed_scale is not None:
             return self.fixed_scale
         return np.maximum(1.0, np.abs(y).max(0))
 
-    def _newton_system(self, point: _Point, scale: NDArray) -> tuple[_Point, _System, NDArray]:
+    def _newton_system(self, point: Point, scale: NDArray) -> tuple[Point, _System, NDArray]:
         """The (possibly cut) iterate, its Newton matrix ready for solves, and the correction."""
         if self.reuse and self.factor is not None and self.factor.nodes == point.t.size:
-            system = _System(point, scale, self.factor, self._products(point))
+            system = _System(point, scale, self.factor, self.mesh.products(point))
             correction = system.correction(point)
             if system.accurate:
                 return point, system, correction
         if self.preconditioner is not None:
-            point = self._finite(self._evaluate(point.t, point.y), scale)
+            point = self.mesh.finite(self.mesh.evaluate(point.t, point.y), scale)
             solver = self.preconditioner(point.t, point.y)
-            system = _System(point, scale, solver, self._products(point))
+            system = _System(point, scale, solver, self.mesh.products(point))
             correction = system.correction(point)
             if system.accurate or point.y.size * point.g.size > _MOST_NUMBERS:
                 return point, system, correction
-        point = self._linearise(point, scale)
+        point, self.growth = self.mesh.linearised(point, scale)
         if self.best[0] == np.inf:
             self.best = (np.inf, point)
+        assert point.phi is not None
         self.factor = StaircaseFactor(point.phi, point.ga, point.gb, scale)
         self.rcond = self.factor.rcond
         if not self.rcond > 10 * point.g.size * np.finfo(float).eps:
-            if self.growth > self.growth_limit:
-                raise _Stop(BVPStatus.NODE_LIMIT, f"A segment grows by {self.growth:.1e}.")
-            raise _Stop(BVPStatus.SINGULAR, _conditioning(self.rcond))
+            if self.growth > self.mesh.growth_limit:
+                raise Stop(BVPStatus.NODE_LIMIT, f"A segment grows by {self.growth:.1e}.")
+            raise Stop(BVPStatus.SINGULAR, _conditioning(self.rcond))
         system = _System(point, scale, self.factor, None)
         return point, system, system.correction(point)
 
     def _damped_step(
         self,
-        point: _Point,
+        point: Point,
         system: _System,
         correction: NDArray,
         scale: NDArray,
@@ -197,7 +156,7 @@ class Newton:
         damping = max(damping, self.min_damping)
         nonlinearity, reduced, raised = None, False, False
         while damping >= self.min_damping:
-            trial = self._evaluate(point.t, point.y + damping * correction)
+            trial = self.mesh.evaluate(point.t, point.y + damping * correction)
             if nonlinearity is None or nonlinearity.max() == np.inf:
                 nonlinearity = _nonlinearity(point, trial, damping, scale)
             if not trial.finite.all() or not np.isfinite(trial.g).all():
@@ -217,24 +176,25 @@ class Newton:
                 damping, raised = min(1.0, optimal), True
             else:
                 return step
+        assert nonlinearity is not None  # one λ at least was tried
         return _Step(None, None, 0.0, np.inf, nonlinearity)
 
     def _converged(self, step: _Step, size: float, scale: NDArray) -> bool:
         """Whether the step ends the solve; raise if it shows that nothing more can be gained."""
-        if step.damping < 1 or step.level > self.tol:
+        if step.point is None or step.damping < 1 or step.level > self.tol:
             return False
-        if max(step.point.residuals(scale)) <= self.growth_limit * self.tol:
+        if max(step.point.residuals(scale)) <= self.mesh.growth_limit * self.tol:
             return True
         if step.level > 0.5 * size:
             defect, boundary = step.point.residuals(scale)
-            raise _Stop(
+            raise Stop(
                 BVPStatus.ACCURACY_LIMIT,
                 f"Scaled defect {defect:.1e}, boundary residual {boundary:.1e}.",
             )
         return False
 
     def _record(
-        self, point: _Point, step: _Step, size: float, scale: NDArray, nodes: int, inserted: int
+        self, point: Point, step: _Step, size: float, scale: NDArray, nodes: int, inserted: int
     ) -> bool:
         """Add to the history; whether the callback wants to stop."""
         defect, boundary = point.residuals(scale)
@@ -248,129 +208,30 @@ class Newton:
             iteration=len(before) + 1, nodes=nodes, correction=size,
             simplified=step.level, damping=step.damping, order=order, defect=defect,
             boundary=boundary, growth=self.growth, rcond=self.rcond, inserted=inserted,
-            flows=self.flows, seconds=time.perf_counter() - self.start,
+            flows=self.mesh.flows, seconds=time.perf_counter() - self.start,
         )  # fmt: skip
         self.history.append(record)
         return self.callback is not None and self.callback(record) is True
 
-    # ------------------------------------------------------------------ evaluation
+    # ------------------------------------------------------------------ failures
 
-    def _evaluate(self, t: NDArray, y: NDArray) -> _Point:
-        ends = self._flow(t[:-1], t[1:], y[:-1], False)[0]
-        return _Point(t, y, ends, None, *self._boundary(y))
-
-    def _flow(
-        self, t0: NDArray, t1: NDArray, y: NDArray, jacobian: bool
-    ) -> tuple[NDArray, NDArray | None]:
-        """Call the flow; check the clock before and the shapes after."""
-        if time.perf_counter() > self.deadline:
-            raise _Stop(BVPStatus.TIME_LIMIT)
-        self.flows += len(t0)
-        with np.errstate(all="ignore"):
-            ends, phi = self.flow(t0, t1, y, jacobian)
-        ends = np.asarray(ends, float)
-        if ends.shape != y.shape:
-            raise ValueError(f"flow: expected ends of shape {y.shape}, got {ends.shape}")
-        if not jacobian:
-            return ends, None
-        phi = np.asarray(phi, float)
-        if phi.shape != (*y.shape, y.shape[1]):
-            raise ValueError(
-                f"flow: expected Jacobians of shape {(*y.shape, y.shape[1])}, got {phi.shape}"
-            )
-        return ends, phi
-
-    def _boundary(self, y: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        n = y.shape[1]
-        with np.errstate(all="ignore"):
-            values = [np.asarray(v, float) for v in self.boundary(y[0], y[-1])]
-        shapes = [v.shape for v in values]
-        if shapes != [(n,), (n, n), (n, n)]:
-            raise ValueError(
-                f"boundary: expected shapes ({n},), ({n}, {n}), ({n}, {n}), got {shapes}"
-            )
-        return tuple(values)
-
-    def _products(self, point: _Point) -> Callable[[NDArray], NDArray]:
-        """The map v (S, n) -> Φ_k v_k (S, n) at `point`."""
-
-        def products(v: NDArray) -> NDArray:
-            if time.perf_counter() > self.deadline:
-                raise _Stop(BVPStatus.TIME_LIMIT)
-            self.flows += len(v)
-            return self.flow.jvp(point.t[:-1], point.t[1:], point.y[:-1], v)
-
-        return products
-
-    # ------------------------------------------------------------------ mesh
-
-    def _linearise(self, point: _Point, scale: NDArray) -> _Point:
-        """Φ at the iterate, on a mesh cut where the flow grows too much or is not finite."""
-        ends, phi = self._flow(point.t[:-1], point.t[1:], point.y[:-1], True)
-        point = _Point(point.t, point.y, ends, phi, point.g, point.ga, point.gb)
-        point = self._finite(point, scale)
-        self.growth = float(_growth(point.phi, scale).max())
-        return point
-
-    def _finite(self, point: _Point, scale: NDArray) -> _Point:
-        """The iterate on a mesh on which its flow is finite and, if Φ is there, grows little."""
-        for _ in range(_ROUNDS):
-            growth = 1.0 if point.phi is None else _growth(point.phi, scale)
-            growth = np.where(point.finite, growth, self.growth_limit**2)
-            pieces = np.log(np.maximum(growth, 1.0)) / np.log(self.growth_limit)
-            pieces = np.clip(np.ceil(pieces - 1e-9), 1, _PIECES).astype(int)
-            if pieces.max() == 1 or point.t.size + np.sum(pieces - 1) > self.max_nodes:
-                break
-            point = self._insert(point, pieces, scale)
-        if not point.finite.all():
-            k = int(np.argmin(point.finite))
-            where = f"The flow is not finite on [{point.t[k]:.6g}, {point.t[k + 1]:.6g}]."
-            raise _Stop(BVPStatus.NOT_FINITE, where)
-        if not all(np.isfinite(v).all() for v in (point.g, point.ga, point.gb)):
-            raise _Stop(BVPStatus.NOT_FINITE, "The boundary function is not finite.")
-        return point
-
-    def _why_failed(self, point: _Point, step: _Step, size: float, cuts: int) -> _Stop | None:
+    def _why_failed(self, point: Point, step: _Step, size: float, cuts: int) -> Stop | None:
         """Why no λ passed, if cutting segments is of no use."""
         if self.rcond < _NEARLY_SINGULAR:
-            return _Stop(BVPStatus.SINGULAR, _conditioning(self.rcond))
+            return Stop(BVPStatus.SINGULAR, _conditioning(self.rcond))
         if size <= _NOISE:
-            return _Stop(BVPStatus.ACCURACY_LIMIT, f"The last correction was {size:.1e}.")
-        if cuts > _CUTS or point.t.size >= self.max_nodes or not step.nonlinearity.max() > 0:
-            return _Stop(BVPStatus.NO_DESCENT, _conditioning(self.rcond))
+            return Stop(BVPStatus.ACCURACY_LIMIT, f"The last correction was {size:.1e}.")
+        if cuts > _CUTS or point.t.size >= self.mesh.max_nodes or not step.nonlinearity.max() > 0:
+            return Stop(BVPStatus.NO_DESCENT, _conditioning(self.rcond))
         return None
 
-    def _blame(self, point: _Point, step: _Step) -> NDArray:
+    def _blame(self, point: Point, step: _Step) -> NDArray:
         """Pieces for each segment: 2 for the most nonlinear ones, as far as nodes are left."""
         pieces = np.ones(step.nonlinearity.size, int)
         order = np.argsort(-step.nonlinearity, kind="stable")
         order = order[~(step.nonlinearity[order] < 0.1 * step.nonlinearity.max())]
-        pieces[order[: self.max_nodes - point.t.size]] = 2
+        pieces[order[: self.mesh.max_nodes - point.t.size]] = 2
         return pieces
-
-    def _insert(self, point: _Point, pieces: NDArray, scale: NDArray) -> _Point:
-        """Cut segment k evenly into pieces[k]; integrate only the segments that are new.
-
-        New states lie on the flow where the segment's defect is small against the scale, else on
-        the chord between the guesses at its ends, which a growing flow leaves at once.
-        """
-        parent = np.repeat(np.arange(pieces.size), pieces)  # (S_new,)
-        place = (np.arange(parent.size) - (np.cumsum(pieces) - pieces)[parent]) / pieces[parent]
-        t = point.t[parent] + place * np.diff(point.t)[parent]
-        y = point.y[parent] + place[:, None] * np.diff(point.y, axis=0)[parent]
-        small = np.abs(point.defects / scale).max(1) < 0.1
-        ride = (place > 0) & small[parent]
-        if ride.any():
-            y[ride] = self._flow(point.t[parent[ride]], t[ride], point.y[parent[ride]], False)[0]
-        t, y = np.append(t, point.t[-1]), np.vstack([y, point.y[-1:]])
-        fresh = pieces[parent] > 1
-        ends, phi = point.ends[parent], point.phi if point.phi is None else point.phi[parent]
-        new = self._flow(t[:-1][fresh], t[1:][fresh], y[:-1][fresh], phi is not None)
-        ends[fresh] = new[0]
-        if phi is not None:
-            phi[fresh] = new[1]
-        return _Point(t, y, ends, phi, point.g, point.ga, point.gb)
-
 
 class _System:
     """The Newton matrix at an iterate, ready to be solved with.
@@ -382,7 +243,7 @@ class _System:
 
     def __init__(
         self,
-        point: _Point,
+        point: Point,
         scale: NDArray,
         factor: Preconditioner,
         products: Callable[[NDArray], NDArray] | None,
@@ -390,16 +251,17 @@ class _System:
         self.point, self.scale, self.factor, self.products = point, scale, factor, products
         self.accurate = True
 
-    def correction(self, at: _Point) -> NDArray:
+    def correction(self, at: Point) -> NDArray:
         """−F′(point)⁻¹ F(at), shape (M, n): Newton's own if `at` is the point, else simplified."""
         start = self.factor.solve(-at.defects, -at.g)
-        if self.products is None:
+        products = self.products
+        if products is None:
             return start
         ga, gb, scale = self.point.ga, self.point.gb, self.scale
 
         def preconditioned(x: NDArray) -> NDArray:
             v = x.reshape(start.shape) * scale
-            image = self.factor.solve(self.products(v[:-1]) - v[1:], ga @ v[0] + gb @ v[-1])
+            image = self.factor.solve(products(v[:-1]) - v[1:], ga @ v[0] + gb @ v[-1])
             return (image / scale).ravel()
 
         x, self.accurate = _gmres(preconditioned, (start / scale).ravel())
@@ -440,12 +302,6 @@ def _norm(d: NDArray, scale: NDArray) -> float:
     return float(np.abs(d / scale).max())
 
 
-def _growth(phi: NDArray, scale: NDArray) -> NDArray:
-    """Largest row of each scaled Φ in the 2-norm, shape (S,): at most ‖Φ_k‖₂, at least that/√n."""
-    with np.errstate(all="ignore"):
-        return np.linalg.norm(phi * scale / scale[:, None], axis=2).max(1)
-
-
 def _predicted_damping(
     correction: NDArray, scale: NDArray, last: tuple[NDArray, _Step] | None
 ) -> float:
@@ -453,13 +309,14 @@ def _predicted_damping(
     if last is None:
         return 1.0
     before, step = last
+    assert step.simplified is not None  # of a step that was taken
     deviation = _norm(step.simplified - correction, scale) * _norm(correction, scale)
     if deviation == 0:
         return 1.0
     return min(1.0, _norm(before, scale) * _norm(step.simplified, scale) * step.damping / deviation)
 
 
-def _nonlinearity(point: _Point, trial: _Point, damping: float, scale: NDArray) -> NDArray:
+def _nonlinearity(point: Point, trial: Point, damping: float, scale: NDArray) -> NDArray:
     """What each segment's defect has beyond its linear prediction (1 − λ)·defect, shape (S,)."""
     remainder = np.abs((trial.defects - (1 - damping) * point.defects) / scale).max(1)
     return np.where(np.isfinite(remainder), remainder, np.inf)

@@ -53,6 +53,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hamshoot.bvp.mesh import Mesh
 from hamshoot.bvp.newton import Newton
 from hamshoot.bvp.records import Boundary, BVPIteration, BVPResult, BVPStatus, Flow, Preconditioner
 
@@ -168,10 +169,8 @@ def solve_two_point(
                 f"{name}: needs a flow with a method jvp(t0, t1, y, v), this one has none"
             )
     deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
-    newton = Newton(
-        flow, boundary, tol, growth_limit, min_damping, max_nodes, scale, reuse, preconditioner,
-        deadline, callback
-    )
+    mesh = Mesh(flow, boundary, growth_limit, max_nodes, deadline)
+    newton = Newton(mesh, tol, min_damping, scale, reuse, preconditioner, callback)
     return newton.solve(t, y, max_iter, jacobians)
 
 

@@ -86,8 +86,8 @@ def setting_of(problem: TrainingProblem, block: tuple[NDArray, NDArray] | None =
 
 def smoothed(setting: Setting, solution: Solution) -> Setting | None:
     """The ReLU network smoothed with the ε that the solution records; None where there is none."""
-    numbers = solution.extra if solution.steps is None else solution.residuals
-    epsilon = numbers.get("epsilon")
+    path = solution.steps is None
+    epsilon = solution.epsilon if path else solution.residuals.get("epsilon")
     if setting.activation != "relu" or not epsilon or not epsilon > 0:
         return None
     return setting._replace(activation="smooth_relu", epsilon=epsilon)

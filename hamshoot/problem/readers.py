@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -97,6 +97,10 @@ class Scaling:
     def invert(self, values: NDArray) -> NDArray:
         """Rows (…, d) back in the user's units."""
         return values * self.scale + self.mean
+
+    def squares(self, values: Any) -> float:
+        """Sum of the squares of the scaled numbers of all rows, read in chunks."""
+        return sum(float(np.sum(self.apply(rows) ** 2)) for _, rows in mapped.chunks(values))
 
 
 def read_csv(
@@ -362,3 +366,33 @@ def _float(cell: str) -> float | None:
 def _columns(header: list[str]) -> str:
     shown = ", ".join(header[:8])
     return f"it has {shown}" + (f" and {len(header) - 8} more" if len(header) > 8 else "")
+
+
+def table_arguments(
+    read: Callable[..., Table], path: str | PathLike, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Read a file and split it; what `TrainingProblem` takes then, by name.
+
+    Parameters
+    ----------
+    read : callable
+        `read_csv` or `read_npz`.
+    path : path
+    options : dict
+        Of the reader, `test_fraction`, and everything `TrainingProblem` takes.
+
+    Raises
+    ------
+    ValueError
+        As the reader, and for a `test_fraction` of mapped data.
+    """
+    options = dict(options)
+    if options.get("mmap") and options.get("test_fraction"):
+        raise ValueError(
+            f"test_fraction: expected 0 with mmap, got {options['test_fraction']!r}; splitting "
+            "would copy the rows, so put X_test and Y_test in the file"
+        )
+    reading = {k: options.pop(k) for k in ("targets", "drop", "mmap") if k in options}
+    table = read(path, **reading)
+    table = split_rows(table, options.pop("test_fraction", 0.0), options.get("seed", 0))
+    return {"standardize": True, **table.arguments(), **options}

@@ -1,11 +1,8 @@
-"""`Solution`: what a solver returns, with a `Status` that is a sentence; saved and loaded whole."""
+"""`Solution`: what a solver returns, and what follows from it; saved and loaded whole."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -21,11 +18,10 @@ from hamshoot.network.path import (
     path_hamiltonian,
     stable_hamiltonians,
 )
-from hamshoot.problem.memory_map import MissingMap
-from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.support.files import load_npz, write_whole
-from hamshoot.support.version import __version__
-from hamshoot.theory import blockwise
+from hamshoot.solution import saved
+from hamshoot.solution.labelled import dataset
+from hamshoot.solution.solved_nodes import STATES, SolvedNodes
+from hamshoot.solution.status import Callback, Record, Status
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
@@ -34,88 +30,15 @@ if TYPE_CHECKING:
     from hamshoot.problem.activations import Activation
     from hamshoot.theory.energies import PathEnergies
 
-FORMAT = 1
-INTEGRATORS = ("euler", "rk4", "flow")
-#: What a layered solution may leave to be computed.
-STATES = ("representations", "momenta")
+__all__ = ["Callback", "Record", "Solution", "Status"]
+
 #: Fields that the Hamiltonian does not depend on.
 NUMBERS = {"objective", "loss", "parameter_norm", "success", "status", "message", "nit",
            "residuals", "history", "seconds", "method", "kinks", "idle_kinks"}
 
 
-class Status(Enum):
-    """How a solver ended; the value is the sentence a user reads."""
-
-    CONVERGED = "A stationary point was found to the tolerance asked for."
-    SMOOTHED = (
-        "A stationary point of the smoothed network was found to the tolerance asked for; "
-        "the ReLU network itself is stationary only as far as the stationarity reported."
-    )
-    FLAT = (
-        "The gradient is small against that of the path fit (gradient_tol) and J hardly falls any "
-        "more; "
-        "the network is close to a stationary point, not at one. Continue from this solution, or "
-        "use a smaller gradient_tol, to go further."
-    )
-    TRAINED = "Gradient descent ran all its epochs; it does not aim at a stationary point."
-    MAX_ITER = "The iteration limit came first; raise max_iter or continue from this solution."
-    TIME_LIMIT = "The time limit came first; raise time_limit or continue from this solution."
-    INTERRUPTED = "Stopped on request; the best iterate is kept and can be continued from."
-    STALLED = "No further decrease could be found; try another start or seed, or a looser tol."
-    SADDLE = (
-        "The point is stationary and no minimum: J falls along a direction that the certificate "
-        "names, but no stationary point below was reached from there. Try another seed."
-    )
-    UNSETTLED = (
-        "The activations on the kink did not settle; the last smooth network is kept. "
-        "Try a smaller last epsilon or another seed."
-    )
-    COLLAPSED = (
-        "The network collapsed to a trivial solution, the same output for all samples (A_1 ≈ 0, "
-        "or the mean of the targets); try start='path' or "
-        "start='identity', more starts, or a smaller weight_decay."
-    )
-    INFEASIBLE = (
-        "The endpoint could not be reached; check that it lies in reach of the network, "
-        "or try another start."
-    )
-    DIVERGED = "Numbers became non-finite; use a smaller learning rate, or more layers."
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Record:
-    """One iteration, as callbacks receive it and histories keep it.
-
-    Attributes
-    ----------
-    iteration : int
-        Counted through all stages.
-    objective : float
-        J of the rolled-out network (with the smoothing of the stage).
-    stationarity : float
-        The solver's own measure of the stage; NaN where it has none.
-    seconds : float
-        Since the solve began.
-    stage : str
-        For example "start 2/5, epsilon 0.025".
-    """
-
-    iteration: int
-    objective: float
-    stationarity: float
-    seconds: float
-    stage: str = ""
-
-
-#: Receives a record per iteration; returning True asks the solver to stop and keep its best.
-Callback = Callable[[Record], "bool | None"]
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Solution:
+class Solution(SolvedNodes):
     """An optimal path, or the best iterate of a solver that did not converge. Immutable.
 
     Attributes
@@ -157,74 +80,12 @@ class Solution:
         points that it left because they were no minima, and of the last.
     idle_kinks : int
         Those entries on the kink whose neuron no weight reads: of dead neurons.
+    epsilon : float, optional
+        ε of the smooth ReLU that a continuous path obeys, 0 for that of the problem itself; None
+        over layers.
     """
 
-    problem: TrainingProblem
-    p: NDArray
-    representations: NDArray | Any  # in the constructor also None: computed when it is read
-    momenta: NDArray | Any
-    weights: NDArray
-    objective: float
-    loss: float
-    parameter_norm: float
-    success: bool
-    status: Status
-    message: str
-    nit: int
-    residuals: dict[str, float]
-    history: tuple[Record, ...]
-    seconds: float
-    method: str
-    integrator: str = "euler"
-    steps: NDArray | None = None
-    kinks: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-    idle_kinks: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("p", "representations", "momenta", "weights", "steps"):
-            value = getattr(self, name)
-            if value is not None:
-                value = np.ascontiguousarray(value, dtype=float)
-                value = value.view()
-                value.setflags(write=False)
-                object.__setattr__(self, name, value)
-        object.__setattr__(self, "history", tuple(self.history))
-        _check_shapes(self)
-        for name in STATES:
-            if getattr(self, name) is None:
-                object.__delattr__(self, name)  # __getattr__ is asked for it from now on
-
-    def __getattr__(self, name: str) -> Any:
-        """States that are not stored."""
-        if name not in STATES or "weights" not in vars(self):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        computed = vars(self).setdefault("_computed", {})
-        if name not in computed:
-            computed[name] = self._compute(name)
-            computed[name].setflags(write=False)
-        return computed[name]
-
-    def _compute(self, name: str) -> NDArray:
-        controls = (self.problem, self.weights, self.steps, self.integrator)
-        if name == "representations":
-            return blockwise.states(*controls)
-        return blockwise.costates(*controls, self.representations if self.kinks else None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_computed"}
-
-    @property
-    def stored(self) -> bool:
-        """Whether representations and momenta are stored, not computed when asked for."""
-        return all(name in vars(self) for name in STATES)
-
     # -- quantities --------------------------------------------------------------------------------
-
-    @property
-    def layers(self) -> int | None:
-        """L of a layered solution, None for a continuous path."""
-        return None if self.steps is None else len(self.steps)
 
     @property
     def stationarity(self) -> float:
@@ -233,9 +94,8 @@ class Solution:
 
     @property
     def activation(self) -> Activation:
-        """σ the path obeys: the problem's, or the smooth ReLU of a path solved with extra ε."""
-        epsilon = self.extra.get("epsilon") if self.steps is None else None
-        return self.problem.sigma.smoothed(epsilon) if epsilon else self.problem.sigma
+        """σ the path obeys: the problem's, or for a ReLU the smooth one of `epsilon`."""
+        return self.problem.sigma.smoothed(self.epsilon) if self.epsilon else self.problem.sigma
 
     @cached_property
     def hamiltonian(self) -> NDArray:
@@ -316,26 +176,7 @@ class Solution:
         ImportError
             Saying what to install, without xarray.
         """
-        try:
-            import xarray
-        except ImportError:
-            raise ImportError(
-                'to_xarray needs xarray; install it with: pip install "hamshoot[xarray]"'
-            ) from None
-        layers = "p" if self.steps is None else "layer"
-        inputs = [*map(str, range(self.problem.width)), "bias"][: self.weights.shape[2]]
-        variables = {
-            "representations": (("p", "neuron", "sample"), self.representations),
-            "momenta": (("p", "neuron", "sample"), self.momenta),
-            "weights": ((layers, "neuron", "input"), self.weights),
-        }
-        coordinates: dict[str, Any] = {"p": self.p, "input": inputs}
-        if self.steps is not None:
-            coordinates["layer"] = np.arange(1, len(self.steps) + 1)
-            variables["steps"] = (("layer",), self.steps)
-        on = layers if len(self.hamiltonian) != len(self.p) else "p"
-        variables["hamiltonian"] = ((on,), self.hamiltonian)
-        return xarray.Dataset(variables, coordinates, attrs=self.summary())
+        return dataset(self, self.hamiltonian, self.summary())
 
     def replace(self, **changes: Any) -> Solution:
         """Return a copy with some fields changed; states that were not stored are not stored."""
@@ -402,27 +243,7 @@ class Solution:
         Path
             The file written; `.npz` is added when the name has no suffix.
         """
-        path = Path(path)
-        path = path if path.suffix else path.with_suffix(".npz")
-        arrays, settings = self.problem.to_arrays()
-        arrays = {f"problem.{k}": v for k, v in arrays.items()}
-        for name in ("p", "representations", "momenta", "weights", "steps"):
-            if vars(self).get(name) is not None:
-                arrays[name] = vars(self)[name]
-        names = ("objective", "loss", "parameter_norm", "success", "message", "nit", "residuals",
-                 "seconds", "method", "integrator", "kinks", "idle_kinks", "extra")
-        metadata = {
-            "format": FORMAT,
-            "package": "hamshoot",
-            "version": __version__,
-            "problem": settings,
-            "status": self.status.name,
-            "history": [asdict(record) for record in self.history],
-            **{name: getattr(self, name) for name in names},
-        }
-        arrays["metadata"] = np.array(json.dumps(metadata, default=_plain))
-        write_whole(path, lambda file: np.savez(file, **arrays))
-        return path
+        return saved.save(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike) -> Solution:
@@ -434,61 +255,7 @@ class Solution:
             For a missing, truncated or foreign file, and for data that are no longer where the
             solution refers to, in one sentence.
         """
-        path = Path(path)
-        arrays = load_npz(path)
-        foreign = f"{path}: not a hamshoot solution"
-        if "metadata" not in arrays:
-            raise ValueError(f"{foreign} (it holds {', '.join(sorted(arrays)) or 'nothing'})")
-        try:
-            metadata = json.loads(str(arrays.pop("metadata")))
-            version = metadata.pop("format")
-            metadata.pop("package"), metadata.pop("version")
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
-            raise ValueError(f"{foreign} (its metadata cannot be read)") from None
-        if version != FORMAT:
-            raise ValueError(f"{path}: format {version}, this hamshoot reads format {FORMAT}")
-        try:
-            prefix = "problem."
-            data = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-            problem = TrainingProblem.from_arrays(data, metadata.pop("problem"))
-            own = dict.fromkeys(STATES)
-            own |= {k: v for k, v in arrays.items() if not k.startswith(prefix)}
-            history = tuple(Record(**record) for record in metadata.pop("history"))
-            status = Status[metadata.pop("status")]
-            return cls(problem=problem, status=status, history=history, **own, **metadata)
-        except MissingMap:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{foreign} ({error})") from None
-
-
-def _check_shapes(solution: Solution) -> None:
-    problem = solution.problem
-    nodes = len(solution.p)
-    state = (nodes, problem.width, problem.n_samples)
-    for name in STATES:
-        if getattr(solution, name) is None:
-            if solution.steps is None or problem.hard_endpoint:
-                what = "a continuous path" if solution.steps is None else "a hard endpoint"
-                raise ValueError(f"{name}: {what} has to store them, got none")
-            continue
-        if getattr(solution, name).shape != state:
-            raise ValueError(
-                f"{name}: expected shape {state}, got {getattr(solution, name).shape}"
-            )
-    count = nodes if solution.steps is None else len(solution.steps)
-    weights = (count, *problem.control_shape)
-    if solution.weights.shape != weights:
-        raise ValueError(f"weights: expected shape {weights}, got {solution.weights.shape}")
-    if solution.steps is not None and nodes != count + 1:
-        raise ValueError(f"p: expected {count + 1} nodes for {count} layers, got {nodes}")
-    if solution.integrator not in INTEGRATORS:
-        raise ValueError(
-            f"integrator: expected one of {', '.join(INTEGRATORS)}, got {solution.integrator!r}"
-        )
-    if (solution.integrator == "flow") != (solution.steps is None):
-        what = "flow on a continuous path" if solution.steps is None else "euler or rk4 over layers"
-        raise ValueError(f"integrator: expected {what}, got {solution.integrator!r}")
+        return saved.load(path, cls)
 
 
 def _json_number(value: Any) -> Any:
@@ -496,11 +263,3 @@ def _json_number(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"cannot be written as JSON: {type(value).__name__}")

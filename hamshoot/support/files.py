@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import zipfile
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,3 +49,55 @@ def load_npz(path: Path) -> dict[str, NDArray]:
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a complete .npz file ({reason})") from None
+
+
+def save_with_metadata(path: str | PathLike, arrays: dict[str, NDArray], metadata: dict[str, Any],
+                       default: Callable[[Any], Any] | None = None) -> Path:
+    """Write arrays and metadata as JSON to an .npz file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        `.npz` is added when the name has no suffix.
+    arrays : dict of str to ndarray
+    metadata : dict
+    default : callable, optional
+        Makes a value plain that JSON does not know.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    path = Path(path)
+    path = path if path.suffix else path.with_suffix(".npz")
+    text = np.array(json.dumps(metadata, default=default))
+    members: dict[str, Any] = {**arrays, "metadata": text}
+    write_whole(path, lambda file: np.savez(file, **members))
+    return path
+
+
+def load_with_metadata(path: Path, foreign: str) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Arrays and metadata of a file that `save_with_metadata` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    foreign : str
+        Sentence for a file of another kind.
+
+    Raises
+    ------
+    ValueError
+        For a missing, truncated or foreign file.
+    """
+    arrays = load_npz(path)
+    if "metadata" not in arrays:
+        raise ValueError(f"{foreign} (it holds {', '.join(sorted(arrays)) or 'nothing'})")
+    try:
+        metadata = json.loads(str(arrays.pop("metadata")))
+    except json.JSONDecodeError:
+        metadata = None
+    if not isinstance(metadata, dict) or "format" not in metadata:
+        raise ValueError(f"{foreign} (its metadata cannot be read)")
+    return arrays, metadata

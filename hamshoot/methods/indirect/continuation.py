@@ -76,7 +76,7 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
     elif isinstance(guess, Solution) and guess.representations.shape[1:] == shape:
         A, B, t = guess.representations, guess.momenta, np.array(guess.p)
         theirs = guess.problem
-        epsilon = guess.extra.get("epsilon", theirs.sigma.epsilon)
+        epsilon = theirs.sigma.epsilon if guess.epsilon is None else guess.epsilon
         minimum = guess.success and own[:2] == (theirs.effective_depth, theirs.weight_decay)
         own = Stage(theirs.effective_depth, theirs.weight_decay, float(epsilon or 0.0))
         if guess.integrator == "euler" and guess.steps is not None \

@@ -30,9 +30,11 @@ from typing import Any
 
 from hamshoot.dynamics.gauss_flow import STAGES
 from hamshoot.methods.common import starts
+from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Stop, Watch
 from hamshoot.methods.indirect.continuation import path_at, read_guess
-from hamshoot.methods.indirect.search import GeodesicSearch
+from hamshoot.methods.indirect.search import GeodesicSearch, SearchOptions
+from hamshoot.methods.indirect.stage_solver import ShootingOptions
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
@@ -179,7 +181,8 @@ class IndirectShooting:
             For bad input.
         """
         self.check(problem)
-        run = GeodesicSearch(self, problem, Watch(callback, self.time_limit))
+        run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,
+                             Watch(callback, self.time_limit))
         guess = None if initial_guess is None else read_guess(initial_guess, problem)
         status, reason = Status.STALLED, ""
         try:

@@ -25,11 +25,17 @@ import numpy as np
 
 from hamshoot.dynamics.block_sweeps import Executor, threads
 from hamshoot.dynamics.sweeps import blas_threads
+from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.starts import STARTS, start_seeds, weights_of
 from hamshoot.methods.common.watch import Stop, Watch, thinned
 from hamshoot.methods.newton.active_set import MAX_CONTROLS, affordable
 from hamshoot.methods.single_shooting.kronecker import Ended
-from hamshoot.methods.single_shooting.ladder_search import HISTORY, REHEATS, LadderSearch
+from hamshoot.methods.single_shooting.ladder_search import (
+    HISTORY,
+    REHEATS,
+    LadderOptions,
+    LadderSearch,
+)
 from hamshoot.methods.single_shooting.multilevel import Multilevel, schedule
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.activations import epsilon_ladder
@@ -209,7 +215,8 @@ class DirectSingleShooting:
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         if self.optimizer_for(problem) == "lbfgs":
             with blas_threads(problem):
-                return LadderSearch(self, problem, steps, callback).run(guess)
+                search = LadderSearch(picked(LadderOptions, self), problem, steps, callback)
+                return search.run(guess)
         with threads(problem) as pool:
             return _LevelSearch(self, problem, steps, callback, self.executor or pool).run(guess)
 

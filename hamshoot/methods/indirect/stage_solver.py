@@ -1,0 +1,145 @@
+"""Newton's method on the stages of a continuation; the geodesics that it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.dynamics.flow import HamiltonianFlow
+from hamshoot.dynamics.gauss_flow import GaussFlow
+from hamshoot.methods.common.watch import Watch
+from hamshoot.methods.indirect.continuation import (
+    Path,
+    Stage,
+    hamiltonians,
+    interpolate,
+)
+from hamshoot.methods.indirect.equations import CondensedResult, ShootingProblem, solve_condensed
+from hamshoot.methods.indirect.state_form import two_point
+from hamshoot.problem.activations import Activation
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import hamiltonian as ham
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShootingOptions:
+    """What a solve goes by; the options of that name of `hamshoot.IndirectShooting`."""
+
+    tol: float
+    max_iter: int
+    form: str
+    segments: int | None
+    integrator: str
+    steps_per_segment: int
+    gauss_order: int
+
+
+class StageSolver:
+    """The boundary value problems of the stages, and what was found of them.
+
+    Parameters
+    ----------
+    options : ShootingOptions
+    problem : TrainingProblem
+    watch : Watch
+
+    Attributes
+    ----------
+    path : Path or None
+        The best so far.
+    converged : bool
+        Whether `path` solves its stage.
+    solved : list of (Stage, float, float)
+        Stage, J and H of each stage that was solved.
+    result : CondensedResult or None
+        Of the last solve, failed or not.
+    """
+
+    def __init__(self, options: ShootingOptions, problem: TrainingProblem, watch: Watch):
+        self.options, self.problem, self.watch = options, problem, watch
+        self.path: Path | None = None
+        self.converged = False
+        self.solved: list[tuple[Stage, float, float]] = []
+        self.result: CondensedResult | None = None
+
+    def shooting(
+        self, stage: Stage, plain_relu: bool = False, accurate: bool = False
+    ) -> ShootingProblem:
+        """The boundary value problem of a stage; by the accurate flow in any case, if asked."""
+        problem = self.problem
+        sigma = problem.sigma
+        if problem.activation != "linear" and not plain_relu:
+            sigma = Activation("smooth_relu", stage.epsilon)
+        settings = problem.width, problem.n_samples, stage.effective_depth, sigma, problem.bias
+        flow: Any  # either flow has what a shooting problem asks of one
+        if self.options.integrator == "gauss" and sigma.name != "relu" and not accurate:
+            flow = GaussFlow(*settings, steps_per_segment=self.options.steps_per_segment,
+                             order=self.options.gauss_order)
+        else:
+            # Local errors well below tol, not below rounding.
+            rtol = float(np.clip(self.options.tol * 1e-2, 1e-13, 1e-8))
+            flow = HamiltonianFlow(*settings, rtol=rtol, atol=0.1 * rtol, max_steps=1000,
+                                   bail=self.options.form != "state")
+        return ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
+                               stage.weight_decay, problem.endpoint)
+
+    def solve(
+        self, path: Path, stage: Stage, *, plain_relu: bool = False, minimum: bool = False,
+        quick: bool = False,
+    ) -> bool:
+        """Solve a stage from a path; on success keep it."""
+        shooting = self.shooting(stage, plain_relu)
+
+        def record(y: NDArray, correction: float) -> None:
+            self.watch.record(_objective(shooting, y), correction)
+
+        if self.options.form == "state":
+            result = self._by_states(shooting, path, record)
+        else:
+            result = solve_condensed(shooting, path.t, path.y, tol=self.options.tol,
+                                     max_iter=min(self.options.max_iter, 20) if quick else
+                                     self.options.max_iter, minimum=minimum,
+                                     max_nodes=8 * len(path.t) if quick else 1600,
+                                     form=self.options.form, callback=record)
+        self.result = result
+        if not result.success:
+            return False
+        self.path, self.converged = Path(result.t, result.y, stage), True
+        shooting.defects(result.t, result.y)
+        H = hamiltonians(shooting.flow, result.y)
+        self.solved.append((stage, _objective(shooting, result.y), float(np.median(H))))
+        return True
+
+    def _by_states(
+        self, shooting: ShootingProblem, path: Path, record: Callable[[NDArray, float], None]
+    ) -> CondensedResult:
+        """The same by `solve_two_point`, in the exact (A, B) form."""
+        result = two_point(shooting, path.t, path.y)(
+            tol=self.options.tol, max_iter=self.options.max_iter, max_nodes=1600,
+            time_limit=None if np.isinf(self.watch.remaining) else max(self.watch.remaining, 1e-3),
+            callback=lambda it: record(path.y, it.correction),
+        )
+        y = result.y.reshape(-1, *path.y.shape[1:])
+        return CondensedResult(result.t, y, result.success, result.message, result.nit, result.nit,
+                               result.correction, True, float("nan"))
+
+    def on_mesh(self, path: Path) -> Path:
+        """A guess carried over to the shooting nodes, linearly."""
+        segments = self.options.segments or max(60, int(12 * self.problem.effective_depth))
+        t = np.linspace(0, 1, segments + 1)
+        if len(path.t) == len(t) and np.allclose(path.t, t, rtol=0, atol=1e-14):
+            return path
+        return path._replace(t=t, y=interpolate(path.t, path.y, t))
+
+
+def _objective(shooting: ShootingProblem, y: NDArray) -> float:
+    """J, with the energies of the last integration."""
+    loss = 0.0 if shooting.endpoint is not None else \
+        float(ham.loss(y[-1, 0], shooting.readout, shooting.targets))
+    return loss + shooting.weight_decay * float(shooting.flow.energies.sum())

@@ -1,0 +1,192 @@
+"""The nonlinear program of one solve and its iterate: begun at controls, run at one ε, watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.methods.common.watch import Stop, Watch, deferred_interrupts
+from hamshoot.methods.multiple_shooting.nlp import build_nlp, iteration_callback
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.status import Status
+from hamshoot.theory import layers as discrete
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Counter:
+    """Iterations of all parts of a solve, told to the watch and held against their limit."""
+
+    def __init__(self, watch: Watch, most: int):
+        self.watch, self.most = watch, most
+        self.iterations = 0
+
+    def count(self, objective: float, stationarity: float) -> None:
+        """Count an iteration and tell the callback.
+
+        Raises
+        ------
+        Stop
+            When the limit is reached, or the watch says so.
+        """
+        self.iterations += 1
+        self.watch.record(objective, stationarity)
+        if self.iterations >= self.most:
+            raise Stop(Status.MAX_ITER)
+
+
+class Program:
+    """The program with its iterate: controls, nodes and multipliers.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    steps : ndarray, shape (L,)
+    integrator, nlp_solver : str
+    solver_options : dict
+        All that `casadi.nlpsol` gets.
+    given : dict or None
+        Those among them that the user gave, for messages.
+    counter : Counter
+    offer : callable
+        Receives the controls of every iterate.
+
+    Attributes
+    ----------
+    smooth : TrainingProblem
+        The problem with the activation of the stage.
+    x, lam : ndarray
+        The iterate, None before `begin_at`.
+    """
+
+    def __init__(
+        self, problem: TrainingProblem, steps: NDArray, integrator: str, nlp_solver: str,
+        solver_options: dict[str, Any], given: dict[str, Any] | None, counter: Counter,
+        offer: Callable[[NDArray], Any],
+    ):
+        self.problem, self.steps, self.smooth = problem, steps, problem
+        self.integrator, self.nlp_solver, self.given = integrator, nlp_solver, given
+        self.counter, self.offer = counter, offer
+        self.x: NDArray | None = None
+        self.lam: NDArray | None = None
+        self.monitor = Monitor(self)
+        layers = len(steps)
+        if nlp_solver != "fatrop":  # which has no iteration callback
+            states = layers * problem.initial_state.size
+            controls = layers * int(np.prod(problem.control_shape))
+            ends = problem.initial_state.size if problem.hard_endpoint else 0
+            # Kept here, since CasADi does not keep it alive.
+            self.callback = iteration_callback(self.monitor, states + controls, states + ends)
+            solver_options = {**solver_options, "iteration_callback": self.callback}
+        self.nlp = build_nlp(problem, layers, integrator, nlp_solver, solver_options)
+
+    @property
+    def weights(self) -> NDArray:
+        """Controls of the iterate, (L, w, w+1)."""
+        return self.nlp.unpack(self.x)[0]
+
+    @property
+    def momenta(self) -> NDArray | None:
+        """Multipliers of the iterate as momenta, (L, w, N); None before there is one."""
+        return None if self.lam is None else self.nlp.momenta(self.lam)
+
+    def smooth_by(self, epsilon: float) -> None:
+        """Take the smooth ReLU of some ε for the activation of the stage, or the linear one."""
+        self.smooth = self.problem
+        if self.problem.activation == "relu":
+            self.smooth = self.problem.replace(activation="smooth_relu", epsilon=epsilon)
+        elif self.problem.activation == "smooth_relu" and epsilon != self.problem.sigma.epsilon:
+            self.smooth = self.problem.replace(epsilon=epsilon)
+
+    def begin_at(self, weights: NDArray) -> None:
+        """Roll controls out and sweep back: a feasible x, and the adjoint for multipliers."""
+        A = discrete.roll_out(self.smooth, weights, self.steps, self.integrator)
+        terminal = np.zeros_like(A[0]) if self.problem.hard_endpoint else None
+        B, _ = discrete.costates(self.smooth, A, weights, self.steps, self.integrator, terminal)
+        self.x, self.lam = self.nlp.pack(weights, A), self.nlp.multipliers(B)
+
+    def converge(self, epsilon: float, limit: int) -> bool:
+        """Run the NLP solver for at most `limit` iterations."""
+        end = self.counter.iterations + limit
+        while self.counter.iterations < end:
+            self.monitor.end, before = end, self.counter.iterations
+            if self._run(epsilon):
+                return True
+            if self.counter.iterations <= before + 1:
+                return False  # it gives up where it stands: so does another call
+        return False
+
+    def _run(self, epsilon: float) -> bool:
+        """One call of the NLP solver; keep its iterate when it is finite."""
+        parameters = self.nlp.parameters(self.problem, self.steps, epsilon)
+        before = self.counter.iterations
+        with deferred_interrupts() as self.monitor.interrupts:
+            result = self.nlp.solver(x0=self.x, lam_g0=self.lam, p=parameters, lbg=0, ubg=0)
+        self.monitor.raise_if_stopped()
+        stats = self.nlp.solver.stats()
+        if stats.get("return_status") == "Invalid_Option":
+            raise ValueError(f"solver_options: {self.nlp_solver} refuses one of {self.given!r}")
+        x, lam = (np.asarray(result[key].full()).ravel() for key in ("x", "lam_g"))
+        if np.all(np.isfinite(x)) and np.all(np.isfinite(lam)):
+            self.x, self.lam = x, lam
+        if self.nlp_solver == "fatrop":  # one record for the round
+            self.counter.iterations = before + int(stats["iter_count"]) - 1
+            assert self.x is not None  # a run begins at an iterate
+            self.monitor.record(self.x)
+        return bool(stats["success"])
+
+    def adjoint(self, weights: NDArray, momenta: NDArray | None
+                 ) -> tuple[NDArray, NDArray, float]:
+        """Roll-out, costates and stationarity for the activation of the stage."""
+        integrator = self.integrator
+        A = discrete.roll_out(self.smooth, weights, self.steps, integrator)
+        terminal = None
+        if self.problem.hard_endpoint:
+            terminal = np.zeros_like(A[0]) if momenta is None else momenta[-1]
+        B, G = discrete.costates(self.smooth, A, weights, self.steps, integrator, terminal)
+        return A, B, discrete.stationarity(weights, G)
+
+
+class Monitor:
+    """Records iterates and stops the solver, without ever raising through it.
+
+    An exception must not cross CasADi, which would print it and carry on; it is kept and raised
+    when the solver has come back.
+    """
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.end = 0  # iteration at which the stage has had its share
+        self.interrupts: list[int] = []
+        self.exception: BaseException | None = None
+
+    def record(self, x: NDArray) -> None:
+        """Report the network that the controls of an iterate roll out to; keep it if best."""
+        program = self.program
+        weights, _ = program.nlp.unpack(x)
+        with np.errstate(all="ignore"):
+            A, _, stationarity = program.adjoint(weights, program.momenta)
+            J = discrete.objective(program.smooth, A[-1], weights, program.steps)[0]
+        program.offer(weights)
+        program.counter.count(J, stationarity)
+
+    def raise_if_stopped(self) -> None:
+        """Raise what was kept, or the Ctrl-C that came meanwhile."""
+        if self.interrupts:
+            raise KeyboardInterrupt
+        if self.exception is not None:
+            exception, self.exception = self.exception, None
+            raise exception
+
+    def __call__(self, x: NDArray) -> bool:
+        """Whether the solver should stop."""
+        try:
+            if self.exception is None:
+                self.record(x)
+        except BaseException as exception:
+            self.exception = exception
+        stopped = self.exception is not None or bool(self.interrupts)
+        return stopped or self.program.counter.iterations >= self.end

@@ -1,0 +1,147 @@
+"""A walk down the ε ladder by L-BFGS, and its exact end: stages, Newton steps, the best so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hamshoot.dynamics.sweeps import EulerSweeps
+from hamshoot.methods.common.watch import Best, Stop, Watch
+from hamshoot.methods.newton import riccati as layered_newton
+from hamshoot.methods.single_shooting.lbfgs import Minimizer
+from hamshoot.problem.activations import Activation, epsilon_ladder
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.status import Status
+from hamshoot.theory import layers as discrete
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: A stage ends when J falls by less than this share over `lbfgs.WINDOW` iterations: of the
+#: walks from the starts, and of all later ones. The first takes about 250 iterations a stage.
+HURRIED, PATIENT = 1e-2, 1e-3
+#: Stationarity at which L-BFGS hands over to exact Newton, where that is affordable, and the one
+#: asked of it: its convergence is quadratic, so the last digits cost one or two steps.
+HAND_OVER, EXACT = 1e-3, 1e-11
+
+
+class LadderWalk:
+    """Controls on their way down a ladder, whatever it begins with.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    steps : ndarray, shape (L,)
+    watch : Watch
+    tol : float
+        Of the stationarity.
+    max_iter, stage_iter : int
+        Iterations of all stages together, and of one.
+    memory : int
+        Of L-BFGS.
+    """
+
+    def __init__(self, problem: TrainingProblem, steps: NDArray, watch: Watch, *, tol: float,
+                 max_iter: int, stage_iter: int, memory: int):
+        self.problem, self.steps, self.watch = problem, steps, watch
+        self.tol, self.max_iter, self.stage_iter = tol, max_iter, stage_iter
+        self.sweeps = EulerSweeps(problem, steps)
+        self.best = Best()  # by the objective of the problem's own activation
+        self.first_gradient = float("nan")
+        self.minimizer = Minimizer(self.sweeps, watch, memory=memory, max_iter=max_iter)
+
+    def descend(
+        self, weights: NDArray, ladder: tuple[float, ...], decrease: float = PATIENT,
+        prefix: str = "",
+    ) -> NDArray:
+        """Walk down a ladder; a stage ends when J falls by less than `decrease` per WINDOW."""
+        self.minimizer.latest = weights
+        self.offer(weights)
+        for epsilon in ladder:
+            self.set_activation(epsilon)
+            self.watch.stage = prefix + self.stage_name(epsilon)
+            weights = self.minimizer.minimize(
+                weights, self.tol, self.stage_iter, decrease
+            )
+            if np.isnan(self.first_gradient):
+                self.first_gradient = self.minimizer.first_gradient
+            self.offer(weights)
+        return weights
+
+    def to_tolerance(self, weights: NDArray, stage: str) -> NDArray:
+        """L-BFGS and Newton in turns: each round goes on where the other's rounding stopped it."""
+        tol, reached = self.tol, np.inf
+        exact = layered_newton.affordable(self.problem, self.sweeps.layers)
+        while True:
+            self.watch.stage = stage
+            weights = self.minimizer.minimize(weights, max(tol, HAND_OVER if exact else 0.0))
+            if exact:
+                self.watch.stage = stage + ", exact Newton"
+                weights = self.minimizer.take(self._newton(weights, min(tol, EXACT)))
+            if self.minimizer.stationarity > tol:
+                self.watch.stage = stage + ", Newton"
+                weights = self.minimizer.finish(weights, tol)
+            before, reached = reached, self.minimizer.stationarity
+            if reached <= tol or reached > 0.5 * before:
+                return weights
+
+    def lower(self, weights: NDArray, epsilon: float, target: float) -> NDArray:
+        """From a stationary point at one ε to one at a smaller."""
+        for value in epsilon_ladder(epsilon, target, 0.5)[1:]:
+            self.set_activation(value)
+            self.watch.stage = "to the kink, " + self.stage_name(value)
+            if layered_newton.affordable(self.problem, self.sweeps.layers):
+                weights = self._newton(weights, 1e-2 * self.tol)
+            else:
+                weights = self.minimizer.minimize(weights, self.tol, self.stage_iter)
+        return weights
+
+    def _newton(self, weights: NDArray, tol: float) -> NDArray:
+        """Exact Newton at the ε of the stage."""
+        sigma = self.sweeps.activation
+        problem = self.problem
+        if sigma != problem.sigma:
+            problem = problem.replace(activation=sigma.name, epsilon=sigma.epsilon)
+        return layered_newton.minimise(
+            problem, weights, self.steps, tol=tol, callback=self.record).weights
+
+    def record(self, objective: float, stationarity: float) -> None:
+        """Count an iteration of the exact methods."""
+        self.watch.record(objective, stationarity)
+        if self.watch.iterations >= self.max_iter:
+            raise Stop(Status.MAX_ITER)
+
+    def set_activation(self, epsilon: float) -> None:
+        """Take the smooth ReLU of some ε for the activation of the stage; a linear one stays."""
+        linear = self.problem.activation == "linear"
+        self.sweeps.activation = self.problem.sigma if linear else \
+            Activation("smooth_relu", epsilon)
+
+    def stage_name(self, epsilon: float) -> str:
+        """What a record's stage says of an ε."""
+        return f"epsilon {epsilon:.3g}" if epsilon else "lbfgs"
+
+    def evaluate(self, weights: NDArray) -> float:
+        """Objective of the problem's own network."""
+        smoothed, self.sweeps.activation = self.sweeps.activation, self.problem.sigma
+        value = self.sweeps.objective(weights)
+        self.sweeps.activation = smoothed
+        return value
+
+    def offer(self, weights: NDArray) -> float:
+        """Objective of the problem's own network; kept if it is the best."""
+        objective = self.evaluate(weights)
+        self.best.offer(objective, weights)
+        return objective
+
+    def collapsed(self) -> bool:
+        """Whether the network evaluated last ends at a trivial solution."""
+        problem, end = self.problem, self.sweeps.representations[-1]
+        residual = problem.readout @ end - problem.targets
+        return discrete.collapsed(problem, end, float(np.sum(residual**2)) / problem.n_samples)
+
+    def relative_gradient(self) -> float:
+        """‖∇J‖ against that of the first iterate of all."""
+        first = self.first_gradient
+        return self.minimizer.gradient_norm / first if first > 0 else float("nan")

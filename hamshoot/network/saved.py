@@ -1,0 +1,73 @@
+"""Networks in .npz files: arrays, and metadata as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hamshoot.network.layered_network import LayeredNetwork
+from hamshoot.problem.activations import Activation
+from hamshoot.problem.readers import Scaling
+from hamshoot.support.files import load_with_metadata, save_with_metadata
+from hamshoot.support.version import __version__
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT = 1
+ARRAYS = ("weights", "steps", "lift", "readout")
+SCALINGS = ("input_scaling", "target_scaling")
+
+Network = TypeVar("Network", bound=LayeredNetwork)
+
+
+def save(network: LayeredNetwork, path: str | PathLike) -> Path:
+    """Write a network to an .npz file, whole or not at all; the file written."""
+    arrays: dict[str, NDArray] = {name: getattr(network, name) for name in ARRAYS}
+    for name in SCALINGS:
+        scaling = getattr(network, name)
+        arrays.update({f"{name}.mean": scaling.mean, f"{name}.scale": scaling.scale})
+    metadata = {
+        "format": FORMAT, "package": "hamshoot", "kind": "network", "version": __version__,
+        "effective_depth": float(network.effective_depth), "activation": network.activation.name,
+        "epsilon": float(network.activation.epsilon), "bias": bool(network.bias),
+        "classes": network.classes, "target_names": network.target_names,
+        "input_names": network.input_names,
+    }
+    return save_with_metadata(path, arrays, metadata)
+
+
+def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
+    """Read a network back, built from its fields by name.
+
+    Raises
+    ------
+    ValueError
+        For a missing, truncated or foreign file, in one sentence.
+    """
+    path = Path(path)
+    foreign = f"{path}: not a hamshoot network"
+    arrays, metadata = load_with_metadata(path, foreign)
+    _check_kind(path, metadata, foreign)
+    try:
+        for name in ("format", "package", "kind", "version"):
+            metadata.pop(name)
+        metadata["activation"] = Activation(metadata["activation"], metadata.pop("epsilon"))
+        scalings = {name: Scaling(arrays.pop(f"{name}.mean"), arrays.pop(f"{name}.scale"))
+                    for name in SCALINGS}
+        return build(**arrays, **metadata, **scalings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{foreign} ({error})") from None
+
+
+def _check_kind(path: Path, metadata: dict[str, Any], foreign: str) -> None:
+    """Raise ValueError unless the file holds a network, in the format that is read here."""
+    kind, version = metadata.get("kind"), metadata["format"]
+    if kind != "network":
+        if "status" in metadata:
+            raise ValueError(f"{foreign} but a solution; use Solution.load(path).to_network()")
+        raise ValueError(f"{foreign} (its metadata says kind {kind!r})")
+    if version != FORMAT:
+        raise ValueError(f"{path}: format {version}, this hamshoot reads format {FORMAT}")

@@ -1,0 +1,283 @@
+"""Arguments of a training problem: checked, with what follows from them.
+
+An error names the argument, what came and what was expected.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.problem import memory_map as mapped
+from hamshoot.problem.activations import Activation
+from hamshoot.problem.readers import Scaling
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+MATRICES = ("embedding", "orthonormal")
+DEFAULT_EPSILON = 0.1
+
+
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a problem from the arguments given, those included that are derived.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        All arguments of `TrainingProblem` by name.
+
+    Returns
+    -------
+    dict of str to object
+        What replaces or joins them: arrays frozen, `sigma`, `input_scaling`, `target_scaling`,
+        `lift` and `readout` as matrices.
+
+    Raises
+    ------
+    ValueError
+        For an argument out of range, or arguments that do not fit together.
+    """
+    values = _scalars(given)
+    values |= _data({**given, **values})
+    values |= _scalings({**given, **values})
+    values |= _matrices({**given, **values})
+    return values | _held_out({**given, **values})
+
+
+# -- groups of arguments ---------------------------------------------------------------------------
+
+
+def _scalars(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers, and σ of the activation's name and ε."""
+    values: dict[str, Any] = dict(
+        effective_depth=positive("effective_depth", given["effective_depth"]),
+        weight_decay=positive("weight_decay", given["weight_decay"]),
+        width=count("width", given["width"], 1),
+        seed=count("seed", given["seed"], 0),
+    )
+    if not isinstance(given["bias"], (bool, np.bool_)):
+        raise ValueError(f"bias: expected true or false, got {given['bias']!r}")
+    activation, epsilon = given["activation"], given["epsilon"]
+    if epsilon is None:
+        epsilon = DEFAULT_EPSILON if activation == "smooth_relu" else 0.0
+    elif isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)):
+        raise ValueError(f"epsilon: expected a number > 0, got {epsilon!r}")
+    return {**values, "sigma": Activation(activation, float(epsilon))}
+
+
+def _data(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Samples, targets or endpoint, and the names of their columns."""
+    values: dict[str, Any] = {}
+    X = matrix("X", given["X"])
+    if given["endpoint"] is not None:
+        endpoint, width = matrix("endpoint", given["endpoint"]), given["width"]
+        if endpoint.shape != (width, len(X)):
+            raise ValueError(
+                f"endpoint: expected shape (width, samples) = ({width}, {len(X)}), "
+                f"got {endpoint.shape}"
+            )
+        values["endpoint"] = frozen(endpoint)
+    elif given["Y"] is None:
+        raise ValueError("Y: expected targets (or an endpoint), got none")
+    Y = None if given["Y"] is None else matrix("Y", given["Y"])
+    if Y is not None and len(Y) != len(X):
+        raise ValueError(f"Y: expected {len(X)} rows as X has, got {len(Y)}")
+    # Frozen first: sums depend on the memory order in the last digit, a reload must not.
+    X, Y = _kept(X), None if Y is None else _kept(Y)
+    columns = {"input_names": X.shape[1]}
+    if Y is not None:
+        columns.update(target_names=Y.shape[1], classes=Y.shape[1])
+    for name, expected in columns.items():
+        if given[name] is not None:
+            values[name] = _names(name, given[name], expected)
+    return {**values, "X": X, "Y": Y}
+
+
+def _names(name: str, value: Any, expected: int) -> tuple[str, ...]:
+    names = tuple(str(v) for v in value)
+    if len(names) != expected:
+        raise ValueError(f"{name}: expected {expected} names, got {len(names)}")
+    return names
+
+
+def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the inputs; of the targets too where there are any, classes and hard endpoints as are."""
+    X, Y, kind = given["X"], given["Y"], _scaling_kind(given["standardize"])
+    inputs = [str(n) for n in given["input_names"] or range(X.shape[1])]
+    values = {"input_scaling": Scaling.identity(X.shape[1]) if kind is None else
+              Scaling.fit(X, kind, "X", inputs)}
+    if Y is None:
+        return values
+    outputs = [str(n) for n in given["target_names"] or range(Y.shape[1])]
+    as_are = given["classes"] is not None or given["endpoint"] is not None
+    values["target_scaling"] = Scaling.identity(Y.shape[1]) if kind is None or as_are else \
+        Scaling.fit(Y, kind, "Y", outputs)
+    return values
+
+
+def _scaling_kind(standardize: Any) -> str | None:
+    if standardize in (True, "columns"):
+        return "columns"
+    if standardize == "common":
+        return "common"
+    if standardize is False or standardize is None:
+        return None
+    raise ValueError(
+        f"standardize: expected true, false, 'columns' or 'common', got {standardize!r}"
+    )
+
+
+def _matrices(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Lift and readout; without targets the outputs are as many as the readout given has."""
+    w, d_in, Y = given["width"], given["X"].shape[1], given["Y"]
+    d_out = w if Y is None else Y.shape[1]
+    if Y is None and isinstance(given["readout"], np.ndarray):
+        d_out = given["readout"].shape[0]
+    rng = [np.random.default_rng([given["seed"], stream]) for stream in (1, 2)]
+    lift = linear_map("lift", given["lift"], (w, d_in), rng[0])
+    readout = linear_map("readout", given["readout"], (d_out, w), rng[1])
+    values: dict[str, Any] = {"lift": frozen(lift), "readout": frozen(readout)}
+    if Y is None:
+        values["target_scaling"] = Scaling.identity(d_out)
+    return values
+
+
+def _held_out(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Test data, which have the columns of the training data."""
+    if given["X_test"] is None and given["Y_test"] is None:
+        return {}
+    if given["X_test"] is None or given["Y_test"] is None:
+        raise ValueError("X_test, Y_test: expected both or neither, got one of them")
+    X_test, Y_test = matrix("X_test", given["X_test"]), matrix("Y_test", given["Y_test"])
+    for name, value, like in (("X_test", X_test, given["X"]), ("Y_test", Y_test, given["Y"])):
+        if like is None or value.shape[1] != like.shape[1]:
+            raise ValueError(
+                f"{name}: expected {0 if like is None else like.shape[1]} columns as in "
+                f"training, got {value.shape[1]}"
+            )
+    if len(X_test) != len(Y_test):
+        raise ValueError(f"Y_test: expected {len(X_test)} rows as X_test has, got {len(Y_test)}")
+    return {"X_test": frozen(X_test), "Y_test": frozen(Y_test)}
+
+
+# -- single arguments ------------------------------------------------------------------------------
+
+
+def positive(name: str, value: Any) -> float:
+    """The value as a float; ValueError unless it is a finite number > 0."""
+    if isinstance(value, (bool, str)) or not np.isscalar(value):
+        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
+    number: Any = value
+    if not (np.isfinite(number) and number > 0):
+        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+    return float(number)
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """The value as an int; ValueError unless it is an integer ≥ `least`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+    return number
+
+
+def matrix(name: str, value: ArrayLike) -> NDArray:
+    """The value as a 2-D array of finite numbers, not empty; a map stays one.
+
+    Targets (a name that begins with Y) may be 1-D: they are one column then.
+    """
+    if mapped.is_mapped(value):
+        return _mapped_matrix(name, value)
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected numbers in a 2-D array, got {_brief(value)}") from None
+    if array.ndim == 1 and name.startswith("Y"):
+        array = array[:, None]
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(
+            f"{name}: expected a 2-D array (samples, columns) with at least one of each, "
+            f"got shape {array.shape}"
+        )
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        i, j = bad[0]
+        raise ValueError(_not_finite(name, len(bad), i, j, array[i, j]))
+    return array
+
+
+def _mapped_matrix(name: str, array: Any) -> Any:
+    """The map itself, with the checks of `_matrix` made in chunks."""
+    if array.ndim == 1 and name.startswith("Y"):
+        array = array[:, None]
+    if array.ndim != 2 or array.size == 0:
+        return matrix(name, np.empty(array.shape))
+    bad = mapped.not_finite(array)
+    if bad is not None:
+        count, i, j, value = bad
+        raise ValueError(_not_finite(name, count, i, j, value))
+    return array
+
+
+def _not_finite(name: str, count: int, i: int, j: int, value: float) -> str:
+    more = f" and {count - 1} more" if count > 1 else ""
+    return f"{name}: expected finite numbers, got {value} in row {i}, column {j}{more}"
+
+
+def linear_map(
+    name: str, value: Any, shape: tuple[int, int], rng: np.random.Generator
+) -> NDArray:
+    """A fixed map between data and representations: given, by name, or the default for None."""
+    inner = 1 if name == "readout" else 0  # the side that is the width
+    fits = shape[inner] >= shape[1 - inner]
+    if value is None:
+        value = "embedding" if fits else "orthonormal"
+    if isinstance(value, str):
+        if value not in MATRICES:
+            raise ValueError(f"{name}: expected {' or '.join(MATRICES)} or a matrix, got {value!r}")
+        if value == "embedding":
+            if not fits:
+                raise ValueError(
+                    f"{name}: an embedding needs width >= {shape[1 - inner]}, got {shape[inner]}; "
+                    "use 'orthonormal'"
+                )
+            return np.eye(*shape)
+        return _orthonormal(rng, shape)
+    given = matrix(name, value)
+    if given.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {given.shape}")
+    return given
+
+
+def _orthonormal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray:
+    """Random matrix with orthonormal columns if tall, rows if wide (Haar, by QR with signs)."""
+    tall = shape[0] >= shape[1]
+    frame, R = np.linalg.qr(rng.standard_normal(shape if tall else shape[::-1]))
+    frame = frame * np.sign(np.diag(R))
+    return frame if tall else frame.T
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _kept(array: Any) -> Any:
+    """A map as it is, anything else frozen."""
+    return array if mapped.is_mapped(array) else frozen(array)
+
+
+def frozen(array: NDArray) -> NDArray:
+    """Contiguous float64 copy that nobody can write to."""
+    array = np.array(array, dtype=float, order="C")
+    array.setflags(write=False)
+    return array
