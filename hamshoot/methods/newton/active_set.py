@@ -310,9 +310,7 @@ class _Sweep(NamedTuple):
 class _ActiveSet:
     """Controls W, multipliers m (L, w, N), and the sets `active` and `held`, at left nodes."""
 
-    def __init__(
-        self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float
-    ):
+    def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float):
         self.problem, self.W, self.steps = problem, weights, steps
         sigma = Activation("smooth_relu", epsilon)
         A = discrete.roll_out(problem.replace(activation="smooth_relu", epsilon=epsilon),
@@ -455,9 +453,7 @@ class _ActiveSet:
         self.now = self.sweep(self.W, self.m)
         return True
 
-    def _events(
-        self, dA: NDArray, dv: NDArray, dm: NDArray
-    ) -> tuple[NDArray, NDArray, NDArray]:
+    def _events(self, dA: NDArray, dv: NDArray, dm: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Step lengths at which entries reach 0, and at which d leaves [0, 1]; and to which side.
 
         What is on the wrong side already, and moves further, has its event at once.
