@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -295,10 +295,7 @@ class Multilevel:
             self._running, self.epsilon = optimizer, level.epsilon
             count = 0
 
-            def report(
-                J: float, stationarity: float,
-                optimizer: KroneckerLBFGS | NewtonKrylov = optimizer,
-            ) -> None:
+            def report(J: float, stationarity: float, optimizer: Any = optimizer) -> None:
                 nonlocal count
                 count += 1
                 self.watch.record(J, stationarity)
