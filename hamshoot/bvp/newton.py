@@ -58,6 +58,7 @@ class Newton:
         except Stop as stop:
             status, detail = stop.status, stop.detail
         correction, point = self.latest if self.latest[0] < self.best[0] else self.best
+        assert point is not None  # `_iterate` sets it first of all
         phi = None
         if jacobians:
             self.mesh.deadline, phi = np.inf, point.phi
@@ -131,6 +132,7 @@ class Newton:
         point, self.growth = self.mesh.linearised(point, scale)
         if self.best[0] == np.inf:
             self.best = (np.inf, point)
+        assert point.phi is not None
         self.factor = StaircaseFactor(point.phi, point.ga, point.gb, scale)
         self.rcond = self.factor.rcond
         if not self.rcond > 10 * point.g.size * np.finfo(float).eps:
@@ -174,11 +176,12 @@ class Newton:
                 damping, raised = min(1.0, optimal), True
             else:
                 return step
+        assert nonlinearity is not None  # one λ at least was tried
         return _Step(None, None, 0.0, np.inf, nonlinearity)
 
     def _converged(self, step: _Step, size: float, scale: NDArray) -> bool:
         """Whether the step ends the solve; raise if it shows that nothing more can be gained."""
-        if step.damping < 1 or step.level > self.tol:
+        if step.point is None or step.damping < 1 or step.level > self.tol:
             return False
         if max(step.point.residuals(scale)) <= self.mesh.growth_limit * self.tol:
             return True
@@ -251,13 +254,14 @@ class _System:
     def correction(self, at: Point) -> NDArray:
         """−F′(point)⁻¹ F(at), shape (M, n): Newton's own if `at` is the point, else simplified."""
         start = self.factor.solve(-at.defects, -at.g)
-        if self.products is None:
+        products = self.products
+        if products is None:
             return start
         ga, gb, scale = self.point.ga, self.point.gb, self.scale
 
         def preconditioned(x: NDArray) -> NDArray:
             v = x.reshape(start.shape) * scale
-            image = self.factor.solve(self.products(v[:-1]) - v[1:], ga @ v[0] + gb @ v[-1])
+            image = self.factor.solve(products(v[:-1]) - v[1:], ga @ v[0] + gb @ v[-1])
             return (image / scale).ravel()
 
         x, self.accurate = _gmres(preconditioned, (start / scale).ravel())
@@ -309,6 +313,7 @@ def _predicted_damping(
     if last is None:
         return 1.0
     before, step = last
+    assert step.simplified is not None  # of a step that was taken
     deviation = _norm(step.simplified - correction, scale) * _norm(correction, scale)
     if deviation == 0:
         return 1.0

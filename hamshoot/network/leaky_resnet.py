@@ -84,7 +84,8 @@ class LeakyResNet(LayeredNetwork):
             )
         return cls(
             weights=weights,
-            steps=discretise.equidistant_steps(len(weights)) if steps is None else steps,
+            steps=discretise.equidistant_steps(len(weights)) if steps is None
+            else np.asarray(steps),
             effective_depth=problem.effective_depth, activation=problem.sigma,
             bias=bool(problem.bias), lift=problem.lift, readout=problem.readout,
             input_scaling=problem.input_scaling, target_scaling=problem.target_scaling,

@@ -73,7 +73,8 @@ def plot_comparison(rows: Any, gamma0: float = 1e-3) -> Figure:
     solutions = named(rows)
     palette = colours(solutions)
     fig = Figure(figsize=(max(8.0, 2.6 * len(solutions) + 1.9), 10.2), layout="constrained")
-    top, bottom = fig.subfigures(2, 1, height_ratios=(2.3, 1))
+    halves: Any = fig.subfigures(2, 1, height_ratios=(2.3, 1))
+    top, bottom = halves
     grid = top.subplots(3, len(solutions), sharex=True, sharey="row", squeeze=False)
     views, energies = [], []
     for column, (name, solution) in zip(grid.T, solutions.items(), strict=True):
@@ -123,7 +124,11 @@ def panels(solution: Solution) -> dict[str, Callable[[], Figure]]:
         "convergence": partial(plot_convergence, solution),
         "paths": partial(plot_paths, solution),
     }
-    return {name: lambda one=one: one().figure for name, one in draw.items()}
+    return {name: partial(_figure_of, one) for name, one in draw.items()}
+
+
+def _figure_of(draw: Callable[[], Any]) -> Figure:
+    return draw().figure
 
 
 def save_figure(fig: Figure, path: str | PathLike) -> Path:

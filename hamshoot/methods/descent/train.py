@@ -128,7 +128,7 @@ def train(
         first = [starting_weights(problem, mesh, start, one, noise)
                  for one in start_seeds(seed, starts)]
     else:
-        if adaptive and np.shape(getattr(initial_guess, "steps", None)) == mesh.shape:
+        if adaptive and np.shape(getattr(initial_guess, "steps", ())) == mesh.shape:
             mesh = steps_of(initial_guess.steps, layers, problem.effective_depth)
         first = [weights_of(initial_guess, problem, mesh)]
     watch = Watch(callback, time_limit)

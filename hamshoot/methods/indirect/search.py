@@ -128,7 +128,9 @@ class GeodesicSearch:
         # The trivial solution is a geodesic too: better exact than as the direct stage left it.
         self.all_collapsed = self.collapsed is not None and self.solver.result is None
         self.extra["all_collapsed"] = self.all_collapsed
-        return self.all_collapsed and self.solver.solve(self.collapsed, first)
+        if self.collapsed is None or not self.all_collapsed:
+            return False
+        return self.solver.solve(self.collapsed, first)
 
     def _first_at(
         self, stage: Stage, begin: list[tuple[str, int]], refinements: tuple[int, ...]
@@ -189,7 +191,8 @@ class GeodesicSearch:
         for stage in dict.fromkeys(candidates):
             self.watch.stage = f"from the guess, {stage_name(stage)}"
             if self.solver.solve(path, stage):
-                if guess.objective is not None and stage[:2] == target[:2]:
+                if guess.weights is not None and guess.objective is not None and \
+                        stage[:2] == target[:2]:
                     self._compare(stage, guess.weights, guess.objective)
                 return True
         if guess.weights is None:
@@ -210,7 +213,8 @@ class GeodesicSearch:
 
     def _reach(self, target: Stage) -> bool:
         """Continuation from the stage solved to the target, in all three parameters at once."""
-        here, before = self.solver.path, None
+        before: Path | None = None
+        here = self._geodesic()
         if here.stage == target:
             return True
         span = distance(here.stage, target, self.options.epsilon_factor)
@@ -225,8 +229,9 @@ class GeodesicSearch:
             self.watch.stage = stage_name(stage)
             descended = failures >= 2 and self._descend(here, stage)
             if descended or self.solver.solve(predict(before, here, stage), stage, quick=True):
-                before, here, s = None if descended else here, self.solver.path, trial
-                ds *= 1.5 if self.solver.result.factorisations <= 4 else 1.0
+                before, here, s = None if descended else here, self._geodesic(), trial
+                result = self.solver.result
+                ds *= 1.5 if result is not None and result.factorisations <= 4 else 1.0
                 failures = 0
                 continue
             self.solver.path, self.solver.converged = here, True
@@ -260,17 +265,22 @@ class GeodesicSearch:
                 return True
         return False
 
+    def _geodesic(self) -> Path:
+        """The path of the stage that was solved last."""
+        assert self.solver.path is not None
+        return self.solver.path
+
     # -- the end -----------------------------------------------------------------------------------
 
     def _check_branch(self) -> None:
         """Objectives of Euler networks on the geodesic's control must tend to its own."""
         layers = 8 * (self.direct_layers or self._layers)
-        most = MOST_NUMBERS // self.solver.path.y[0, 0].size
+        most = MOST_NUMBERS // self._geodesic().y[0, 0].size
         self.extra["branch"] = tends_to(self.solver.solved[-1][1], layers, self._built, most)
 
     def _built(self, layers: int) -> float:
         """J of the Euler network with the control of the path at the middle of each layer."""
-        path = self.solver.path
+        path = self._geodesic()
         flow = self.solver.shooting(path.stage, accurate=True).flow
         weights = controls(flow, states_at(flow, path.t, path.y, midpoints(layers)))
         return self.networks.objective(path.stage, weights)

@@ -120,7 +120,7 @@ class LadderSearch:
                 raise
             self.walk.offer(self.walk.minimizer.latest)
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
-            outcome = _Outcome(status, self.walk.best.weights)
+            outcome = _Outcome(status, self._best())
         return self._solution(outcome)
 
     def _search(self, guess: NDArray | None) -> _Outcome:
@@ -160,7 +160,7 @@ class LadderSearch:
                 ends.append((objective, weights))
         self.all_collapsed = not ends
         if not ends:  # the best of them, to be reported as such
-            return self.walk.best.weights
+            return self._best()
         return min(ends, key=lambda end: end[0])[1]
 
     def _reheat(self, weights: NDArray, first: float) -> NDArray:
@@ -196,7 +196,7 @@ class LadderSearch:
         if status is Status.CONVERGED:
             status, weights, notes = self._escape(weights, last, notes)
         objective = self.walk.offer(weights)
-        if objective > guess_objective + ROUNDING * abs(guess_objective):
+        if guess is not None and objective > guess_objective + ROUNDING * abs(guess_objective):
             notes.append(
                 f"its objective {objective:.10g} lies above the guess's {guess_objective:.10g}, "
                 "so the guess is returned as it came; a smaller last epsilon may get below it"
@@ -244,6 +244,10 @@ class LadderSearch:
         verdict = self.escape.verdict
         status = Status.SADDLE if verdict is not None and verdict.refuted else Status.CONVERGED
         return status, self.escape.weights, notes
+
+    def _best(self) -> NDArray:
+        assert self.walk.best.weights is not None  # something was offered
+        return self.walk.best.weights
 
     def _solution(self, outcome: _Outcome) -> Solution:
         watch = self.watch
