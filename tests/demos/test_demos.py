@@ -114,10 +114,10 @@ def test_how_networks_ended_is_said_by_their_statuses():
 def test_verdicts_are_counted_in_their_own_words():
     import common
 
-    strict, proved = "strict local minimum of the network: 1", "strict local minimum (proved): 2"
-    said = common.verdicts([strict, strict, proved, "saddle of the network: -1"])
-    assert "2 “strict local minimum of the network” (on the entries held, with idle" in said
-    assert "1 “strict local minimum (proved)”; 1 “saddle of the network”" in said
+    proved = "strict local minimum of the network (proved): smallest eigenvalue 1"
+    said = common.verdicts([proved, proved, "saddle of the network: -1"])
+    assert said == ("2 “strict local minimum of the network (proved)”; "
+                    "1 “saddle of the network”")
 
 
 def test_the_optimal_network_is_stationary_and_the_gaps_are_those_of_the_objectives(ran):

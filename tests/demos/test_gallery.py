@@ -145,6 +145,17 @@ def test_the_readme_says_of_kinks_and_drift_what_demo_1_holds():
     assert f"still {min(drift):.1f} to {max(drift):.1f}" in text
 
 
+def test_the_readme_says_of_points_that_were_left_what_was_counted():
+    rows = [row for row in benchmark("escape")["rows"] if row["starts"] == 1]
+    falls = [100 * (1 - row["last"] / row["first"]) for row in rows if row["left"]]
+    proved = sum("(proved)" in row["second_order"] for row in rows)
+    text = section("Your own CSV")
+    assert f"{len(falls)} of {len(rows)} random problems came to such a point" in text
+    assert f"lower by {median(falls):.2g} % in the median and {max(falls):.2g} % at most" in text
+    assert f"as at {proved} of the {len(rows)}" in text
+    assert not any(row["second_order"].startswith(("descent", "saddle", "concave")) for row in rows)
+
+
 def best(results, method, seed, start):
     return min((r for r in results["runs"] if (r["method"], r["seed"], r["start"]) == (
         method, seed, start)), key=lambda r: r["objective"])
