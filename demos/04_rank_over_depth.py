@@ -40,7 +40,7 @@ SHOWN = 8
 CONTROL, DESCENT, GEODESIC = "optimal control", "Adam, then SGD", "exact geodesic"
 SETTINGS = {
     "full": dict(depths=[1.0, 3.0, 7.0, 15.0], geodesic_depths=[1.0, 3.0, 7.0, 10.0, 15.0],
-                 seeds=[0], geodesic_seeds=[0, 1, 2],
+                 seeds=[0], geodesic_seeds=[0, 1, 2, 3, 4],
                  dims=[30, 3, 30], samples=500, width=100, layers=20,
                  iterations=1500, epochs=3000,
                  middle=7.0, geodesic=dict(dims=[8, 3, 8], samples=24, width=8, epsilon=0.05)),

@@ -105,7 +105,7 @@ def test_the_cheaper_form_is_the_recursion_for_few_samples_and_the_control_for_m
 
 @pytest.mark.parametrize("form", ["condensed", "state"])
 def test_a_grazing_kink_is_not_called_a_flow_that_is_not_finite(form):
-    problem = teacher("relu")
+    problem = teacher(activation="relu")
     rng = np.random.default_rng(0)
     # Any crossing is slower than this, so that it counts as a grazing one.
     flow = HamiltonianFlow(4, 8, 3.0, Activation("relu"), least_speed=1e9)
