@@ -1,10 +1,11 @@
-"""`certify`: check a solution by formulas that no solver uses, those of `optimality.formulas`.
+"""`certify`: check a solution by formulas of its own, those of `optimality.formulas`.
 
 Only the problem's data are taken on trust. What the solution stores is compared with the formulas
 one step at a time, and what it records relative to itself; nothing is searched for. The stored
 momenta are the witness for the slopes on the kink of ReLU (`optimality.layers`), and a continuous
 path is integrated anew (`optimality.paths`). So a file that was tampered with is caught, and so is
-a formula of a solver that is wrong.
+a formula of a solver that is wrong. The second-order test is the one with which solvers end, its
+derivatives computed anew by complex steps.
 """
 
 from __future__ import annotations
