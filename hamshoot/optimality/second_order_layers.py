@@ -36,13 +36,16 @@ and only if H is and the coupling κ is below 1. (A neuron of a network that cop
 weights shared as cos θ and sin θ, leaves J as it is: beside a living neuron that is neither in lift
 nor in readout, a dead one has κ ≥ 1, and no minimum is strict.)
 
-**Theorem.** If no entry is concave (or concave ones lie in A_1 alone, which is linear in the
-controls, and a linear program shows that −Σ⟨v, r⟩ grows with every move of them all the same), H is
-positive definite on {h : a = 0 on held entries} and κ <
+**Theorem.** If no entry is concave, H is positive definite on {h : a = 0 on held entries} and κ <
 1, then W is a strict local minimum. *Proof.* Otherwise J(W + h_n) ≤ J(W) for some h_n → 0; let h̄
 be a limit of h_n/‖h_n‖. Divide the identity by ‖h_n‖: as v ≤ 0, Σ⟨v, r⟩ → 0 at this rate, so a = 0
 for h̄ on held entries. Divide by ‖h_n‖²: −λΣ⟨v, r⟩ ≥ 0 goes to the other side, and q(h̄) ≤ 0 in the
-limit, a contradiction. The hypotheses are checked in floating point, with room for rounding. (Compare Rockafellar & Wets, *Variational Analysis*, theorem 13.24.)
+limit, a contradiction. (Compare Rockafellar & Wets, *Variational Analysis*, theorem 13.24.)
+
+The same holds with concave entries in A_1 that others of A_1 hold in place: A_1 is linear in the
+controls, so if −Σ⟨v, r⟩ over its entries grows with every move of them, which a linear program shows,
+it is ≥ 0 as above. All hypotheses are checked in floating point, with room for rounding; the
+program, up to MOST_CONCAVE concave entries.
 
 The other way round every claim of a descent is shown: a direction is only reported with values of J
 along it that are lower.

@@ -3,9 +3,10 @@
 A solver ends where the gradient vanishes. `hamshoot.optimality.second_order_layers` then looks for
 a way down from there: a negative eigenvalue, a concave kink, a dead neuron that lowers J when it is
 switched on. From the lowest point met along that direction the network goes down the last stages
-of the ε ladder again, by Newton's method on the controls, and for ReLU to its exact optimum; and so
-on until the test finds no way down, or no lower stationary point is reached. The fall along the direction may be less than what smoothing
-with ε changes, so that the ladder slips back to where it came from: then it begins at a smaller ε.
+of the ε ladder again, by Newton's method on the controls, and for ReLU to its exact stationary
+point; and so on until the test finds no way down, or no lower stationary point is reached. The fall
+along the direction may be less than what smoothing with ε changes, so that the ladder slips back to
+where it came from: then it begins at a smaller ε.
 
 A round costs a Hessian, what the search for a coupling takes (`hamshoot.optimality.coupling`), and
 a local solve.
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 ROUNDS = 20
 #: Where the ladder begins and ends, as shares of the last ε; the first pair that ends lower is
 #: taken.
-LADDERS = ((10.0, 1.0), (1.0, 1.0), (0.1, 0.1))
+LADDERS = ((10.0, 1.0), (1.0, 1.0), (0.1, 0.1), (0.01, 0.01))
 #: Relative fall of J that counts.
 LOWER = 1e-10
 #: Controls up to which the test is made.
