@@ -43,7 +43,7 @@ for h̄ on held entries. Divide by ‖h_n‖²: −λΣ⟨v, r⟩ ≥ 0 goes to 
 limit, a contradiction. (Compare Rockafellar & Wets, *Variational Analysis*, theorem 13.24.)
 
 The same holds with concave entries in A_1 that others of A_1 hold in place: A_1 is linear in the
-controls, so if −Σ⟨v, r⟩ over its entries grows with every move of them, which a linear program shows,
+controls, so if −Σ⟨v, r⟩ over its entries grows with every move of them (a linear program shows it),
 it is ≥ 0 as above. All hypotheses are checked in floating point, with room for rounding; the
 program, up to MOST_CONCAVE concave entries.
 
