@@ -21,6 +21,7 @@ import numpy as np
 from hamshoot.optimality import checks, formulas
 from hamshoot.optimality.checks import NAN, NO_EPSILON, ROUNDING, Asked, Bound, Findings
 from hamshoot.optimality.formulas import Setting
+from hamshoot.optimality.kinks import KINK_TOLERANCE
 from hamshoot.optimality.second_order_layers import SecondOrder, second_order
 from hamshoot.solution.solution import Solution, Status
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 #: Recorded numbers agree to this, relatively. (Measured 5e-15: the objective is a short sum.)
 AGREEMENT = 1e-10
-#: |A| up to this times max(1, max|A|) lies on the kink of ReLU, for solvers and certificate alike.
-KINK_TOLERANCE = 1e-9
 #: A column of W below this times the largest one (or 1) reads nothing.
 IDLE_COLUMN = 1e-13
 #: Numbers of the representations of one block, where the states are not stored.

@@ -148,14 +148,14 @@ def _lower(
     least = state.objectives[-1]
     least -= LOWER * abs(least)
     if problem.activation != "relu":
-        weights = exact_newton.minimise(problem, start, steps, tol=tol, callback=callback).weights
-        return (weights, None) if _objective(problem, weights, steps) < least else None
+        end = exact_newton.minimise(problem, start, steps, tol=tol, callback=callback)
+        return (end.weights, None) if end.stationarity <= tol and end.objective < least else None
     for first, last in LADDERS:
         weights = start
         for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.5):
             smooth = problem.replace(activation="smooth_relu", epsilon=value)
             weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
-                                              callback=callback).weights
+                                            callback=callback).weights
         if not _objective(problem, weights, steps) < state.objectives[-1] + value:
             continue
         polished = polish(problem, weights, steps, value, tol=min(tol, 1e-10), callback=callback)
