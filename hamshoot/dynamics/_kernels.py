@@ -183,3 +183,147 @@ def epochs(
                 first[i] = beta1 * first[i] + g[i]
                 x[i] -= rate * first[i]
     return len(rates), best
+
+
+@njit(**_OPTIONS)
+def _two_loops(g, S, Y, rho, alpha, head, used, shrink, d):
+    """d = −H g, H the inverse Hessian of L-BFGS from the `used` pairs before `head`."""
+    memory, n = S.shape
+    for i in range(n):
+        d[i] = -g[i]
+    for k in range(used):
+        j = (head - 1 - k) % memory
+        alpha[j] = rho[j] * np.dot(S[j], d)
+        y, a = Y[j], alpha[j]
+        for i in range(n):
+            d[i] -= a * y[i]
+    if used:
+        for i in range(n):
+            d[i] *= shrink
+    for k in range(used - 1, -1, -1):
+        j = (head - 1 - k) % memory
+        s, a = S[j], alpha[j] - rho[j] * np.dot(Y[j], d)
+        for i in range(n):
+            d[i] += a * s[i]
+
+
+@njit(**_OPTIONS)
+def _stationarity(W, G, steps, leak, decay):
+    """max_l (L̃/(λρ_l)) ‖G_l‖/max(1, ‖W_l‖)."""
+    largest = 0.0
+    for k in range(W.shape[0]):
+        square, size = 0.0, 0.0
+        for i in range(W.shape[1]):
+            for j in range(W.shape[2]):
+                square += G[k, i, j] * G[k, i, j]
+                size += W[k, i, j] * W[k, i, j]
+        value = leak / (decay * steps[k]) * np.sqrt(square) / max(1.0, np.sqrt(size))
+        if not value <= largest:  # also where it is NaN
+            largest = value
+    return largest
+
+
+@njit(**_OPTIONS)
+def lbfgs(
+    count, tol, window, decrease, scale, S, Y, rho, alpha, pairs, shrink, before, g, d, new, trial,
+    values, stationarities,
+    W, steps, leak, decay, code, epsilon, Q, targets, A, slope_S, slope, D, R, T, G,
+):
+    """At most `count` iterations of L-BFGS on J in v = scale·W, in place; goes on where it left.
+
+    A step satisfies the weak Wolfe conditions (sufficient decrease 1e-4, curvature 0.9), found by
+    expansion and bisection, which smoothed kinks do not mislead; where J changes by less than it
+    rounds, the approximate ones of Hager and Zhang (2005). G, D and A are those of the last
+    network tried, which need not be the one accepted.
+
+    Parameters
+    ----------
+    tol : float
+        Ends where the stationarity is within it.
+    window, decrease : int, float
+        Ends where J fell by less than the share `decrease` over `window` iterations.
+    scale : ndarray, shape (n,)
+        Of every control.
+    S, Y, rho, alpha : ndarray, shapes (memory, n), (memory, n), (memory,), (memory,)
+        Pairs v_{k+1} − v_k and differences of gradients, a ring; 1/sᵀy; scratch.
+    pairs : ndarray of int, shape (3,)
+        Place of the next pair, pairs held, and iterations done before.
+    shrink, before : float
+        sᵀy/yᵀy of the last pair, and J at W.
+    g : ndarray, shape (n,)
+        ∂J/∂v at W.
+    d, new, trial : ndarray, shapes (n,), (n,), W's
+        Scratch.
+    values, stationarities : ndarray
+        Of all iterations; those of this call are added.
+    W, ..., G
+        As everywhere; `slope_S` is S there.
+
+    Returns
+    -------
+    int
+        0: did `count` iterations; 1: within tol; 2: J hardly falls; 3: no step lowers J.
+    float, float
+        The new `shrink`, and J at W.
+    """
+    n = W.size
+    x, xt, gt = W.reshape(n), trial.reshape(n), G.reshape(n)
+    memory = S.shape[0]
+    done = 0
+    while done < count:
+        _two_loops(g, S, Y, rho, alpha, pairs[0], pairs[1], shrink, d)
+        descent = np.dot(d, g)
+        t = 1.0 if pairs[1] else min(1.0, 1.0 / np.sqrt(np.dot(g, g)))
+        low, high, found, value = 0.0, np.inf, False, before
+        for _ in range(25 if descent < 0 else 0):
+            for i in range(n):
+                xt[i] = x[i] + t * d[i] / scale[i]
+            value = gradient(trial, steps, leak, decay, code, epsilon, Q, targets, A, slope_S,
+                             slope, D, R, T, G)
+            for i in range(n):
+                new[i] = gt[i] / scale[i]
+            along = np.dot(new, d)
+            # Where J changes by less than it rounds, the slopes alone tell (approximate Wolfe).
+            level = value <= before + 2e-15 * abs(before) and along <= -0.9998 * descent
+            if not (value <= before + 1e-4 * t * descent or level):
+                high = t
+                if low == 0.0 and np.isfinite(value):  # least point of the parabola
+                    least = -0.5 * descent * t * t / (value - before - descent * t)
+                    t = min(max(least, 0.1 * t), 0.5 * t)
+                else:
+                    t = 0.5 * (low + high)
+                continue
+            if along >= 0.9 * descent:
+                found = True
+                break
+            low = t
+            t = 2 * t if high == np.inf else 0.5 * (low + high)
+        if not found:
+            if pairs[1] == 0:
+                return 3, shrink, before
+            pairs[0] = pairs[1] = 0  # once more along the gradient
+            continue
+        s, y = S[pairs[0]], Y[pairs[0]]
+        curvature, square = 0.0, 0.0
+        for i in range(n):
+            s[i] = t * d[i]
+            y[i] = new[i] - g[i]
+            curvature += s[i] * y[i]
+            square += y[i] * y[i]
+            x[i] = xt[i]
+            g[i] = new[i]
+        before = value
+        if curvature > 1e-16 * square:
+            rho[pairs[0]] = 1.0 / curvature
+            shrink = curvature / square
+            pairs[0] = (pairs[0] + 1) % memory
+            pairs[1] = min(pairs[1] + 1, memory)
+        k = pairs[2]
+        values[k], stationarities[k] = value, _stationarity(W, G, steps, leak, decay)
+        pairs[2] += 1
+        done += 1
+        if stationarities[k] <= tol:
+            return 1, shrink, before
+        if k >= window and values[k - window] - value < decrease * abs(value):
+            return 2, shrink, before
+    return 0, shrink, before

@@ -39,6 +39,10 @@ class Status(Enum):
         "or the mean of the targets); try start='path' or "
         "start='identity', more starts, or a smaller weight_decay."
     )
+    ABOVE_TRIVIAL = (
+        "The point is stationary, and the network without weights has a lower objective. "
+        "Search from starts instead of a guess, or use a smaller weight_decay."
+    )
     INFEASIBLE = (
         "The endpoint could not be reached; check that it lies in reach of the network, "
         "or try another start."

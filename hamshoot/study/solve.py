@@ -23,11 +23,6 @@ METHODS: dict[str, type[Method]] = {
     "single_shooting": DirectSingleShooting,
 }
 DEFAULT_LAYERS = 20
-#: Multiple shooting factorises a block tridiagonal matrix, about L·(wN)³ flops each time. Up to
-#: this count a whole solve takes seconds (2 s at 5e6, 20 s at 1e8, 160 s at 1.3e9).
-MULTIPLE_SHOOTING_WORK = 1.5e8
-#: Up to this w·N fatrop, which knows the stages, is faster than IPOPT.
-FATROP_NODE = 200
 #: Up to this w·N "auto" goes for the geodesic when no number of layers is asked for: ten seconds.
 GEODESIC_NODE = 400
 
@@ -47,9 +42,10 @@ def solve(
     ----------
     problem : TrainingProblem
     method : {"auto", "multiple_shooting", "single_shooting", "indirect"} or method object
-        "indirect" gives the continuous geodesic, the others the optimal L-layer network. "auto"
-        takes multiple shooting where its factorisations are cheap, else single shooting; see
-        `choose`. A method object is anything with a `solve`, see `hamshoot.solution.method`.
+        "indirect" gives the continuous geodesic, the others the optimal L-layer network: the same
+        one, from the same search, unless options tell them apart. "auto" takes the faster, single
+        shooting, and multiple shooting for a hard endpoint; see `choose`. A method object is
+        anything with a `solve`, see `hamshoot.solution.method`.
     layers : int, optional
         L. Without it "auto" looks for the continuous geodesic of a smooth or linear activation
         where w·N allows it, and otherwise takes 20, or enough for L > L̃, as other methods do.
@@ -101,16 +97,12 @@ def choose(
                 "auto chose indirect shooting, from a direct solution: no number of layers was "
                 f"asked for, and w·N = {node}, limit {GEODESIC_NODE}")
         layers = default_layers(problem)
-    fatrop = node <= FATROP_NODE and not problem.hard_endpoint  # where it can stall
-    own: dict[str, Any] = {"layers": layers, "nlp_solver": "fatrop" if fatrop else "ipopt"}
-    name = f"multiple shooting with {own['nlp_solver']}"
     if problem.hard_endpoint:
-        return "multiple_shooting", own, f"auto chose {name}: it meets a hard endpoint"
-    work = layers * float(node) ** 3
-    size = f"{layers} layers, L·(w·N)³ = {work:.1e}, limit {MULTIPLE_SHOOTING_WORK:.1e}"
-    if work <= MULTIPLE_SHOOTING_WORK:
-        return "multiple_shooting", own, f"auto chose {name}: {size}"
-    return "single_shooting", {"layers": layers}, f"auto chose single shooting: {size}"
+        return "multiple_shooting", {"layers": layers}, (
+            "auto chose multiple shooting: it meets a hard endpoint")
+    return "single_shooting", {"layers": layers}, (
+        f"auto chose single shooting of {layers} layers: of the methods that end at the same "
+        "network it is the fastest")
 
 
 def method_named(name: str, options: dict[str, Any]) -> Method:

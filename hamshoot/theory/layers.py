@@ -168,6 +168,21 @@ def collapsed(problem: TrainingProblem, endpoint: NDArray, loss: float) -> bool:
     return is_trivial(output, targets, loss * problem.n_samples)
 
 
+def trivial_objective(problem: TrainingProblem, steps: NDArray | None = None) -> float:
+    """J of the network without weights: the leak alone, A_1 = Π(1 − ρ_ℓL̃) A_0, or e^{−L̃}A_0.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+        With a loss.
+    steps : ndarray, shape (L,), optional
+        Of a layered network; by default the continuous one.
+    """
+    L_tilde = problem.effective_depth
+    left = np.exp(-L_tilde) if steps is None else float(np.prod(1 - L_tilde * np.asarray(steps)))
+    return float(ham.loss(left * problem.initial_state, problem.readout, problem.targets))
+
+
 class Spread:
     """Σ‖y_i‖² and Σ‖y_i − ȳ‖² of columns that come in blocks."""
 

@@ -25,7 +25,7 @@ def test_with_layers_it_is_the_optimal_network():
     solution = hs.solve(teacher(), layers=5)
     assert solution.layers == 5
     assert solution.status is hs.Status.CONVERGED
-    assert "auto chose multiple shooting with fatrop" in solution.message
+    assert "auto chose single shooting of 5 layers" in solution.message
 
 
 @pytest.mark.parametrize(("size", "layers", "options", "name"), [
@@ -33,23 +33,23 @@ def test_with_layers_it_is_the_optimal_network():
     ((8, 40), None, {}, "indirect"),
     ((8, 60), None, {}, "single_shooting"),
     ((8, 40), None, {"starts": 3}, "single_shooting"),
-    ((5, 20), None, {"starts": 3}, "multiple_shooting"),
+    ((5, 20), None, {"starts": 3}, "single_shooting"),
     ((5, 20), None, {"tol": 1e-9}, "indirect"),
-    ((3, 6), 30, {}, "multiple_shooting"),
+    ((3, 6), 30, {}, "single_shooting"),
 ])
 def test_the_choice_by_size(size, layers, options, name):
     problem = teacher("linear", width=size[0], samples=size[1])
     chosen, own, reason = choose(problem, layers, options)
     assert chosen == name
     assert name.split("_")[0] in reason
-    assert str(size[0] * size[1]) in reason or "L·(w·N)³" in reason
+    assert str(size[0] * size[1]) in reason or f"{own['layers']} layers" in reason
     method = check_method(problem, "auto", layers, options)
     for key, value in {**own, **options}.items():
         assert getattr(method, key) == value
 
 
 def test_without_layers_a_relu_network_gets_the_default_number():
-    assert choose(teacher(), None, {})[0] == "multiple_shooting"
+    assert choose(teacher(), None, {})[0] == "single_shooting"
     assert check_method(teacher(), "auto", None, {}).layers == 20
 
 

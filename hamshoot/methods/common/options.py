@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 Options = TypeVar("Options")
 
 
 def picked(kind: type[Options], method: Any) -> Options:
-    """The options of a method object that a dataclass of options has fields for."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: getattr(method, name) for name in names})
+    """The options of a method object that a dataclass of options has fields for.
+
+    A field with a default may be missing there.
+    """
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if hasattr(method, field.name) or field.default is MISSING:
+            values[field.name] = getattr(method, field.name)
+    return kind(**values)

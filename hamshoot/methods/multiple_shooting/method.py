@@ -7,11 +7,13 @@ warm-started in the controls, the nodes and the multipliers, and ends with the p
 (`hamshoot.methods.newton.active_set`) that holds the activations on the kink: the answer is
 stationary for the ReLU network itself.
 
-A start is rolled out and swept back, so that the first iterate is feasible and its multipliers are
-the exact adjoint. Before that a descent in the controls alone (`hamshoot.methods.newton.minimise`)
-takes it near a stationary point: there the NLP solver converges in a handful of iterations, where
-from a cold start it takes fifty to hundreds, each of which factorises the whole KKT matrix. A stage
-that struggles, as it does where the branch it follows ends in a fold, is restarted in the same way.
+With a loss the network to solve for is found by `hamshoot.methods.search.basins`, as by the other
+methods. It is rolled out and swept back, so that the first iterate is feasible and its multipliers
+are the exact adjoint. Before that a descent in the controls alone
+(`hamshoot.methods.newton.minimise`) takes it near a stationary point: there the NLP solver
+converges in a handful of iterations, where from a cold start it takes fifty to hundreds, each of
+which factorises the whole KKT matrix. A stage that struggles, as it does where the branch it
+follows ends in a fold, is restarted in the same way.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.options import picked
-from hamshoot.methods.common.starts import STARTS, weights_of
+from hamshoot.methods.common.starts import weights_of
 from hamshoot.methods.multiple_shooting.nlp import (
     NLP_SOLVERS,
     SMALL_NODE,
@@ -29,8 +31,8 @@ from hamshoot.methods.multiple_shooting.nlp import (
     build_nlp,
 )
 from hamshoot.methods.multiple_shooting.search import LONG, Search, SearchOptions
+from hamshoot.methods.search.basins import check_search_options
 from hamshoot.network.layer_steps import steps_of
-from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import check_choice, check_count, check_layers, check_options
@@ -66,14 +68,22 @@ class DirectMultipleShooting:
     time_limit : float, optional
         Seconds.
     seed : int
-    start : {"path", "identity", "random"}
-    starts : int
-        Best of so many starts, by the objective of the problem's own activation.
+    start : {"path", "identity", "random"}, optional
+        A single local solve from this start, or so many with `starts`, in place of the search of
+        `hamshoot.methods.search.basins`, which begins at path fits and identities in turn.
+    starts : int, optional
+        Best of so many starts; by default by `effort`.
     noise : float, optional
         Of the start, see `hamshoot.methods.common.starts`.
+    effort : {"quick", "default", "thorough"}
+        How long the search goes on.
+    workers : int, optional
+        Threads of the search; by default a core each. The answer does not depend on it.
+    reheats : int, optional
+        Rounds of reheats from the best of the starts; by default by `effort`.
     warm_up : bool
-        Whether a start descends in the controls alone before the NLP solver takes over (Euler with
-        a loss); False leaves the cold start to the NLP solver.
+        Whether the search and descents in the controls alone go before the NLP solver (with a
+        loss); False leaves every start, cold, to the NLP solver.
     epsilon : tuple of float
         First and last ε of the ladder, and the factor between stages. A large first ε sees past
         small minima. A smooth ReLU uses the ladder down to its own ε, a linear network none.
@@ -100,12 +110,15 @@ class DirectMultipleShooting:
     integrator: str = "euler"
     nlp_solver: str = "ipopt"
     tol: float = 1e-8
-    max_iter: int = 10_000
+    max_iter: int = 1_000_000
     time_limit: float | None = None
     seed: int = 0
-    start: str = "path"
-    starts: int = 1
+    start: str | None = None
+    starts: int | None = None
     noise: float | None = None
+    effort: str = "default"
+    workers: int | None = None
+    reheats: int | None = None
     warm_up: bool = True
     epsilon: tuple[float, float, float] = (0.5, 1e-4, 0.5)
     polish: bool = True
@@ -116,11 +129,7 @@ class DirectMultipleShooting:
         check_count("layers", self.layers, 1)
         check_choice("integrator", self.integrator, INTEGRATORS)
         check_choice("nlp_solver", self.nlp_solver, NLP_SOLVERS)
-        check_choice("start", self.start, STARTS)
-        check_count("starts", self.starts, 1)
-        if not isinstance(self.epsilon, (tuple, list)) or len(self.epsilon) != 3:
-            raise ValueError(f"epsilon: expected (first, last, factor), got {self.epsilon!r}")
-        epsilon_ladder(*self.epsilon)
+        check_search_options(self)
         for name in ("warm_up", "polish"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: expected True or False, got {getattr(self, name)!r}")

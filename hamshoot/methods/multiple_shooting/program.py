@@ -22,7 +22,7 @@ class Counter:
 
     def __init__(self, watch: Watch, most: int):
         self.watch, self.most = watch, most
-        self.iterations = 0
+        self.iterations = 0  # of the program
 
     def count(self, objective: float, stationarity: float) -> None:
         """Count an iteration and tell the callback.
@@ -34,7 +34,7 @@ class Counter:
         """
         self.iterations += 1
         self.watch.record(objective, stationarity)
-        if self.iterations >= self.most:
+        if self.watch.iterations >= self.most:
             raise Stop(Status.MAX_ITER)
 
 

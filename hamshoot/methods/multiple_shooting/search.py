@@ -1,7 +1,10 @@
-"""The search around the program: starts, the ε ladder, the exact end and what is said of it.
+"""Multiple shooting around the program: the shared search, the NLP solver, the exact end.
 
-A stage is begun near a stationary point, by a descent in the controls alone where that applies, and
-run warm from the stage before after that; one that struggles is restarted in the same way.
+With a loss the basin is that of `hamshoot.methods.search.basins`; the program solves for the
+network of that basin, nodes and multipliers included, and the exact end is shared as well. With a
+hard endpoint there is no J of the controls alone, and the program itself walks the ε ladder from
+the starts. A stage is begun near a stationary point, by a descent in the controls alone where that
+applies, and run warm from the stage before after that; one that struggles is restarted so.
 """
 
 from __future__ import annotations
@@ -11,20 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.methods.common.ladder import (
+from hamshoot.methods.common.starts import start_seeds, starting_weights
+from hamshoot.methods.common.watch import Best, Stop, Watch, thinned
+from hamshoot.methods.multiple_shooting.program import Counter, Program
+from hamshoot.methods.newton import minimise as exact_newton
+from hamshoot.methods.search.basins import MEMORY, BasinOptions, BasinSearch
+from hamshoot.methods.search.exact_end import ExactEnd
+from hamshoot.methods.search.ladder import (
+    GUESS_LADDER,
     ROUNDING,
     STARTS_SHARE,
     epsilon_stages,
-    start_queue,
     starts_notes,
 )
-from hamshoot.methods.common.starts import starting_weights
-from hamshoot.methods.common.watch import Best, Stop, Watch
-from hamshoot.methods.multiple_shooting.program import Counter, Program
-from hamshoot.methods.newton import minimise as exact_newton
-from hamshoot.methods.newton.active_set import affordable, polish
-from hamshoot.methods.newton.escape import Escape, escape
-from hamshoot.methods.newton.escape import affordable as testable
+from hamshoot.methods.search.outcome import judged
+from hamshoot.methods.search.walk import LadderWalk
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Callback, Solution, Status
@@ -36,25 +40,19 @@ if TYPE_CHECKING:
 #: Iterations that a stage may take from a start, and warm from the stage before (where 6 to 30 are
 #: usual), until it is restarted; and how often that happens.
 LONG, WARM, RESTARTS = 150, 60, 2
-#: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
-GUESS_LADDER = 100.0
-#: A polish that does not settle is tried again at a quarter of the ε, so often.
-DEEPER = 2
+#: Records kept in the history of a solution.
+HISTORY = 1000
+#: Stationarity of the program's last stage from which the polish goes on wherever Newton's method
+#: converges; only without the polish is the tolerance itself due there.
+ENOUGH = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(BasinOptions):
     """What a search goes by; the options of that name of `hamshoot.DirectMultipleShooting`."""
 
-    tol: float
-    max_iter: int
     time_limit: float | None
-    seed: int
-    start: str
-    starts: int
-    noise: float | None
     warm_up: bool
-    epsilon: tuple[float, float, float]
     polish: bool
 
 
@@ -68,7 +66,6 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     residuals: dict[str, float] = field(default_factory=dict)
     objective: float = np.inf
-    collapsed: bool = False
 
     @property
     def success(self) -> bool:
@@ -77,7 +74,7 @@ class Outcome:
 
 
 class Search:
-    """One solve: starts, ladder, polish, bookkeeping.
+    """One solve: basin, program, exact end, bookkeeping.
 
     Parameters
     ----------
@@ -96,15 +93,27 @@ class Search:
         self.counter = Counter(self.watch, options.max_iter)
         self.best = Best()
         self.start_objectives: list[float] = []
-        self.escape: Escape | None = None
+        self.basins: BasinSearch | None = None
+        self.end: ExactEnd | None = None
+        if not problem.hard_endpoint:
+            self.basins = BasinSearch(options, problem, steps, self.watch, self.best)
+        if not problem.hard_endpoint and program["integrator"] == "euler":
+            walk = LadderWalk(problem, steps, self.watch, tol=options.tol,
+                              max_iter=options.max_iter, stage_iter=options.stage_iter,
+                              memory=options.memory or MEMORY)
+            walk.best = self.best
+            self.end = ExactEnd(walk, options.tol, options.polish)
         self.program = Program(problem, steps, counter=self.counter, offer=self._offer, **program)
 
     def run(self, guess: NDArray | None) -> Solution:
         """Search from the starts, or from given controls."""
         try:
-            outcome = self._best_of_starts() if guess is None else self._from_guess(guess)
-            if outcome.status is Status.CONVERGED and not outcome.collapsed:
-                outcome = self._escape(outcome)
+            if guess is not None:
+                outcome = self._from_guess(guess)
+            elif self.basins is not None and self.options.warm_up:
+                outcome = self._from_basin(self.basins)
+            else:
+                outcome = self._best_of_starts()
         except (Stop, KeyboardInterrupt) as stop:
             if self.best.weights is None:  # before the first iterate there is nothing to keep
                 raise
@@ -115,21 +124,30 @@ class Search:
     # -- starts ------------------------------------------------------------------------------------
 
     def _best_of_starts(self) -> Outcome:
-        """Walk the ladder from every start; when all collapse, from two others."""
+        """Walk the ladder from every start; an answer that meets its tolerance goes first."""
         options = self.options
         ends: list[Outcome] = []
-        queue = start_queue(options.start, options.seed, options.starts,
-                            lambda: any(not end.collapsed for end in ends))
-        for number, (start, seed) in enumerate(queue, start=1):
+        seeds = start_seeds(options.seed, options.starts or 1)
+        for number, seed in enumerate(seeds, start=1):
             if ends and self.watch.seconds > STARTS_SHARE * (options.time_limit or np.inf):
                 break
-            several = options.starts > 1 or number > 1
-            prefix = f"start {number}/{max(options.starts, number)}, " if several else ""
-            weights = starting_weights(self.problem, self.steps, start, seed, options.noise)
+            prefix = f"start {number}/{len(seeds)}, " if len(seeds) > 1 else ""
+            weights = starting_weights(self.problem, self.steps, options.start or "path", seed,
+                                       options.noise)
             ends.append(self._walk(weights, options.epsilon[0], prefix))
             self.start_objectives.append(ends[-1].objective)
-        # A settled answer goes before a lower objective that is none.
-        return min(ends, key=lambda end: (end.collapsed, not end.success, end.objective))
+        reached = [end for end in ends if end.status not in (Status.INFEASIBLE, Status.DIVERGED)]
+        return min(reached or ends, key=lambda end: end.objective)
+
+    def _from_basin(self, basins: BasinSearch) -> Outcome:
+        """From the shared search, carried to the program's last ε and solved there."""
+        weights, first = basins.run().weights, basins.last
+        if self.end is not None:
+            weights = self.end.converged(weights, first)
+            last = epsilon_stages(self.problem, self.options.epsilon)[-1]
+            if last < first:
+                weights, first = self.end.walk.lower(weights, first, last), last
+        return self._walk(weights, first)
 
     def _from_guess(self, guess: NDArray) -> Outcome:
         """Walk from a guess; never end above it when there is a loss."""
@@ -153,8 +171,8 @@ class Search:
     # -- the ladder --------------------------------------------------------------------------------
 
     def _walk(self, weights: NDArray, first: float, prefix: str = "") -> Outcome:
-        """From controls down the ladder to the problem's own activation."""
-        problem, ladder = self.problem, epsilon_stages(self.problem, self.options.epsilon, first)
+        """From controls down the ladder to the problem's own activation, and to the exact end."""
+        ladder = epsilon_stages(self.problem, self.options.epsilon, first)
         if not np.isfinite(self._offer(weights)):
             self.best.offer(self._objective(np.zeros_like(weights)), np.zeros_like(weights))
             return Outcome(Status.DIVERGED, np.zeros_like(weights))
@@ -164,12 +182,28 @@ class Search:
             solved = self._stage(epsilon, restart)
             restart = None
         outcome = self._judge(epsilon, solved)
-        if problem.activation == "relu" and outcome.success and self._can_polish():
-            outcome = self._polish(epsilon, prefix, outcome)
+        if self.end is not None and outcome.success:
+            outcome = self._exact_end(outcome, epsilon)
         outcome.objective = self._offer(outcome.weights)
-        outcome.collapsed = _collapsed(problem, outcome.weights, self.steps,
-                                       self.program.integrator)
         return outcome
+
+    def _exact_end(self, outcome: Outcome, epsilon: float) -> Outcome:
+        """The polish and the second-order test; the program again where a smooth network moved."""
+        assert self.end is not None
+        end = self.end.run(outcome.weights, epsilon, outcome.status)
+        smooth = self.problem.activation != "relu"
+        left = self.end.escape is not None and self.end.escape.left
+        if smooth and left and end.status is Status.CONVERGED:  # for its multipliers
+            self._set_stage(epsilon, "")
+            outcome = self._judge(epsilon, self._stage(epsilon, end.weights))
+            return Outcome(outcome.status, outcome.weights, outcome.momenta,
+                           outcome.notes + end.notes, outcome.residuals)
+        if end.weights is not outcome.weights:
+            outcome.momenta = None
+        if end.status is Status.CONVERGED:
+            outcome.notes = []
+        return Outcome(end.status, end.weights, outcome.momenta, outcome.notes + end.notes,
+                       outcome.residuals)
 
     def _stage(self, epsilon: float, weights: NDArray | None) -> bool:
         """Solve the program at one ε; warm from the stage before unless given controls."""
@@ -202,7 +236,7 @@ class Search:
         stage = self.watch.stage
         self.watch.stage = stage + ", descent"
         found = exact_newton.minimise(self.program.smooth, weights, self.steps, tol=1e-6,
-                                        max_iter=LONG, callback=self.counter.count)
+                                      max_iter=LONG, callback=self.counter.count)
         self.watch.stage = stage
         return found.weights
 
@@ -221,8 +255,7 @@ class Search:
         if self.problem.activation != "linear":
             residuals["epsilon"] = epsilon
         relu = self.problem.activation == "relu"
-        # The polish goes on from wherever Newton's method converges; only without it is tol due.
-        enough = 1e-4 if relu and self._can_polish() else self.options.tol
+        enough = ENOUGH if self.end is not None and self.end.polishes else self.options.tol
         status = Status.SMOOTHED if relu else Status.CONVERGED
         if not stationarity <= max(enough, self.options.tol):
             status = Status.STALLED
@@ -233,62 +266,6 @@ class Search:
         if not solved:
             notes.append(f"{self.program.nlp_solver} did not report success at its last stage")
         return Outcome(status, weights, momenta, notes, residuals)
-
-    # -- the end -----------------------------------------------------------------------------------
-
-    def _escape(self, outcome: Outcome) -> Outcome:
-        """Leave a stationary point that is no minimum (`hamshoot.methods.newton.escape`)."""
-        options, problem = self.options, self.problem
-        if self.program.integrator != "euler" or not testable(problem, len(self.steps)):
-            return outcome
-        self.watch.stage = "second-order test"
-        self.escape = Escape(outcome.weights, [])
-        try:
-            escape(problem, outcome.weights, self.steps, options.epsilon[1], tol=options.tol,
-                   callback=self.counter.count, progress=self.escape)
-        except (Stop, KeyboardInterrupt):
-            self._offer(self.escape.weights)
-            raise
-        if self.escape.left:
-            outcome.weights, outcome.momenta = self.escape.weights, None
-            outcome.notes = [self.escape.note()]
-            if problem.activation != "relu":  # once more through the program, for its multipliers
-                outcome = self._walk(outcome.weights, 0.0)
-                outcome.notes.append(self.escape.note())
-            outcome.objective = self._offer(outcome.weights)
-        if self.escape.verdict is not None and self.escape.verdict.refuted:
-            outcome.status = Status.SADDLE
-        return outcome
-
-    def _can_polish(self) -> bool:
-        options = self.options
-        return (options.polish and self.program.integrator == "euler"
-                and affordable(self.problem, len(self.steps)))
-
-    def _polish(self, epsilon: float, prefix: str, outcome: Outcome) -> Outcome:
-        """Carry the last stage to the ReLU network itself; on failure try from smaller ε."""
-        options = self.options
-        tol = min(options.tol, 1e-10)
-        for attempt in range(DEEPER + 1):
-            if attempt:
-                epsilon /= 4
-                self._set_stage(epsilon, prefix)
-                if not self._stage(epsilon, None):
-                    break
-                outcome = self._judge(epsilon, True)
-            self.watch.stage = prefix + "polish"
-            polished = polish(self.problem, outcome.weights, self.steps, epsilon, tol=tol,
-                              callback=self.counter.count)
-            if polished.stationarity <= options.tol and not polished.settled:
-                # Rounding keeps a badly scaled problem from 1e-10; the tolerance asked for holds.
-                before = self._objective(outcome.weights)
-                if polished.objective <= before + 1e-9 * abs(before):
-                    polished = polished._replace(settled=True)
-            if polished.settled:
-                return Outcome(Status.CONVERGED, polished.weights, None, [polished.words],
-                               outcome.residuals)
-        outcome.status = Status.UNSETTLED
-        return outcome
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -312,26 +289,23 @@ class Search:
         if self.problem.hard_endpoint:
             terminal = np.zeros_like(self.problem.endpoint) if outcome.momenta is None \
                 else outcome.momenta[-1]
+        extra: dict[str, Any] = {"start_objectives": self.start_objectives}
+        if self.basins is not None and not self.start_objectives:
+            extra = self.basins.record()
+        if self.end is not None and self.end.escape is not None:
+            extra |= self.end.escape.record()
         solution = solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.success, method=f"multiple shooting ({self.program.nlp_solver})",
-            integrator=self.program.integrator, nit=self.counter.iterations,
-            history=tuple(watch.history), seconds=watch.seconds, terminal=terminal,
-            residuals=outcome.residuals,
-            extra={"start_objectives": self.start_objectives,
-                   **({} if self.escape is None else self.escape.record())},
+            integrator=self.program.integrator, nit=watch.iterations,
+            history=thinned(watch.history, HISTORY), seconds=watch.seconds, terminal=terminal,
+            residuals=outcome.residuals, extra=extra,
         )
-        notes = [*outcome.notes, f"stationarity {solution.stationarity:.1e} (tol {options.tol:g})",
-                 *starts_notes(self.start_objectives)]
-        return solution.replace(message=f"{solution.message} ({'; '.join(notes)})")
-
-
-def _collapsed(
-    problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str
-) -> bool:
-    """Whether a network ends at a trivial solution; never with a hard endpoint."""
-    if problem.hard_endpoint:
-        return False
-    A = discrete.roll_out(problem, weights, steps, integrator)
-    loss = discrete.objective(problem, A[-1], weights, steps)[1]
-    return discrete.collapsed(problem, A[-1], loss)
+        notes = [*outcome.notes, f"stationarity {solution.stationarity:.1e} (tol {options.tol:g})"]
+        if self.basins is None or self.start_objectives:
+            trivial, checked = np.inf, ""
+            notes += starts_notes(self.start_objectives)
+        else:
+            trivial, checked = self.basins.trivial, self.basins.checked()
+            notes += self.basins.notes()
+        return judged(solution, trivial, notes, checked)

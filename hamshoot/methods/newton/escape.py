@@ -152,7 +152,7 @@ def _lower(
         return (end.weights, None) if end.stationarity <= tol and end.objective < least else None
     for first, last in LADDERS:
         weights = start
-        for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.5):
+        for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.25):
             smooth = problem.replace(activation="smooth_relu", epsilon=value)
             weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
                                             callback=callback).weights

@@ -4,9 +4,9 @@ The roll-out eliminates the representations and the adjoint sweep gives ∂J/∂
 work grow only linearly in the number of samples. Two searches stand behind it:
 
 * networks that can be carried to their exact optimum
-  (`hamshoot.methods.newton.active_set.affordable`, or a smooth activation of that size) take the
-  ladder of `hamshoot.methods.single_shooting.ladder_search`: several starts, ε downward, Newton to
-  the tolerance, and for ReLU the polish;
+  (`hamshoot.methods.newton.active_set.affordable`, or a smooth activation of that size) take
+  `hamshoot.methods.single_shooting.ladder_search`: the search for a basin that all methods share,
+  Newton to the tolerance, and for ReLU the polish;
 * larger ones take the levels of `hamshoot.methods.single_shooting.multilevel`: few samples and
   layers first, then all, by L-BFGS around a Kronecker preconditioner, over blocks of samples on all
   threads. They end where J hardly falls any more and the gradient is small against the one at the
@@ -26,19 +26,14 @@ import numpy as np
 from hamshoot.dynamics.block_sweeps import Executor, threads
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.options import picked
-from hamshoot.methods.common.starts import STARTS, start_seeds, weights_of
+from hamshoot.methods.common.starts import start_seeds, weights_of
 from hamshoot.methods.common.watch import Stop, Watch, thinned
 from hamshoot.methods.newton.active_set import MAX_CONTROLS, affordable
+from hamshoot.methods.search.basins import check_search_options
 from hamshoot.methods.single_shooting.kronecker import Ended
-from hamshoot.methods.single_shooting.ladder_search import (
-    HISTORY,
-    REHEATS,
-    LadderOptions,
-    LadderSearch,
-)
+from hamshoot.methods.single_shooting.ladder_search import HISTORY, LadderOptions, LadderSearch
 from hamshoot.methods.single_shooting.multilevel import Multilevel, schedule
 from hamshoot.network.layer_steps import steps_of
-from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Callback, Record, Solution, Status
@@ -85,19 +80,25 @@ class DirectSingleShooting:
     time_limit : float, optional
         Seconds.
     seed : int
-    start : {"identity", "path", "random"}
+    start : {"path", "identity", "random"}, optional
+        A single local solve from this start, or so many with `starts`, in place of the search of
+        `hamshoot.methods.search.basins`, which begins at path fits and identities in turn.
     starts : int, optional
-        Best of so many starts. By default 5 for small problems, fewer for large ones; large
-        networks compare them after the coarse levels.
+        Best of so many starts; by default by `effort`. Large networks compare them after the
+        coarse levels, and take one by default.
     noise : float, optional
         Of the start, see `hamshoot.methods.common.starts`.
+    effort : {"quick", "default", "thorough"}
+        How long the search goes on.
+    workers : int, optional
+        Threads of the search; by default a core each. The answer does not depend on it.
     epsilon : tuple of float
         First and last ε of the ladder, and the factor between stages. Without the polish the answer
         for ReLU is the optimum at the last ε. A smooth ReLU uses the ladder down to its own ε, a
         linear network none. Large networks use the last alone (see
         `hamshoot.methods.single_shooting.multilevel`).
-    reheats : int
-        How often, 0 to 2, the best of the starts goes back to a large ε and down again.
+    reheats : int, optional
+        Rounds of reheats from the best of the starts; by default by `effort`.
     stage_iter : int
         Most iterations of a stage or, for large networks, a level of the whole problem; the
         convergence at the last ε is excepted.
@@ -134,14 +135,16 @@ class DirectSingleShooting:
     steps: Any = "equidistant"
     tol: float = 1e-6
     gradient_tol: float = 1e-4
-    max_iter: int = 100_000
+    max_iter: int = 1_000_000
     time_limit: float | None = None
     seed: int = 0
-    start: str = "path"
+    start: str | None = None
     starts: int | None = None
     noise: float | None = None
     epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
-    reheats: int = 2
+    effort: str = "default"
+    workers: int | None = None
+    reheats: int | None = None
     stage_iter: int = 5000
     memory: int | None = None
     optimizer: str = "auto"
@@ -153,20 +156,13 @@ class DirectSingleShooting:
     def __post_init__(self) -> None:
         check_options(self)
         check_count("layers", self.layers, 1)
-        check_choice("start", self.start, STARTS)
+        check_search_options(self)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_count("stage_iter", self.stage_iter, 1)
-        for name in ("memory", "starts"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name), 1)
+        if self.memory is not None:
+            check_count("memory", self.memory, 1)
         for name in ("gradient_tol", "checkpoint_every"):
             check_positive(name, getattr(self, name))
-        check_count("reheats", self.reheats, 0)
-        if self.reheats > len(REHEATS):
-            raise ValueError(f"reheats: expected 0 to {len(REHEATS)}, got {self.reheats}")
-        if not isinstance(self.epsilon, (tuple, list)) or len(self.epsilon) != 3:
-            raise ValueError(f"epsilon: expected (first, last, factor), got {self.epsilon!r}")
-        epsilon_ladder(*self.epsilon)
         if not isinstance(self.polish, bool):
             raise ValueError(f"polish: expected True or False, got {self.polish!r}")
         if self.checkpoint is not None:
@@ -297,8 +293,9 @@ class _LevelSearch:
         seeds = start_seeds(method.seed, method.starts or 1)
         cut = max(cut, 1)
         for seed in seeds:
+            begin = method.start or "path", seed, method.noise
             try:
-                weights = self.levels.walk(None, levels[:cut], (method.start, seed, method.noise))
+                weights = self.levels.walk(None, levels[:cut], begin)
             except Stop as stop:
                 if stop.status is not Status.DIVERGED:
                     raise

@@ -251,7 +251,7 @@ def test_best_of_several_starts():
     solution = DirectMultipleShooting(layers=8, starts=3).solve(teacher())
     values = solution.extra["start_objectives"]
     assert len(values) == 3
-    assert solution.objective == pytest.approx(min(values), rel=1e-12)
+    assert solution.objective <= min(values)
     assert np.ptp(values) > 0
     assert "best of 3 starts" in solution.message
 
@@ -301,7 +301,7 @@ def test_callback_returning_true_stops(nlp_solver):
         teacher(), callback=callback)
     assert solution.status is Status.INTERRUPTED
     assert len(records) == 3
-    assert records[0].stage.startswith("epsilon")
+    assert records[0].stage.startswith("start 1/2, epsilon")
     assert records[2].seconds >= records[0].seconds
     assert np.all(np.isfinite(solution.weights))
 

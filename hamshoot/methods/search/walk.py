@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hamshoot.dynamics.sweeps import EulerSweeps
-from hamshoot.methods.common.watch import Best, Stop, Watch
+from hamshoot.methods.common.watch import Best, Stop
 from hamshoot.methods.newton import minimise as exact_newton
-from hamshoot.methods.single_shooting.lbfgs import Minimizer
+from hamshoot.methods.search.lbfgs import Log, Minimizer
 from hamshoot.problem.activations import Activation, epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Status
@@ -33,7 +33,7 @@ class LadderWalk:
     ----------
     problem : TrainingProblem
     steps : ndarray, shape (L,)
-    watch : Watch
+    watch : Watch, or what stands in for it
     tol : float
         Of the stationarity.
     max_iter, stage_iter : int
@@ -42,7 +42,7 @@ class LadderWalk:
         Of L-BFGS.
     """
 
-    def __init__(self, problem: TrainingProblem, steps: NDArray, watch: Watch, *, tol: float,
+    def __init__(self, problem: TrainingProblem, steps: NDArray, watch: Log, *, tol: float,
                  max_iter: int, stage_iter: int, memory: int):
         self.problem, self.steps, self.watch = problem, steps, watch
         self.tol, self.max_iter, self.stage_iter = tol, max_iter, stage_iter
@@ -88,7 +88,7 @@ class LadderWalk:
 
     def lower(self, weights: NDArray, epsilon: float, target: float) -> NDArray:
         """From a stationary point at one ε to one at a smaller."""
-        for value in epsilon_ladder(epsilon, target, 0.5)[1:]:
+        for value in epsilon_ladder(epsilon, target, 0.25)[1:]:
             self.set_activation(value)
             self.watch.stage = "to the kink, " + self.stage_name(value)
             if exact_newton.affordable(self.problem, self.sweeps.layers):

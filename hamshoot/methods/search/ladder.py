@@ -1,15 +1,16 @@
-"""What the direct methods share around a walk down the ε ladder: starts in turn, stages, notes."""
+"""The ε ladder: smooth ReLUs of smaller and smaller ε, down to the problem's own activation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
-from hamshoot.methods.common.starts import start_seeds
 from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 
 #: Share of a time limit after which no further start begins.
 STARTS_SHARE = 0.5
+#: From a guess the ladder begins at this many times its last ε, to stay in the guess's basin.
+GUESS_LADDER = 10.0
 #: Relative rise of J that counts as rounding when an answer is held against its guess.
 ROUNDING = 1e-12
 
@@ -34,18 +35,6 @@ def epsilon_stages(
     if problem.activation == "smooth_relu":
         last = problem.sigma.epsilon
     return epsilon_ladder(max(given if first is None else first, last), last, factor)
-
-
-def start_queue(
-    start: str, seed: int, count: int, found: Callable[[], bool]
-) -> Iterator[tuple[str, int]]:
-    """Starts and seeds in turn: those asked for, then two others while `found` says no."""
-    for one in start_seeds(seed, count):
-        yield start, one
-    other = "identity" if start == "path" else "path"
-    for one in (seed, seed + 1000):
-        if not found():
-            yield other, one
 
 
 def starts_notes(objectives: Sequence[float]) -> list[str]:

@@ -1,19 +1,21 @@
 """Minimise J over the controls of one smooth stage, from sweeps alone: L-BFGS, then Newton steps.
 
-L-BFGS gets as far as the rounding of J lets its line search see. The gradient still sees eight
-digits more; Newton's method on it, with Hessian products from differences of gradients, takes off
-what is left.
+L-BFGS is compiled together with the sweeps (`hamshoot.dynamics._kernels.lbfgs`): on networks of
+this size SciPy's L-BFGS-B spends five to seven times as long around each gradient
+(`demos/benchmarks/search.py`). It gets as far as the rounding of J lets its line search see. The
+gradient still sees eight digits more; Newton's method on it, with Hessian products from differences
+of gradients, takes off what is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hamshoot.dynamics.sweeps import EulerSweeps
-from hamshoot.methods.common.watch import Stop, Watch
+from hamshoot.methods.common.watch import Stop
 from hamshoot.solution.solution import Status
 
 if TYPE_CHECKING:
@@ -21,8 +23,24 @@ if TYPE_CHECKING:
 
 #: Iterations over which L-BFGS looks back to see whether J still falls.
 WINDOW = 100
+#: Iterations between two looks at the clock: CHUNK, or fewer that take CHUNK_FLOPS (a tenth of a
+#: second).
+CHUNK, CHUNK_FLOPS = 25, 1e9
 #: Hessian products a Newton step may take.
 MOST_PRODUCTS = 4000
+
+
+class Log(Protocol):
+    """Where iterations are told: a `Watch`, or what stands in for it in a thread."""
+
+    stage: str
+
+    @property
+    def iterations(self) -> int:
+        """Told so far."""
+
+    def record(self, objective: float, stationarity: float = ..., /) -> object:
+        """Tell of one; may raise `Stop`."""
 
 
 class Minimizer:
@@ -38,7 +56,7 @@ class Minimizer:
         ‖∂J/∂W‖ where the last `minimize` began.
     """
 
-    def __init__(self, sweeps: EulerSweeps, watch: Watch, *, memory: int, max_iter: int):
+    def __init__(self, sweeps: EulerSweeps, watch: Log, *, memory: int, max_iter: int):
         self.sweeps, self.watch = sweeps, watch
         self.memory, self.max_iter = memory, max_iter
         problem = sweeps.problem
@@ -47,6 +65,12 @@ class Minimizer:
         self.latest: NDArray | None = None
         self.objective = self.stationarity = float("inf")
         self.gradient_norm = self.first_gradient = float("nan")
+        size = int(np.prod(sweeps.shape))
+        flops = 6 * size * problem.n_samples
+        self.chunk = int(np.clip(CHUNK_FLOPS / flops, 1, CHUNK))
+        self.scales = np.broadcast_to(self.scale, sweeps.shape).ravel().copy()
+        self.pairs = np.empty((memory, size)), np.empty((memory, size)), *np.empty((2, memory))
+        self.scratch = np.empty(size), np.empty(size), np.empty(sweeps.shape)
 
     def minimize(
         self, weights: NDArray, tol: float, limit: int | None = None, decrease: float = 0.0
@@ -61,32 +85,31 @@ class Minimizer:
         Stop
             When the callback, the clock or `max_iter` ends the solve.
         """
-        from scipy.optimize import minimize
+        from hamshoot.dynamics import _kernels
 
-        v = (weights * self.scale).ravel()
-        self._accept(v)
+        value, g = self._accept((weights * self.scale).ravel())
         self.first_gradient = self.gradient_norm
-        if self.stationarity <= tol:
+        if self.stationarity <= tol or not np.isfinite(value):
             return self._last()
-        trial = _Latest(self._value)
-        values: list[float] = []
-
-        def iteration(intermediate_result: Any) -> None:
-            # SciPy evaluates the point it accepts last of all, so the sweeps still hold it.
-            if trial.x is None or not np.array_equal(trial.x, intermediate_result.x):
-                self._value(intermediate_result.x)
-            values.append(float(intermediate_result.fun))
-            self._keep(intermediate_result.x, values[-1])
-            self._record()
-            slow = decrease and len(values) > WINDOW and (
-                values[-WINDOW - 1] - values[-1] < decrease * abs(values[-1]))
-            if slow or self.stationarity <= tol:
-                raise StopIteration
-
         limit = self.max_iter if limit is None else limit
-        options = dict(maxcor=self.memory, maxiter=limit, maxfun=20 * limit + 100,
-                       maxls=30, ftol=0.0, gtol=0.0)
-        minimize(trial, v, jac=True, method="L-BFGS-B", callback=iteration, options=options)
+        W = np.array(weights, dtype=float, order="C")
+        counts, shrink = np.zeros(3, dtype=np.int64), 1.0
+        values, measures = np.empty(0), np.empty(0)
+        while counts[2] < limit:
+            done = int(counts[2])
+            most = max(1, min(self.chunk, limit - done, self.max_iter - self.watch.iterations))
+            values = np.concatenate([values[:done], np.empty(most)])
+            measures = np.concatenate([measures[:done], np.empty(most)])
+            code, shrink, value = _kernels.lbfgs(
+                most, float(tol), WINDOW, float(decrease), self.scales, *self.pairs, counts,
+                shrink, value, g, *self.scratch, values, measures, W, *self.sweeps.arguments)
+            self.sweeps.evaluations += int(counts[2]) - done
+            self.latest, self.objective = W.copy(), value
+            for k in range(done, int(counts[2])):
+                self.stationarity = float(measures[k])
+                self._tell(float(values[k]), self.stationarity)
+            if code:
+                break
         self._accept((self._last() * self.scale).ravel())
         return self._last()
 
@@ -166,21 +189,12 @@ class Minimizer:
         self.gradient_norm = self.sweeps.gradient_norm
 
     def _record(self) -> None:
-        self.watch.record(self.objective, self.stationarity)
+        self._tell(self.objective, self.stationarity)
+
+    def _tell(self, objective: float, stationarity: float) -> None:
+        self.watch.record(objective, stationarity)
         if self.watch.iterations >= self.max_iter:
             raise Stop(Status.MAX_ITER)
-
-
-class _Latest:
-    """A function that remembers where it was evaluated last."""
-
-    def __init__(self, function: Callable[[NDArray], tuple[float, NDArray]]):
-        self.function = function
-        self.x: NDArray | None = None
-
-    def __call__(self, x: NDArray) -> tuple[float, NDArray]:
-        self.x = x.copy()
-        return self.function(x)
 
 
 def _conjugate_gradients(

@@ -3,9 +3,9 @@
 import pytest
 
 import hamshoot as hs
-from hamshoot.methods.common.ladder import epsilon_stages, start_queue, starts_notes
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.multiple_shooting.search import SearchOptions
+from hamshoot.methods.search.ladder import epsilon_stages, starts_notes
 
 
 def problem(activation, **options):
@@ -28,16 +28,6 @@ def test_a_ladder_may_begin_elsewhere():
     assert epsilon_stages(problem("relu"), (0.5, 1e-3, 0.5), first=0.0) == (1e-3,)
 
 
-def test_two_other_starts_follow_while_nothing_is_found():
-    found = []
-    assert list(start_queue("path", 3, 2, lambda: bool(found))) == [
-        ("path", 3), ("path", 1003), ("identity", 3), ("identity", 1003)]
-    queue = start_queue("identity", 0, 1, lambda: bool(found))
-    assert [next(queue), next(queue)] == [("identity", 0), ("path", 0)]
-    found.append("a network")
-    assert list(queue) == []
-
-
 def test_several_starts_are_spoken_of():
     assert starts_notes([1.0]) == []
     assert starts_notes([2.0, 1.0]) == ["best of 2 starts, J from 1 to 2"]
@@ -45,6 +35,6 @@ def test_several_starts_are_spoken_of():
 
 def test_a_search_gets_the_options_it_has_fields_for():
     options = picked(SearchOptions, hs.DirectMultipleShooting(tol=1e-5, starts=3))
-    assert (options.tol, options.starts, options.start) == (1e-5, 3, "path")
+    assert (options.tol, options.starts, options.start) == (1e-5, 3, None)
     with pytest.raises(AttributeError):
         picked(SearchOptions, hs.Adam())

@@ -1,0 +1,361 @@
+"""The search for a good basin: a few starts, then rounds of reheats from the best.
+
+J has many minima, and which one a descent ends in is decided early, at a large ε. So
+
+1. the ε ladder is walked in a hurry from a path fit and an identity start (a stage ends when J
+   hardly falls any more);
+2. the best end is *reheated*, in rounds of four: noise is laid on the controls, and from a larger ε (`LARGE`, `SMALL`) they are walked down again with more patience. The best
+   of a round and what it began with goes on to the next.
+
+It ends when its budget is spent or several rounds gained nothing (`EFFORTS`). The budget is counted
+in iterations, by what an iteration costs on paper, never by a clock: the same seed gives the same
+answer on every machine, with any number of workers. Starts, and the reheats of a round, run side by
+side in threads; the compiled sweeps hold no lock.
+
+`demos/benchmarks/search.py` measures it: what each part gains, and the ways that were compared.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.methods.common.starts import STARTS, start_seeds, starting_weights
+from hamshoot.methods.common.watch import Best, Watch
+from hamshoot.methods.search.ladder import STARTS_SHARE, epsilon_stages
+from hamshoot.methods.search.side_by_side import Tape, side_by_side
+from hamshoot.methods.search.walk import HURRIED, PATIENT, LadderWalk
+from hamshoot.problem.activations import epsilon_ladder
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.support.checks import check_choice, check_count
+from hamshoot.theory import layers as discrete
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_logger = logging.getLogger("hamshoot")
+
+#: Rounds of reheats, large and small: first ε, and noise on the controls as a share of their size
+#: in each layer. A round that gains nothing is followed by one of the other kind. Large noise is
+#: what lowers J of small teachers (of twenty sets this one was lowest after two seconds, on 24 of
+#: them), small noise that of tables with many inputs.
+LARGE = ((0.2, 0.5), (0.2, 1.0), (0.2, 1.5), (0.1, 1.0))
+SMALL = ((0.1, 0.03), (0.1, 0.1), (0.03, 0.1), (0.03, 0.3))
+#: The search's own last ε at least; what is smaller than that does not change basins.
+LAST = 1e-3
+#: Pairs that L-BFGS keeps.
+MEMORY = 30
+#: Iterations of a walk down the ladder, about, for plans.
+WALK = 3000
+#: Relative fall of J that counts as a gain.
+GAIN = 1e-5
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to search: starts, seconds of iterations by their cost, rounds without gain."""
+
+    starts: int
+    seconds: float
+    patience: int
+
+    def budget(self, walk: float) -> float:
+        """Seconds planned where a walk takes so many.
+
+        Six walks may take up to three times as long as a small network gets.
+        """
+        return max(self.seconds, min(3 * self.seconds, 6 * walk))
+
+
+EFFORTS = {"quick": Effort(2, 0.3, 1), "default": Effort(2, 1.5, 4),
+           "thorough": Effort(6, 20.0, 20)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasinOptions:
+    """What the search goes by; the options of that name of the direct methods."""
+
+    seed: int
+    start: str | None
+    starts: int | None
+    noise: float | None
+    epsilon: tuple[float, float, float]
+    reheats: int | None
+    effort: str
+    workers: int | None
+    max_iter: int
+    tol: float
+    stage_iter: int = 5000
+    memory: int | None = None
+
+
+def check_search_options(method: Any) -> None:
+    """Raise ValueError for start, starts, effort, workers or epsilon out of range."""
+    if method.start is not None:
+        check_choice("start", method.start, STARTS)
+    check_choice("effort", method.effort, tuple(EFFORTS))
+    for name in ("starts", "workers"):
+        if getattr(method, name) is not None:
+            check_count(name, getattr(method, name), 1)
+    if not isinstance(method.epsilon, (tuple, list)) or len(method.epsilon) != 3:
+        raise ValueError(f"epsilon: expected (first, last, factor), got {method.epsilon!r}")
+    epsilon_ladder(*method.epsilon)
+    if method.reheats is not None:
+        check_count("reheats", method.reheats, 0)
+
+
+@dataclass
+class Basin:
+    """Where a walk ended: controls (L, w, w+1), J of the problem's own network, whether idle."""
+
+    weights: NDArray
+    objective: float
+    collapsed: bool
+    part: str
+
+
+@dataclass
+class BasinSearch:
+    """One search.
+
+    Parameters
+    ----------
+    options : BasinOptions
+    problem : TrainingProblem
+        With a loss.
+    steps : ndarray, shape (L,)
+    watch : Watch
+    best : Best
+        Gets every network on the way, for whoever is interrupted.
+
+    Attributes
+    ----------
+    start_objectives, reheat_objectives : list of float
+    rounds : list of float
+        J of the best after each round of reheats.
+    first_gradient : float
+        ‖∇J‖ at the first start.
+    trivial : float
+        J of the network without weights.
+    """
+
+    options: BasinOptions
+    problem: TrainingProblem
+    steps: NDArray
+    watch: Watch
+    best: Best
+    start_objectives: list[float] = field(default_factory=list)
+    reheat_objectives: list[float] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)
+    first_gradient: float = float("nan")
+    evaluations: int = 0
+    spent: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.effort = EFFORTS[self.options.effort]
+        self.iteration = iteration_seconds(
+            self.problem, len(self.steps), self.options.memory or MEMORY)
+        self.budget = self.effort.budget(WALK * self.iteration)
+        self.trivial = discrete.trivial_objective(self.problem, self.steps)
+
+    def run(self) -> Basin:
+        """The best basin found; idle (`collapsed`) where nothing lower than that was."""
+        basin = self._from_starts()
+        if not basin.collapsed and (self.options.start is None or self.options.reheats):
+            basin = self._reheated(basin)
+        if basin.objective > self.trivial and not basin.collapsed:
+            return Basin(np.zeros_like(basin.weights), self.trivial, True, "no weights")
+        return basin
+
+    # -- starts ------------------------------------------------------------------------------------
+
+    def _from_starts(self) -> Basin:
+        """Best end of the walks from all starts; where all collapse, from more."""
+        starts = self._starts()
+        ends = self._walks([self._start_task(*one, f"start {k}/{len(starts)}, " if len(starts) > 1
+                                             else "") for k, one in enumerate(starts, start=1)])
+        self.start_objectives += [end.objective for end in ends]
+        if all(end.collapsed for end in ends):
+            seed = self.options.seed
+            more = [(start, one) for start in ("path", "identity") for one in (seed, seed + 1000)
+                    if (start, one) not in starts]
+            further = self._walks([self._start_task(*one, f"again, {one[0]}, ") for one in more]
+                                  + [self._small_decay_task()])
+            self.start_objectives += [end.objective for end in further]
+            ends += further
+        _logger.info("search: %d starts, J %.8g to %.8g", len(ends),
+                     min(self.start_objectives), max(self.start_objectives))
+        return _best(ends)
+
+    def _starts(self) -> list[tuple[str, int]]:
+        """Names and seeds: path fits and identities in turn, unless one of them is asked for."""
+        options = self.options
+        count = options.starts or planned_starts(self.effort, self.iteration)
+        if options.start is not None:
+            return [(options.start, seed) for seed in
+                    start_seeds(options.seed, options.starts or 1)]
+        seeds = start_seeds(options.seed, (count + 1) // 2)
+        return [(start, seed) for seed in seeds for start in ("path", "identity")][:count]
+
+    def _start_task(self, start: str, seed: int, prefix: str) -> _Task:
+        weights = starting_weights(self.problem, self.steps, start, seed, self.options.noise)
+        return _Task(weights, self._ladder(self.options.epsilon[0]), HURRIED, prefix, start)
+
+    def _small_decay_task(self) -> _Task:
+        """With a hundredth of λ first, where a network that is not idle costs little."""
+        options = self.options
+        weights = starting_weights(self.problem, self.steps, "path", options.seed, options.noise)
+        return _Task(weights, self._ladder(options.epsilon[0]), HURRIED, "smaller weight decay, ",
+                     "smaller weight decay", decays=(1e-2, 1e-1))
+
+    # -- reheats -----------------------------------------------------------------------------------
+
+    def _reheated(self, basin: Basin) -> Basin:
+        """Rounds of reheats from the best, until the budget is spent or nothing is gained."""
+        rounds = self.options.reheats
+        kinds, number, idle = [LARGE, SMALL], 0, 0
+        while (number < rounds if rounds is not None else
+               self.spent < self.budget and idle < self.effort.patience):
+            if self.watch.seconds > STARTS_SHARE * (self.watch.time_limit or np.inf):
+                break
+            ends = self._walks(self._reheats(basin, number, kinds[0]))
+            self.reheat_objectives += [end.objective for end in ends]
+            before, basin = basin, _best([basin, *ends])
+            number += 1
+            gained = basin.objective < before.objective * (1 - GAIN)
+            idle = 0 if gained else idle + 1
+            if not gained:
+                kinds.reverse()
+            self.rounds.append(basin.objective)
+            _logger.info("search: reheats, round %d: J %.8g%s", number, basin.objective,
+                         f" by a {basin.part}" if gained else "")
+        return basin
+
+    def _reheats(self, basin: Basin, number: int, kind: Sequence[tuple[float, float]]
+                 ) -> list[_Task]:
+        tasks = []
+        size = np.sqrt(np.mean(basin.weights**2, axis=(1, 2), keepdims=True))
+        for k, (first, noise) in enumerate(kind):
+            ladder = self._ladder(min(first, self.options.epsilon[0]))
+            rng = np.random.default_rng([self.options.seed, 17, number, k])
+            weights = basin.weights + noise * size * rng.standard_normal(basin.weights.shape)
+            tasks.append(_Task(weights, ladder, PATIENT, "reheated, ",
+                               f"reheat at ε {ladder[0]:g} with noise {noise:g}"))
+        return tasks
+
+    @property
+    def last(self) -> float:
+        """The search's own last ε."""
+        return self._ladder(self.options.epsilon[0])[-1]
+
+    def _ladder(self, first: float) -> tuple[float, ...]:
+        """ε of the stages."""
+        given, last, factor = self.options.epsilon
+        return epsilon_stages(self.problem, (given, max(min(LAST, given), last), factor), first)
+
+    # -- walks -------------------------------------------------------------------------------------
+
+    def _walks(self, tasks: Sequence[_Task]) -> list[Basin]:
+        """Ends of walks that know nothing of each other, side by side."""
+        walks = [self._walk() for _ in tasks]
+
+        def one(number: int, tape: Tape) -> Basin:
+            walk, task = walks[number], tasks[number]
+            walk.watch = walk.minimizer.watch = tape
+            weights = task.weights
+            for share in task.decays:
+                weights = self._with_decay(share, weights, task, tape)
+            weights = walk.descend(weights, task.ladder, task.decrease, task.prefix)
+            objective = walk.offer(weights)
+            if not np.isfinite(objective):
+                weights = np.zeros_like(weights)
+                objective = walk.offer(weights)
+            return Basin(weights, objective, walk.collapsed(), task.part)
+
+        try:
+            return side_by_side(one, len(tasks), self.watch, self.options.workers)
+        finally:
+            for walk in walks:
+                if walk.minimizer.latest is not None:
+                    walk.offer(walk.minimizer.latest)
+                if walk.best.weights is not None:
+                    self.best.offer(walk.best.objective, walk.best.weights)
+                self.spent += self.iteration * walk.sweeps.evaluations
+                self.evaluations += walk.sweeps.evaluations
+            if np.isnan(self.first_gradient):
+                self.first_gradient = walks[0].first_gradient
+
+    def _walk(self, problem: TrainingProblem | None = None) -> LadderWalk:
+        options = self.options
+        return LadderWalk(problem or self.problem, self.steps, self.watch, tol=options.tol,
+                          max_iter=options.max_iter, stage_iter=options.stage_iter,
+                          memory=options.memory or MEMORY)
+
+    def _with_decay(self, share: float, weights: NDArray, task: _Task, tape: Tape) -> NDArray:
+        """The end of a walk with a smaller λ."""
+        walk = self._walk(self.problem.replace(weight_decay=share * self.problem.weight_decay))
+        walk.watch = walk.minimizer.watch = tape
+        return walk.descend(weights, task.ladder, task.decrease, task.prefix)
+
+    def record(self) -> dict[str, Any]:
+        """What a solution keeps of the search."""
+        return {"start_objectives": self.start_objectives,
+                "reheat_objectives": self.reheat_objectives,
+                "reheat_rounds": self.rounds}
+
+    def checked(self) -> str:
+        """How it was made sure that no other network is lower, where the best is idle."""
+        count = len(self.start_objectives)
+        if not count:
+            return ""
+        word = "the start" if count == 1 else f"all {count} starts"
+        return f"{word}, one carried down from a hundredth of the weight decay among them, " \
+               "ended no lower"
+
+    def notes(self) -> list[str]:
+        """What a message says of the search; nothing of a single start."""
+        ends = self.start_objectives
+        if len(ends) < 2:
+            return []
+        words = f"best of {len(ends)} starts, J from {min(ends):.6g} to {max(ends):.6g}"
+        if self.rounds:
+            count = len(self.reheat_objectives)
+            words += f", then {self.rounds[-1]:.6g} by {count} reheats"
+        return [words]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A walk to be made: from where, down which ladder, how patiently, and its name."""
+
+    weights: NDArray
+    ladder: tuple[float, ...]
+    decrease: float
+    prefix: str
+    part: str
+    decays: tuple[float, ...] = ()
+
+
+def _best(ends: Sequence[Basin]) -> Basin:
+    """The lowest of those that are not idle, if there is one."""
+    return min(ends, key=lambda end: (end.collapsed, end.objective))
+
+
+def iteration_seconds(problem: TrainingProblem, layers: int, memory: int = MEMORY) -> float:
+    """What an iteration of L-BFGS costs on paper: about what one core of a server takes.
+
+    Measured with w = 5 to 8, N = 20 to 50, L = 12 to 20: 14 to 48 µs, of which this tells 11 to 58.
+    """
+    w, N = problem.width, problem.n_samples
+    size = layers * int(np.prod(problem.control_shape))
+    return 6 * size * N / 2e10 + 2e-9 * layers * w * N + 4 * memory * size / 8e9 + 1e-6
+
+
+def planned_starts(effort: Effort, iteration: float) -> int:
+    """Starts of an effort: one alone where two walks would take longer than the whole search."""
+    walk = WALK * iteration
+    return int(np.clip(effort.budget(walk) / walk, 1, effort.starts))

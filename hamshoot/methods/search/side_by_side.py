@@ -1,0 +1,124 @@
+"""Tasks side by side in threads, told to one watch in their own order, whatever the threads do."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from hamshoot.methods.common.watch import Stop, Watch
+from hamshoot.solution.status import Status
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+#: Seconds between two looks at the clock while threads work.
+LOOK = 0.05
+
+
+class Task(Protocol[T_co]):
+    """Takes its number and where to tell its iterations."""
+
+    def __call__(self, number: int, tape: Tape, /) -> T_co:
+        """Do it."""
+
+
+class Tape:
+    """What one task tells of its iterations; alone it tells the watch at once.
+
+    Parameters
+    ----------
+    watch : Watch
+    live : bool
+        Else iterations are kept until `play`.
+    stopped : threading.Event
+        Ends the task at its next iteration.
+    """
+
+    def __init__(self, watch: Watch, live: bool, stopped: threading.Event):
+        self.watch, self.live, self.stopped = watch, live, stopped
+        self.stage = ""
+        self._before = watch.iterations
+        self._kept: list[tuple[str, float, float]] = []
+
+    @property
+    def iterations(self) -> int:
+        """Told so far, those before this task among them."""
+        return self.watch.iterations if self.live else self._before + len(self._kept)
+
+    def record(self, objective: float, stationarity: float = float("nan")) -> None:
+        """Tell of an iteration.
+
+        Raises
+        ------
+        Stop
+            Where the watch says so, or the others have been stopped.
+        """
+        if self.live:
+            self.watch.stage = self.stage
+            self.watch.record(objective, stationarity)
+            return
+        self._kept.append((self.stage, objective, stationarity))
+        if self.stopped.is_set():
+            raise Stop(Status.INTERRUPTED)
+
+    def play(self) -> None:
+        """Tell the watch what was kept."""
+        kept, self._kept = self._kept, []
+        for stage, objective, stationarity in kept:
+            self.watch.stage = stage
+            self.watch.record(objective, stationarity)
+
+
+def side_by_side(task: Task[T], count: int, watch: Watch, workers: int | None) -> list[T]:
+    """Results of `count` tasks, in order.
+
+    Parameters
+    ----------
+    task : callable
+        Called with 0 … count − 1 and a `Tape`. Each must have its own workspaces.
+    watch : Watch
+        Hears of the iterations in the order of the tasks, from this thread.
+    workers : int, optional
+        Threads; by default one for each core that this process may use.
+
+    Raises
+    ------
+    Stop, KeyboardInterrupt
+        What ended one of them, once all have come to an end.
+    """
+    workers = min(count, cores() if workers is None else workers)
+    stopped = threading.Event()
+    if workers <= 1:
+        return [task(number, Tape(watch, True, stopped)) for number in range(count)]
+    tapes = [Tape(watch, False, stopped) for _ in range(count)]
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(task, number, tape) for number, tape in enumerate(tapes)]
+        try:
+            return [_heard(future, tape, watch) for future, tape in
+                    zip(futures, tapes, strict=True)]
+        except BaseException:
+            stopped.set()
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _heard(future: Future[T], tape: Tape, watch: Watch) -> T:
+    """The result of a task, its iterations told; raises `Stop` when time is up meanwhile."""
+    while not future.done():
+        with suppress(TimeoutError):
+            future.exception(timeout=LOOK)
+        if watch.remaining <= 0:
+            raise Stop(Status.TIME_LIMIT)
+    tape.play()
+    return future.result()
+
+
+def cores() -> int:
+    """Cores for threads: those this process may use, or OMP_NUM_THREADS where that is less."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else \
+        os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(count, int(limit) if limit.isdigit() else count))

@@ -1,0 +1,175 @@
+"""The shared search: what it finds, that workers and clocks do not matter, and idle networks."""
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+from problems import teacher
+
+import hamshoot as hs
+from hamshoot.methods.common.options import picked
+from hamshoot.methods.common.watch import Best, Stop, Watch
+from hamshoot.methods.search.basins import BasinOptions, BasinSearch
+from hamshoot.methods.search.side_by_side import side_by_side
+from hamshoot.network.follow_path import equidistant_steps
+from hamshoot.theory import layers as discrete
+
+
+def search_of(problem, layers=8, callback=None, **options):
+    method = hs.DirectSingleShooting(layers=layers, **options)
+    best = Best()
+    search = BasinSearch(picked(BasinOptions, method), problem, equidistant_steps(layers),
+                         Watch(callback, method.time_limit), best)
+    return search, best
+
+
+def objective_of(problem, weights):
+    steps = equidistant_steps(len(weights))
+    end = discrete.roll_out(problem, weights, steps)[-1]
+    return discrete.objective(problem, end, weights, steps)[0]
+
+
+def test_what_it_returns_is_the_best_it_saw_and_its_objective_is_right():
+    problem = teacher()
+    search, best = search_of(problem)
+    basin = search.run()
+    assert basin.objective == pytest.approx(objective_of(problem, basin.weights), rel=1e-12)
+    assert basin.objective == min(search.start_objectives + search.reheat_objectives)
+    assert best.objective <= basin.objective
+    assert not basin.collapsed
+    assert len(search.start_objectives) == 2
+    assert len(search.reheat_objectives) == 4 * len(search.rounds) > 0
+    assert np.all(np.diff(search.rounds) <= 0)
+
+
+def test_the_search_lowers_what_single_starts_find():
+    """Over five teachers: never above the best of its starts, and below it by a percent in some."""
+    gains = []
+    for seed in range(5):
+        search, _ = search_of(teacher(dims=(4, 2, 4), samples=12, width=4, seed=seed))
+        gains.append(1 - search.run().objective / min(search.start_objectives))
+    assert min(gains) >= 0
+    assert max(gains) > 0.01
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_workers_change_nothing_but_the_time(activation):
+    problem, records = teacher(activation), {}
+    found = []
+    for workers in (1, 2, 5):
+        search, _ = search_of(problem, workers=workers, seed=3)
+        found.append(search.run())
+        records[workers] = [(r.objective, r.stationarity, r.stage) for r in search.watch.history]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.weights, found[0].weights)
+    assert records[1] == records[2] == records[5]
+    solutions = [hs.solve(problem, layers=8, workers=workers) for workers in (1, 2)]
+    np.testing.assert_array_equal(solutions[0].weights, solutions[1].weights)
+    assert solutions[0].nit == solutions[1].nit
+
+
+def test_efforts_search_longer():
+    problem = teacher(dims=(4, 2, 4), samples=12, width=4)
+    spent = []
+    for effort in ("quick", "default"):
+        search, _ = search_of(problem, effort=effort)
+        search.run()
+        spent.append((search.spent, len(search.rounds)))
+    assert spent[0] < spent[1]
+
+
+def test_a_named_start_is_a_single_local_solve():
+    search, _ = search_of(teacher(), start="identity", seed=2)
+    search.run()
+    assert len(search.start_objectives) == 1
+    assert search.reheat_objectives == []
+    assert search.notes() == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_interrupted_search_leaves_its_best_iterate(workers):
+    def callback(record):
+        return record.iteration == 300
+
+    problem = teacher()
+    search, best = search_of(problem, callback=callback, workers=workers)
+    with pytest.raises(Stop):
+        search.run()
+    assert best.objective == pytest.approx(objective_of(problem, best.weights), rel=1e-12)
+    assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_time_limit_ends_it(workers):
+    problem = teacher(dims=(8, 3, 8), samples=60, width=8)
+    method = hs.DirectSingleShooting(layers=20, time_limit=0.4, workers=workers,
+                                     effort="thorough")
+    solution = method.solve(problem)
+    assert solution.status is hs.Status.TIME_LIMIT
+    assert solution.seconds < 5
+
+
+def test_an_error_in_one_thread_comes_through():
+    def task(number, tape):
+        if number == 1:
+            raise RuntimeError("mine")
+        for _ in range(10):
+            tape.record(1.0)
+        return number
+
+    watch = Watch()
+    with pytest.raises(RuntimeError, match="mine"):
+        side_by_side(task, 3, watch, 2)
+    assert watch.iterations == 10  # the first was heard of before the second failed
+
+
+def test_what_each_part_gained_is_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="hamshoot"):
+        search_of(teacher())[0].run()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("search: 2 starts, J ")
+    assert any("reheats, round 1: J" in line for line in lines)
+
+
+# -- idle networks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["single_shooting", "multiple_shooting"])
+def test_where_collapse_is_best_it_is_said_and_how_it_was_checked(method):
+    problem = teacher(samples=6).replace(weight_decay=50.0)
+    solution = hs.solve(problem, method, layers=6)
+    assert solution.status is hs.Status.COLLAPSED
+    assert not solution.success
+    assert "carried down from a hundredth of the weight decay" in solution.message
+    assert "second order: " in solution.message
+    assert "minimum" in solution.extra["second_order"]
+
+
+@pytest.mark.parametrize("method", ["single_shooting", "multiple_shooting"])
+@pytest.mark.parametrize("weight_decay", [0.2, 0.5, 1.0, 2.0, 5.0])
+def test_no_success_lies_above_the_trivial_objective(method, weight_decay):
+    problem = teacher(samples=6, seed=1).replace(weight_decay=weight_decay)
+    solution = hs.solve(problem, method, layers=6)
+    trivial = discrete.trivial_objective(problem, equidistant_steps(6))
+    assert solution.objective <= trivial * (1 + 1e-12)
+    assert trivial == pytest.approx(objective_of(problem, np.zeros_like(solution.weights)))
+
+
+def test_a_local_minimum_above_the_trivial_network_is_no_success():
+    """Continued in λ the network survives beyond the point where the idle one is lower."""
+    problem = teacher(samples=6, seed=1)
+    solution = hs.solve(problem, layers=6)
+    seen = []
+    for decay in np.geomspace(problem.weight_decay, 20.0, 60):
+        solution = hs.solve(problem.replace(weight_decay=decay), "single_shooting", layers=6,
+                            initial_guess=solution)
+        trivial = discrete.trivial_objective(solution.problem, equidistant_steps(6))
+        seen.append(solution.status)
+        if solution.objective > trivial * (1 + 1e-12):
+            assert solution.status is hs.Status.ABOVE_TRIVIAL, solution.message
+            assert not solution.success
+            assert "has a lower objective" in solution.message
+        else:
+            assert solution.status is not hs.Status.ABOVE_TRIVIAL
+    assert hs.Status.ABOVE_TRIVIAL in seen
