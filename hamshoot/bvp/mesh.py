@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,19 @@ _ROUNDS = 8  # of cutting segments that grow or blow up, before one iteration
 _PIECES = 16  # that a segment is cut into at once, at most
 
 
-class Stop(Exception):
-    """Ends a solve with a status."""
+class End(NamedTuple):
+    """How a solve ended."""
 
-    def __init__(self, status: BVPStatus, detail: str = "") -> None:
+    status: BVPStatus
+    detail: str = ""
+
+
+class Stop(Exception):
+    """Ends a solve from within; `point` is what the iterate had become, where that helps."""
+
+    def __init__(self, status: BVPStatus, detail: str = "", point: Point | None = None) -> None:
         super().__init__(status.value)
-        self.status, self.detail = status, detail
+        self.end, self.point = End(status, detail), point
 
 
 @dataclass
@@ -30,11 +37,12 @@ class Point:
 
     t: NDArray  # (M,)
     y: NDArray  # (M, n)
-    ends: NDArray  # (S, n)
+    ends: NDArray  # (S, n), nan until it is integrated
     phi: NDArray | None  # (S, n, n)
     g: NDArray  # (n,)
-    ga: NDArray  # (n, n)
-    gb: NDArray  # (n, n)
+    ga: NDArray  # (n, n), or empty where the linear algebra has its own
+    gb: NDArray
+    integrated: bool = True
 
     @property
     def defects(self) -> NDArray:
@@ -42,30 +50,40 @@ class Point:
         return self.ends - self.y[1:]
 
     @property
+    def lack(self) -> tuple[NDArray, NDArray]:
+        """Right-hand sides of the Newton system, −F: (S, n) and (n,)."""
+        return -self.defects, -self.g
+
+    @property
     def finite(self) -> NDArray:
         """Segments that are finite, shape (S,)."""
         ok = np.isfinite(self.ends).all(1)
         return ok if self.phi is None else ok & np.isfinite(self.phi).all((1, 2))
 
-    def residuals(self, scale: NDArray) -> tuple[float, float]:
-        """Largest scaled defect and boundary residual."""
-        size = np.linalg.norm(np.hstack([self.ga, self.gb]) * np.tile(scale, 2), axis=1)
-        size[size == 0] = 1.0
-        return float(np.abs(self.defects / scale).max()), float(np.abs(self.g / size).max())
-
 
 @dataclass
 class Mesh:
-    """The flow and the boundary function of one solve, evaluated on meshes that may get finer."""
+    """The flow and the boundary function of one solve, evaluated on meshes that may get finer.
+
+    `units` gives the units (n,) of g from the scale (n,) of the states; without, they are the
+    scaled norms of its gradients. With them a boundary function may return empty derivatives.
+    """
 
     flow: Flow
     boundary: Boundary
     growth_limit: float
     max_nodes: int
-    deadline: float
+    deadline: float = np.inf
+    units: Callable[[NDArray], NDArray] | None = None
+    ride: float = 0.1  # scaled defect below which an inserted node is put on the flow
     flows: int = 0  # segments integrated so far
 
     # ------------------------------------------------------------------ evaluation
+
+    def given(self, t: NDArray, y: NDArray) -> Point:
+        """An iterate that is not integrated yet."""
+        ends = np.full((t.size - 1, y.shape[1]), np.nan)
+        return Point(t, y, ends, None, *self.ends(y), integrated=False)
 
     def evaluate(self, t: NDArray, y: NDArray) -> Point:
         """Flow and boundary function at an iterate, without Φ."""
@@ -93,13 +111,26 @@ class Mesh:
             )
         return ends, phi
 
+    def completed(self, point: Point) -> Point:
+        """The iterate, integrated if it was not."""
+        return point if point.integrated else self.evaluate(point.t, point.y)
+
+    def residuals(self, point: Point, scale: NDArray) -> tuple[float, float]:
+        """Largest scaled defect and boundary residual."""
+        if self.units is not None:
+            size = self.units(scale)
+        else:
+            size = np.linalg.norm(np.hstack([point.ga, point.gb]) * np.tile(scale, 2), axis=1)
+            size[size == 0] = 1.0
+        return float(np.abs(point.defects / scale).max()), float(np.abs(point.g / size).max())
+
     def ends(self, y: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Boundary function g and its derivatives by both ends, of the shapes they must have."""
         n = y.shape[1]
         with np.errstate(all="ignore"):
             g, ga, gb = (np.asarray(v, float) for v in self.boundary(y[0], y[-1]))
         shapes = [g.shape, ga.shape, gb.shape]
-        if shapes != [(n,), (n, n), (n, n)]:
+        if self.units is None and shapes != [(n,), (n, n), (n, n)]:
             raise ValueError(
                 f"boundary: expected shapes ({n},), ({n}, {n}), ({n}, {n}), got {shapes}"
             )
@@ -121,8 +152,8 @@ class Mesh:
 
     def linearised(self, point: Point, scale: NDArray) -> tuple[Point, float]:
         """Φ at the iterate, on a mesh cut where it grows too much; the largest growth left."""
-        ends, phi = self.integrate(point.t[:-1], point.t[1:], point.y[:-1], True)
-        point = Point(point.t, point.y, ends, phi, point.g, point.ga, point.gb)
+        point.ends, point.phi = self.integrate(point.t[:-1], point.t[1:], point.y[:-1], True)
+        point.integrated = True
         point = self.finite(point, scale)
         assert point.phi is not None  # a mesh that is cut keeps what it had
         return point, float(_growth(point.phi, scale).max())
@@ -162,10 +193,11 @@ class Mesh:
         place = (np.arange(parent.size) - (np.cumsum(pieces) - pieces)[parent]) / pieces[parent]
         t = point.t[parent] + place * np.diff(point.t)[parent]
         y = point.y[parent] + place[:, None] * np.diff(point.y, axis=0)[parent]
-        small = np.abs(point.defects / scale).max(1) < 0.1
+        small = np.abs(point.defects / scale).max(1) < self.ride
         ride = (place > 0) & small[parent]
         if ride.any():
-            y[ride] = self.integrate(point.t[parent[ride]], t[ride], point.y[parent[ride]])[0]
+            states = self.integrate(point.t[parent[ride]], t[ride], point.y[parent[ride]])[0]
+            y[ride] = np.where(np.isfinite(states), states, y[ride])
         t, y = np.append(t, point.t[-1]), np.vstack([y, point.y[-1:]])
         fresh = pieces[parent] > 1
         ends, phi = point.ends[parent], point.phi if point.phi is None else point.phi[parent]

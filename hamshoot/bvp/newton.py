@@ -1,326 +1,243 @@
-"""The damped Newton iteration of `bvp.solve`: globalisation and Krylov solves."""
+"""The damped Newton iteration for two-point boundary value problems; one for every linear algebra.
+
+An iteration takes a linearisation at the iterate, new or kept, and its correction Δy; goes to
+y + λΔy, where the *simplified* correction −F′⁻¹F(y + λΔy) of the same linearisation says how far
+that is from a solution (the natural level function of P. Deuflhard, *Newton Methods for Nonlinear
+Problems*, Springer 2004); and has the mesh cut where that does not help. Two parts are exchanged:
+
+* a `LinearAlgebra` makes linearisations, exact ones (`hamshoot.bvp.linear_algebra`) or those of a
+  model that is cheaper to factor; residuals are those of the flow in any case;
+* `Rules` choose λ, say whether a linearisation is kept, and judge what a step came to:
+  `hamshoot.bvp.rules.ErrorOriented` for exact ones, `hamshoot.bvp.rules.Chord` for models.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hamshoot.bvp.mesh import Mesh, Point, Stop
-from hamshoot.bvp.records import BVPIteration, BVPResult, BVPStatus, Preconditioner
-from hamshoot.bvp.staircase import StaircaseFactor
+from hamshoot.bvp.mesh import End, Mesh, Point, Stop
+from hamshoot.bvp.records import BVPIteration, BVPStatus, Preconditioner
 
-_CUTS = 2  # of the most nonlinear segments, without an accepted step in between
-_MOST_NUMBERS = 5e7  # of Φ; beyond, an inexact correction has to do
-_NOISE = 1e-6  # corrections below this that stop shrinking are put down to the flow's accuracy
-_NEARLY_SINGULAR = 1e-10  # reciprocal condition number that explains a failure
+
+class LinearAlgebra(Protocol):
+    """What makes linearisations; `growth` and `rcond` as in `BVPIteration`, nan if not known."""
+
+    growth: float
+    rcond: float
+
+    def linearise(self, point: Point, scale: NDArray) -> tuple[Point, Preconditioner, NDArray]:
+        """The iterate, integrated and on a finer mesh if it needs one; F′; the correction.
+
+        Raises
+        ------
+        Stop
+            Where there is none, with the reason.
+        """
+        ...
 
 
 @dataclass
-class _Step:
-    """What a damped step came to."""
+class Step:
+    """What an iteration came to: a step λ·(correction) from `start`, or none."""
 
-    point: Point | None  # the accepted iterate, None if no λ passed
-    simplified: NDArray | None  # (M, n), simplified correction there
-    damping: float
-    level: float  # its norm
-    nonlinearity: NDArray  # (S,), remainder of each segment at the first λ where it is finite
+    start: Point
+    scale: NDArray  # (n,)
+    correction: NDArray  # (M, n), at the start
+    fresh: bool  # whether the linearisation is that of the start
+    size: float = np.nan  # norm of the correction
+    trial: tuple[Point, float] | None = None  # the first that was finite, and its λ
+    end: Point | None = None  # the accepted iterate, None if no λ passed
+    simplified: NDArray | None = None  # (M, n), simplified correction there
+    damping: float = 0.0
+    level: float = np.inf  # norm of the simplified correction
+    residuals: tuple[float, float] = (np.nan, np.nan)  # scaled defect and boundary, at the end
+
+    def __post_init__(self) -> None:
+        self.size = self.norm(self.correction)
+
+    def norm(self, d: NDArray) -> float:
+        """Largest |d|/scale over nodes and components."""
+        return float(np.abs(d / self.scale).max())
+
+    @property
+    def full(self) -> bool:
+        """Whether it was taken undamped."""
+        return self.damping == 1
+
+
+class Rules:
+    """How a solve is steered. These defaults linearise in each step."""
+
+    least: float  # λ below which a step is given up
+
+    def move(self, step: Step) -> NDArray:
+        """The direction of the step (M, n): the correction, or what is better."""
+        return step.correction
+
+    def first(self, step: Step) -> float:
+        """The λ to begin with."""
+        raise NotImplementedError
+
+    def following(
+        self, step: Step, damping: float, simplified: NDArray | None, level: float
+    ) -> float | None:
+        """The λ after this one; None to take it. The trial was not finite if `simplified` is."""
+        raise NotImplementedError
+
+    def keep(self, step: Step) -> bool:
+        """Whether the linearisation serves the next step too, which begins with `simplified`."""
+        return False
+
+    def judge(self, step: Step, newton: Newton) -> End | NDArray | None:
+        """An end, CONVERGED among them; or pieces (S,) to cut each segment into; or go on."""
+        raise NotImplementedError
 
 
 @dataclass
 class Newton:
-    """Options, steps and state of one solve."""
+    """One solve, and where it is.
+
+    Parameters
+    ----------
+    mesh : Mesh
+    algebra : LinearAlgebra
+    rules : Rules
+    scale : callable
+        The unit (n,) of every norm, from states (M, n).
+    tol : float
+    callback : callable, optional
+        Called with the record and the iterate after each iteration; True stops, and it may raise.
+
+    Attributes
+    ----------
+    point : Point
+        The last iterate.
+    best, latest : (float, Point)
+        The iterate with the smallest Newton correction; the last accepted one, whose Newton
+        correction is not known, with its simplified one.
+    history : list of BVPIteration
+    """
 
     mesh: Mesh
+    algebra: LinearAlgebra
+    rules: Rules
+    scale: Callable[[NDArray], NDArray]
     tol: float
-    min_damping: float
-    fixed_scale: NDArray | None
-    reuse: bool
-    preconditioner: Callable[[NDArray, NDArray], Preconditioner] | None
-    callback: Callable[[BVPIteration], Any] | None
+    callback: Callable[[BVPIteration, Point], Any] | None = None
     start: float = field(default_factory=time.perf_counter)
     history: list[BVPIteration] = field(default_factory=list)
-    factor: StaircaseFactor | None = None
-    growth: float = np.nan  # largest, where Φ was last formed
-    rcond: float = np.nan  # of the last factorisation of Φ
-    best: tuple[float, Point | None] = (np.inf, None)  # smallest Newton correction so far
-    latest: tuple[float, Point | None] = (np.inf, None)  # accepted, Newton correction not known
 
-    def solve(self, t: NDArray, y: NDArray, max_iter: int, jacobians: bool) -> BVPResult:
-        """Iterate to whatever end, then gather the result."""
-        status, detail = BVPStatus.CONVERGED, ""
+    def solve(self, t: NDArray, y: NDArray, max_iter: int) -> End:
+        """Iterate from nodes t (M,) and states y (M, n) to whatever end, and say which."""
+        self.point = self.mesh.given(t, y)
+        self.best: tuple[float, Point] = (np.inf, self.point)
+        self.latest = self.best
+        self.linearisation: Preconditioner | None = None
         try:
-            self._iterate(t, y, max_iter)
+            return self._iterate(max_iter)
         except Stop as stop:
-            status, detail = stop.status, stop.detail
-        correction, point = self.latest if self.latest[0] < self.best[0] else self.best
-        assert point is not None  # `_iterate` sets it first of all
-        phi = None
-        if jacobians:
-            self.mesh.deadline, phi = np.inf, point.phi
-            if phi is None:
-                phi = self.mesh.integrate(point.t[:-1], point.t[1:], point.y[:-1], True)[1]
-        return BVPResult(
-            t=point.t, y=point.y, success=status is BVPStatus.CONVERGED, status=status,
-            message=f"{status.value} {detail}".strip(), nit=len(self.history),
-            correction=float(correction), defects=point.defects, boundary=point.g, jacobians=phi,
-            history=tuple(self.history), seconds=time.perf_counter() - self.start,
-        )  # fmt: skip
+            if stop.point is not None and not self.history:
+                self.best = (np.inf, stop.point)
+            return stop.end
 
-    # ------------------------------------------------------------------ the iteration
-
-    def _iterate(self, t: NDArray, y: NDArray, max_iter: int) -> None:
-        """Return when converged, raise `Stop` otherwise."""
-        ends = np.full((t.size - 1, y.shape[1]), np.nan)  # until it is linearised
-        point = Point(t, y, ends, None, *self.mesh.ends(y))
-        self.best = (np.inf, point)
-        last = None  # Newton correction and step of the iteration before, if on the same mesh
-        cuts = 0  # since the last accepted step
+    def _iterate(self, max_iter: int) -> End:
+        pieces = None
         for _ in range(max_iter):
-            nodes = point.t.size
-            scale = self._scale(point.y)
-            point, system, correction = self._newton_system(point, scale)
-            if point.t.size > nodes:
-                last = None
-            size = _norm(correction, scale)
-            if size <= self.best[0]:
-                self.best = (size, point)
-            self.latest = (np.inf, None)
-            step = self._damped_step(point, system, correction, scale, last)
-            reason = None
-            if step.point is not None:
-                inserted, end, last, cuts = point.t.size - nodes, step.point, (correction, step), 0
-                self.latest = (step.level, end)
-            else:
-                cuts += 1
-                reason = self._why_failed(point, step, size, cuts)
-                end = point if reason else self.mesh.insert(point, self._blame(point, step), scale)
-                inserted, last = end.t.size - nodes, None
-            stopped = self._record(end, step, size, scale, point.t.size, inserted)
-            if reason:
-                raise reason
-            if self._converged(step, size, scale):
-                return
+            nodes, scale = self.point.t.size, self.scale(self.point.y)
+            if pieces is not None:
+                self.point = self.mesh.insert(self.point, pieces, scale)
+                self.linearisation = None
+            step = self._step(scale)
+            verdict = self.rules.judge(step, self)
+            stopped = self._record(step, step.start.t.size - nodes)
+            if isinstance(verdict, End):
+                if verdict.status is BVPStatus.CONVERGED:
+                    self._take_last_correction()
+                return verdict
             if stopped:
-                raise Stop(BVPStatus.STOPPED)
-            point = end
-        raise Stop(BVPStatus.ITERATION_LIMIT)
+                return End(BVPStatus.STOPPED)
+            pieces = verdict
+        return End(BVPStatus.ITERATION_LIMIT)
 
-    def _scale(self, y: NDArray) -> NDArray:
-        if self.fixed_scale is not None:
-            return self.fixed_scale
-        return np.maximum(1.0, np.abs(y).max(0))
+    def _step(self, scale: NDArray) -> Step:
+        """One step, by the linearisation kept or a new one."""
+        fresh = self.linearisation is None
+        if self.linearisation is None:
+            self.point, self.linearisation, self.correction = \
+                self.algebra.linearise(self.point, scale)
+        step = Step(self.point, scale, self.correction, fresh)
+        if not np.isfinite(step.size):
+            raise Stop(BVPStatus.SINGULAR, "The Newton correction is not finite.")
+        if step.size <= self.best[0]:
+            self.best = (step.size, self.point)
+        self.latest = (np.inf, self.point)
+        self._damp(step, self.linearisation)
+        if step.end is None:
+            self.linearisation = None
+            if not fresh:  # the old linearisation may be to blame
+                return self._step(scale)
+        else:
+            if not self.rules.keep(step):
+                self.linearisation = None
+            assert step.simplified is not None  # it is there with the end
+            self.point, self.correction = step.end, step.simplified
+            self.latest = (step.level, self.point)
+        step.residuals = self.mesh.residuals(self.point, self.scale(self.point.y))
+        return step
 
-    def _newton_system(self, point: Point, scale: NDArray) -> tuple[Point, _System, NDArray]:
-        """The (possibly cut) iterate, its Newton matrix ready for solves, and the correction."""
-        if self.reuse and self.factor is not None and self.factor.nodes == point.t.size:
-            system = _System(point, scale, self.factor, self.mesh.products(point))
-            correction = system.correction(point)
-            if system.accurate:
-                return point, system, correction
-        if self.preconditioner is not None:
-            point = self.mesh.finite(self.mesh.evaluate(point.t, point.y), scale)
-            solver = self.preconditioner(point.t, point.y)
-            system = _System(point, scale, solver, self.mesh.products(point))
-            correction = system.correction(point)
-            if system.accurate or point.y.size * point.g.size > _MOST_NUMBERS:
-                return point, system, correction
-        point, self.growth = self.mesh.linearised(point, scale)
-        if self.best[0] == np.inf:
-            self.best = (np.inf, point)
-        assert point.phi is not None
-        self.factor = StaircaseFactor(point.phi, point.ga, point.gb, scale)
-        self.rcond = self.factor.rcond
-        if not self.rcond > 10 * point.g.size * np.finfo(float).eps:
-            if self.growth > self.mesh.growth_limit:
-                raise Stop(BVPStatus.NODE_LIMIT, f"A segment grows by {self.growth:.1e}.")
-            raise Stop(BVPStatus.SINGULAR, _conditioning(self.rcond))
-        system = _System(point, scale, self.factor, None)
-        return point, system, system.correction(point)
+    def _damp(self, step: Step, linearisation: Preconditioner) -> None:
+        """Try λ until the rules take one; write it into the step."""
+        start, rules, move = step.start, self.rules, self.rules.move(step)
+        first = rules.first(step)
+        damping = 1.0 if step.size <= self.tol else max(first, rules.least)
+        while damping >= rules.least:
+            trial = self.mesh.evaluate(start.t, start.y + damping * move)
+            finite = trial.finite.all()
+            if step.trial is None or (finite and not step.trial[0].finite.all()):
+                step.trial = (trial, damping)
+            simplified, level = None, np.inf
+            if finite and np.isfinite(trial.g).all():
+                simplified = linearisation.solve(*trial.lack)
+                level = step.norm(simplified)
+            # Where the size is no larger than tol either, rounding decides which of them is.
+            done = damping == 1 and level <= self.tol
+            following = None if done else rules.following(step, damping, simplified, level)
+            if following is None:
+                step.end, step.simplified = trial, simplified
+                step.damping, step.level = damping, level
+                return
+            damping = following
 
-    def _damped_step(
-        self,
-        point: Point,
-        system: _System,
-        correction: NDArray,
-        scale: NDArray,
-        last: tuple[NDArray, _Step] | None,
-    ) -> _Step:
-        """The step λ·correction that passes the restricted monotonicity test, with its λ."""
-        size = _norm(correction, scale)
-        damping = 1.0 if size <= self.tol else _predicted_damping(correction, scale, last)
-        damping = max(damping, self.min_damping)
-        nonlinearity, reduced, raised = None, False, False
-        while damping >= self.min_damping:
-            trial = self.mesh.evaluate(point.t, point.y + damping * correction)
-            if nonlinearity is None or nonlinearity.max() == np.inf:
-                nonlinearity = _nonlinearity(point, trial, damping, scale)
-            if not trial.finite.all() or not np.isfinite(trial.g).all():
-                damping, reduced = damping / 4, True
-                continue
-            simplified = system.correction(trial)
-            level = _norm(simplified, scale)
-            step = _Step(trial, simplified, damping, level, nonlinearity)
-            if damping == 1 and level <= self.tol:
-                return step  # if size is no larger either, rounding decides which of them is
-            # λ that would minimise the bound of the level, from the measured nonlinearity.
-            deviation = _norm(simplified - (1 - damping) * correction, scale)
-            optimal = 0.5 * size * damping**2 / deviation if deviation > 0 else np.inf
-            if not level <= (1 - damping / 4) * size:
-                damping, reduced = min(optimal, damping / 2), True
-            elif not (reduced or raised) and min(1.0, optimal) >= 4 * damping:
-                damping, raised = min(1.0, optimal), True
-            else:
-                return step
-        assert nonlinearity is not None  # one λ at least was tried
-        return _Step(None, None, 0.0, np.inf, nonlinearity)
+    def _take_last_correction(self) -> None:
+        """Apply a correction that is known already, unless it makes the residual worse."""
+        if self.linearisation is None:
+            return
+        y = self.point.y + self.correction
+        after = self.mesh.evaluate(self.point.t, y)
+        before = max(self.mesh.residuals(self.point, self.scale(self.point.y)))
+        if max(self.mesh.residuals(after, self.scale(y))) <= before:
+            self.point = after
 
-    def _converged(self, step: _Step, size: float, scale: NDArray) -> bool:
-        """Whether the step ends the solve; raise if it shows that nothing more can be gained."""
-        if step.point is None or step.damping < 1 or step.level > self.tol:
-            return False
-        if max(step.point.residuals(scale)) <= self.mesh.growth_limit * self.tol:
-            return True
-        if step.level > 0.5 * size:
-            defect, boundary = step.point.residuals(scale)
-            raise Stop(
-                BVPStatus.ACCURACY_LIMIT,
-                f"Scaled defect {defect:.1e}, boundary residual {boundary:.1e}.",
-            )
-        return False
-
-    def _record(
-        self, point: Point, step: _Step, size: float, scale: NDArray, nodes: int, inserted: int
-    ) -> bool:
+    def _record(self, step: Step, inserted: int) -> bool:
         """Add to the history; whether the callback wants to stop."""
-        defect, boundary = point.residuals(scale)
         before, order = self.history, np.nan
         full = len(before) > 1 and before[-1].damping == before[-2].damping == 1
         if full and before[-1].inserted == inserted == 0:
             c0, c1 = before[-2].correction, before[-1].correction
             with np.errstate(divide="ignore", invalid="ignore"):
-                order = float(np.log(size / c1) / np.log(c1 / c0))
+                order = float(np.log(step.size / c1) / np.log(c1 / c0))
+        defect, boundary = step.residuals
         record = BVPIteration(
-            iteration=len(before) + 1, nodes=nodes, correction=size,
+            iteration=len(before) + 1, nodes=step.start.t.size, correction=step.size,
             simplified=step.level, damping=step.damping, order=order, defect=defect,
-            boundary=boundary, growth=self.growth, rcond=self.rcond, inserted=inserted,
-            flows=self.mesh.flows, seconds=time.perf_counter() - self.start,
+            boundary=boundary, growth=self.algebra.growth, rcond=self.algebra.rcond,
+            inserted=inserted, flows=self.mesh.flows, seconds=time.perf_counter() - self.start,
         )  # fmt: skip
         self.history.append(record)
-        return self.callback is not None and self.callback(record) is True
-
-    # ------------------------------------------------------------------ failures
-
-    def _why_failed(self, point: Point, step: _Step, size: float, cuts: int) -> Stop | None:
-        """Why no λ passed, if cutting segments is of no use."""
-        if self.rcond < _NEARLY_SINGULAR:
-            return Stop(BVPStatus.SINGULAR, _conditioning(self.rcond))
-        if size <= _NOISE:
-            return Stop(BVPStatus.ACCURACY_LIMIT, f"The last correction was {size:.1e}.")
-        if cuts > _CUTS or point.t.size >= self.mesh.max_nodes or not step.nonlinearity.max() > 0:
-            return Stop(BVPStatus.NO_DESCENT, _conditioning(self.rcond))
-        return None
-
-    def _blame(self, point: Point, step: _Step) -> NDArray:
-        """Pieces for each segment: 2 for the most nonlinear ones, as far as nodes are left."""
-        pieces = np.ones(step.nonlinearity.size, int)
-        order = np.argsort(-step.nonlinearity, kind="stable")
-        order = order[~(step.nonlinearity[order] < 0.1 * step.nonlinearity.max())]
-        pieces[order[: self.mesh.max_nodes - point.t.size]] = 2
-        return pieces
-
-class _System:
-    """The Newton matrix at an iterate, ready to be solved with.
-
-    With `products` given, `factor` belongs to an earlier iterate, or is approximate, and only
-    preconditions GMRES.
-    `accurate` says whether the last solve met its tolerance.
-    """
-
-    def __init__(
-        self,
-        point: Point,
-        scale: NDArray,
-        factor: Preconditioner,
-        products: Callable[[NDArray], NDArray] | None,
-    ) -> None:
-        self.point, self.scale, self.factor, self.products = point, scale, factor, products
-        self.accurate = True
-
-    def correction(self, at: Point) -> NDArray:
-        """−F′(point)⁻¹ F(at), shape (M, n): Newton's own if `at` is the point, else simplified."""
-        start = self.factor.solve(-at.defects, -at.g)
-        products = self.products
-        if products is None:
-            return start
-        ga, gb, scale = self.point.ga, self.point.gb, self.scale
-
-        def preconditioned(x: NDArray) -> NDArray:
-            v = x.reshape(start.shape) * scale
-            image = self.factor.solve(products(v[:-1]) - v[1:], ga @ v[0] + gb @ v[-1])
-            return (image / scale).ravel()
-
-        x, self.accurate = _gmres(preconditioned, (start / scale).ravel())
-        return x.reshape(start.shape) * scale
-
-
-def _gmres(
-    operator: Callable[[NDArray], NDArray], b: NDArray, rtol: float = 1e-7, max_iter: int = 20
-) -> tuple[NDArray, bool]:
-    """GMRES without restart from 0; the last iterate, and whether ‖b − Ax‖ ≤ rtol ‖b‖.
-
-    `scipy.sparse.linalg.gmres` takes one product more to confirm its residual, where four or five
-    do: measured along geodesics of 4 × 8 and 4 × 40 entries, 50 and 59 in place of 40 and 49.
-    """
-    norm = np.linalg.norm(b)
-    if norm == 0 or not np.isfinite(norm):
-        return b, norm == 0
-    basis, hessenberg = [b / norm], np.zeros((max_iter + 1, max_iter))
-    for j in range(max_iter):
-        v = operator(basis[j])
-        for i in range(j + 1):
-            hessenberg[i, j] = basis[i] @ v
-            v = v - hessenberg[i, j] * basis[i]
-        hessenberg[j + 1, j] = np.linalg.norm(v)
-        rhs = np.zeros(j + 2)
-        rhs[0] = norm
-        small = hessenberg[: j + 2, : j + 1]
-        z = np.linalg.lstsq(small, rhs, rcond=None)[0]
-        done = np.linalg.norm(small @ z - rhs) <= rtol * norm
-        if done or hessenberg[j + 1, j] == 0:
-            break
-        basis.append(v / hessenberg[j + 1, j])
-    return np.sum([c * q for c, q in zip(z, basis, strict=False)], axis=0), bool(done)
-
-
-def _conditioning(rcond: float) -> str:
-    return f"Reciprocal condition number {rcond:.1e}." if np.isfinite(rcond) else ""
-
-
-def _norm(d: NDArray, scale: NDArray) -> float:
-    """Largest |d|/scale over nodes and components."""
-    return float(np.abs(d / scale).max())
-
-
-def _predicted_damping(
-    correction: NDArray, scale: NDArray, last: tuple[NDArray, _Step] | None
-) -> float:
-    """A-priori λ from the nonlinearity seen in the step before (NLEQ-ERR)."""
-    if last is None:
-        return 1.0
-    before, step = last
-    assert step.simplified is not None  # of a step that was taken
-    deviation = _norm(step.simplified - correction, scale) * _norm(correction, scale)
-    if deviation == 0:
-        return 1.0
-    return min(1.0, _norm(before, scale) * _norm(step.simplified, scale) * step.damping / deviation)
-
-
-def _nonlinearity(point: Point, trial: Point, damping: float, scale: NDArray) -> NDArray:
-    """What each segment's defect has beyond its linear prediction (1 − λ)·defect, shape (S,)."""
-    remainder = np.abs((trial.defects - (1 - damping) * point.defects) / scale).max(1)
-    return np.where(np.isfinite(remainder), remainder, np.inf)
+        return self.callback is not None and self.callback(record, self.point) is True

@@ -28,6 +28,10 @@ class BVPStatus(Enum):
         "No step along the Newton direction decreases the natural level function: there is no "
         "solution, or the guess is too far from one; try continuation from an easier problem."
     )
+    SLOW = (
+        "The Newton corrections do not shrink from step to step: the guess is too far from a "
+        "solution; try continuation from an easier problem."
+    )
     NOT_FINITE = (
         "A segment cannot be integrated at the guess, as short as it may be cut, or the boundary "
         "function is not finite there; start closer, allow more nodes or check the right-hand side."

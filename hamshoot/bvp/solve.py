@@ -53,9 +53,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hamshoot.bvp.mesh import Mesh
+from hamshoot.bvp.linear_algebra import ExactSystems
+from hamshoot.bvp.mesh import End, Mesh, Point
 from hamshoot.bvp.newton import Newton
 from hamshoot.bvp.records import Boundary, BVPIteration, BVPResult, BVPStatus, Flow, Preconditioner
+from hamshoot.bvp.rules import ErrorOriented
 
 __all__ = ["BVPIteration", "BVPResult", "BVPStatus", "Boundary", "Flow", "Preconditioner",
            "affine_boundary", "solve_two_point"]
@@ -168,10 +170,39 @@ def solve_two_point(
             raise ValueError(
                 f"{name}: needs a flow with a method jvp(t0, t1, y, v), this one has none"
             )
-    deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+    started = time.perf_counter()
+    deadline = np.inf if time_limit is None else started + time_limit
     mesh = Mesh(flow, boundary, growth_limit, max_nodes, deadline)
-    newton = Newton(mesh, tol, min_damping, scale, reuse, preconditioner, callback)
-    return newton.solve(t, y, max_iter, jacobians)
+    fixed = scale
+
+    def units(y: NDArray) -> NDArray:
+        return np.maximum(1.0, np.abs(y).max(0)) if fixed is None else fixed
+
+    def tell(record: BVPIteration, point: Point) -> Any:
+        return None if callback is None else callback(record)
+
+    newton = Newton(
+        mesh, ExactSystems(mesh, reuse, preconditioner),
+        ErrorOriented(min_damping, growth_limit * tol), units, tol, tell, started,
+    )  # fmt: skip
+    return _result(newton, newton.solve(t, y, max_iter), jacobians)
+
+
+def _result(newton: Newton, end: End, jacobians: bool) -> BVPResult:
+    """The best iterate of a solve, and how it ended."""
+    best, latest = newton.best, newton.latest
+    correction, point = latest if latest[0] < best[0] else best
+    phi = None
+    if jacobians:
+        newton.mesh.deadline, phi = np.inf, point.phi
+        if phi is None:
+            phi = newton.mesh.integrate(point.t[:-1], point.t[1:], point.y[:-1], True)[1]
+    return BVPResult(
+        t=point.t, y=point.y, success=end.status is BVPStatus.CONVERGED, status=end.status,
+        message=f"{end.status.value} {end.detail}".strip(), nit=len(newton.history),
+        correction=float(correction), defects=point.defects, boundary=point.g, jacobians=phi,
+        history=tuple(newton.history), seconds=time.perf_counter() - newton.start,
+    )  # fmt: skip
 
 
 def _check_guess(t: ArrayLike, y: ArrayLike) -> tuple[NDArray, NDArray]:

@@ -21,6 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.bvp.mesh import Mesh, Point, Stop
+from hamshoot.bvp.newton import Newton
+from hamshoot.bvp.records import BVPIteration, BVPStatus
+from hamshoot.bvp.rules import Chord
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.indirect.condensing import Condensing
 from hamshoot.methods.indirect.linear_quadratic import LinearQuadraticSystem
@@ -37,8 +41,6 @@ FORMS: dict[str, type[LinearQuadraticSystem]] = {
     "condensed": RiccatiRecursion, "control": Condensing}
 #: Growth of the responses from which the recursion, which is stable, is taken in any case.
 MAX_GROWTH = 1e6
-#: Below this damping a step is given up.
-LEAST_DAMPING = 1 / 64
 
 
 def cheaper_form(width: int, samples: int, segments: int, bias: bool = True) -> str:
@@ -92,6 +94,19 @@ class ShootingProblem:
             return self.initial_state - y[0, 0], self.endpoint - y[-1, 0]
         wanted = ham.terminal_momentum(y[-1, 0], self.readout, self.targets, self.weight_decay)
         return self.initial_state - y[0, 0], wanted - y[-1, 1]
+
+    def end_residuals(self, first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """The boundary function g (n,) of states (n,) for `hamshoot.bvp`, without derivatives."""
+        shape = (2, 2, *self.initial_state.shape)
+        start, end = self.boundary(np.stack([first, last]).reshape(shape))
+        return -np.concatenate([start.ravel(), end.ravel()]), np.empty(0), np.empty(0)
+
+    def end_units(self, scale: NDArray) -> NDArray:
+        """Units (n,) of that function: the size of A, and that of B (or of A again)."""
+        if self.endpoint is None:
+            return scale
+        half = self.initial_state.size
+        return np.concatenate([scale[:half], scale[:half]])
 
     @property
     def terminal(self) -> NDArray:
@@ -154,12 +169,9 @@ def solve_shooting(
 ) -> NewtonResult:
     """Newton's method on the shooting equations, systems of the model in place of exact ones.
 
-    A factorisation is kept as long as each correction is below a quarter of the one before (the
-    error of the midpoint model and the frozen linearisation both show there), and corrections of
-    one factorisation are mixed, which takes a third of them away; steps are damped by
-    the natural level function, the norm of the simplified correction. Where a fresh factorisation
-    does not contract although the step is small, the segments with the largest new defects are
-    halved: it is there that the midpoint model falls short.
+    The iteration is `hamshoot.bvp.newton`, steered by `hamshoot.bvp.rules.Chord`: a factorisation
+    is kept while it contracts, corrections are mixed, and segments are halved where the midpoint
+    model falls short.
 
     Parameters
     ----------
@@ -175,169 +187,92 @@ def solve_shooting(
     callback : callable, optional
         Called with the iterate and the scaled correction after each step; may raise.
     """
-    state = _Iteration(problem, np.array(t, dtype=float), np.array(y, dtype=float), form)
-    reason, success = "the iteration limit came first", False
-    iterations, crawling, refinements, least = 0, 0, 0, np.inf
-    while iterations < max_iter:
-        iterations += 1
-        correction, level, damping = state.step(tol)
+    t, y = np.array(t, dtype=float), np.array(y, dtype=float)
+    half = y[0].size // 2
+
+    def scale(y: NDArray) -> NDArray:
+        size = np.abs(y.reshape(len(y), 2, -1)).max((0, 2))
+        return np.repeat(np.where(size > 0, size, 1.0), half)
+
+    def tell(record: BVPIteration, point: Point) -> None:
         if callback is not None:
-            callback(state.y, correction)
-        first = state.system if iterations == 1 else None
-        if minimum and first is not None and not first.definite:
-            reason = "the second variation is not positive at the guess"
-            break
-        if damping == 0:
-            reason = "no damped Newton step decreases the natural level function" \
-                if np.isfinite(correction) else \
-                f"{problem.why_lost(state.t, state.y) or 'the Newton system is not finite'} " \
-                f"at the {'guess' if iterations == 1 else 'last iterate'}"
-            refinements += 1
-            if correction < 0.1 and refinements <= 2 and state.refine(max_nodes, level):
-                continue
-            break
-        crawling = 0 if correction < 0.8 * least else crawling + 1
-        least = min(least, correction)
-        if crawling == 6:
-            reason = "the Newton corrections do not shrink: the guess is too far from a geodesic"
-            break
-        if damping == 1 and level <= tol and state.residual <= tol:
-            reason, success = "converged", True
-            state.take_last_correction()
-            break
-        if damping == 1 and level > 0.25 * correction and correction < 0.05 and state.was_fresh:
-            if correction < 30 * tol and state.residual < 3 * tol:
-                reason = "the corrections stopped shrinking at the accuracy of the flow"
-                break
-            state.refine(max_nodes, level)
+            callback(point.y.reshape(-1, *y.shape[1:]), record.correction)
+        if minimum and record.iteration == 1 and not systems.definite:
+            raise Stop(BVPStatus.STOPPED)
+
+    mesh = Mesh(problem.flow, problem.end_residuals, np.inf, max_nodes, units=problem.end_units,
+                ride=np.inf)
+    systems = ModelSystems(problem, mesh, form)
+    newton = Newton(mesh, systems, Chord(), scale, tol, tell)
+    end = newton.solve(t, y.reshape(len(t), -1), max_iter)
+    point, history = newton.point, newton.history
+    y = point.y.reshape(-1, *y.shape[1:])
+    failed = end.status in (BVPStatus.NOT_FINITE, BVPStatus.SINGULAR)  # no Newton system
+    if failed and callback is not None:
+        callback(y, np.inf)
+    reason = _REASONS.get(end.status) or \
+        f"{problem.why_lost(point.t, y) or 'the Newton system is not finite'} " \
+        f"at the {'last iterate' if history else 'guess'}"
     return NewtonResult(
-        state.t, state.y, success, reason, iterations, state.factorisations, level,
-        state.system is not None and state.system.definite,
-        state.system.least if state.system is not None else float("nan"),
+        point.t, y, end.status is BVPStatus.CONVERGED, reason, len(history) + failed,
+        systems.factorisations, history[-1].simplified if history and not failed else np.inf,
+        systems.definite, systems.least,
     )
 
 
-class _Iteration:
-    """State of one Newton solve: iterate, its residuals, factorisation, correction."""
+_REASONS = {
+    BVPStatus.CONVERGED: "converged",
+    BVPStatus.ITERATION_LIMIT: "the iteration limit came first",
+    BVPStatus.STOPPED: "the second variation is not positive at the guess",
+    BVPStatus.NO_DESCENT: "no damped Newton step decreases the natural level function",
+    BVPStatus.SLOW: "the Newton corrections do not shrink: the guess is too far from a geodesic",
+    BVPStatus.ACCURACY_LIMIT: "the corrections stopped shrinking at the accuracy of the flow",
+}
 
-    def __init__(self, problem: ShootingProblem, t: NDArray, y: NDArray, form: str):
-        self.problem, self.t, self.y, self.form = problem, t, y, form
-        self.system: LinearQuadraticSystem | None = None
-        self.factorisations, self.stale, self.was_fresh = 0, True, True
-        self.past: list[tuple[NDArray, NDArray]] = []  # iterates and corrections before, to mix
-        self.damping = 1.0
-        self._evaluate()
 
-    def _evaluate(self) -> None:
-        self.r = self.problem.defects(self.t, self.y)
+class ModelSystems:
+    """Newton systems of the midpoint model; a `hamshoot.bvp.newton.LinearAlgebra`.
 
-    @property
-    def residual(self) -> float:
-        """Largest defect or boundary residual over the size of A or B."""
-        start, end = self.problem.boundary(self.y)
-        size = _sizes(self.y)
-        end_size = size[0, 0 if self.problem.endpoint is not None else 1, 0, 0]
-        return float(max(np.max(np.abs(self.r) / size), np.abs(start).max() / size[0, 0, 0, 0],
-                         np.abs(end).max() / end_size))
+    Attributes
+    ----------
+    factorisations : int
+    definite, least
+        As in `LinearQuadraticSystem`, at the last factorisation; False and NaN before.
+    """
 
-    def _solve(self, y: NDArray, r: NDArray) -> NDArray:
-        start, end = self.problem.boundary(y)
-        assert self.system is not None  # it is factored first
-        return self.system.solve(r, start, self.end_weight * end)
+    growth = rcond = float("nan")
 
-    def _refactor(self) -> None:
-        size = _sizes(self.y)
-        penalty = 1e6 * float(size[0, 1, 0, 0] / size[0, 0, 0, 0])
-        self.system, self.end_weight = self.problem.newton_system(
-            self.t, self.y, self.form, penalty)
+    def __init__(self, problem: ShootingProblem, mesh: Mesh, form: str):
+        self.problem, self.mesh, self.form = problem, mesh, form
+        self.factorisations, self.definite, self.least = 0, False, float("nan")
+
+    def linearise(self, point: Point, scale: NDArray) -> tuple[Point, ModelSystem, NDArray]:
+        """See `hamshoot.bvp.newton.LinearAlgebra`; the mesh is left as it is."""
+        point = self.mesh.completed(point)
+        if not point.finite.all():
+            raise Stop(BVPStatus.NOT_FINITE)
+        try:
+            system = ModelSystem(self.problem, point.t, point.y, self.form,
+                                 1e6 * float(scale[-1] / scale[0]))
+        except np.linalg.LinAlgError:
+            raise Stop(BVPStatus.SINGULAR) from None
         self.factorisations += 1
-        self.d = self._solve(self.y, self.r)
-        self.stale, self.past = False, []
-
-    def _mixed(self, size: NDArray) -> NDArray:
-        """The correction, improved by Anderson mixing over those with the same factorisation.
-
-        What a frozen, discretised system leaves of an error is linear in it, and of few shapes:
-        the combination of the last corrections that is least says where they lead to.
-        """
-        if not self.past:
-            return self.d
-        y, d = (np.stack([*v[::-1]]) for v in zip(*self.past, strict=True))
-        dy, dd = self.y - y, self.d - d
-        columns = (dd / size).reshape(len(d), -1).T
-        share = np.linalg.lstsq(columns, (self.d / size).ravel(), rcond=1e-10)[0]
-        return self.d - np.tensordot(share, dy + dd, 1)
-
-    def step(self, tol: float) -> tuple[float, float, float]:
-        """One damped step; returns the norms of the correction and of the next one, and λ."""
-        self.was_fresh = self.stale
-        if self.stale:
-            try:
-                self._refactor()
-            except np.linalg.LinAlgError:
-                return np.inf, np.inf, 0.0
-        size = _sizes(self.y)
-        correction = _norm(self.d, size)
-        damping = min(1.0, 4 * self.damping) if np.isfinite(correction) else 0.0
-        level, move = np.inf, self._mixed(size)
-        while damping >= LEAST_DAMPING:
-            trial = self.y + damping * move
-            r = self.problem.defects(self.t, trial)
-            if np.all(np.isfinite(r)):
-                following = self._solve(trial, r)
-                level = _norm(following, size)
-                if level <= (1 - damping / 4) * correction or max(level, correction) <= tol:
-                    break
-            damping /= 2
-        else:
-            if not self.was_fresh:  # the old factorisation may be to blame
-                self.stale = True
-                return self.step(tol)
-            self.damping = 1.0
-            return correction, level, 0.0
-        if damping == 1 and level <= 0.25 * correction:
-            self.past = [*self.past[-3:], (self.y, self.d)]
-            self.d = following
-        else:
-            self.stale = True
-        self.y, self.r, self.damping = trial, r, damping
-        return correction, level, damping
-
-    def take_last_correction(self) -> None:
-        """Apply the correction that is known already, unless it makes the residual worse."""
-        if not self.stale:
-            before, y, r = self.residual, self.y, self.r
-            self.y = y + self.d
-            self._evaluate()
-            if not self.residual <= before:
-                self.y, self.r = y, r
-
-    def refine(self, max_nodes: int, level: float) -> bool:
-        """Halve the segments with the largest defects; False if there is no room or no reason."""
-        bad = np.max(np.abs(self.r) / _sizes(self.y), axis=(1, 2, 3))
-        bad = np.where(np.isfinite(bad), bad, np.inf)
-        cut = bad >= 0.05 * bad.max() if np.isfinite(bad.max()) else ~np.isfinite(bad)
-        if len(self.t) + cut.sum() > max_nodes or not np.isfinite(level):
-            return False
-        middle = 0.5 * (self.t[:-1] + self.t[1:])[cut]
-        flow = self.problem.flow
-        shape = (-1, *self.y.shape[1:])
-        states, _ = flow(self.t[:-1][cut], middle, self.y[:-1][cut].reshape(cut.sum(), -1))
-        states = states.reshape(shape)
-        lost = ~np.isfinite(states)
-        states[lost] = (0.5 * (self.y[:-1][cut] + self.y[1:][cut]))[lost]
-        places = np.flatnonzero(cut) + 1
-        self.t, self.y = np.insert(self.t, places, middle), np.insert(self.y, places, states, 0)
-        self.stale = True
-        self._evaluate()
-        return True
+        self.definite, self.least = system.model.definite, system.model.least
+        return point, system, system.solve(*point.lack)
 
 
-def _sizes(y: NDArray) -> NDArray:
-    """Largest |A| and largest |B| along the path, shape (1, 2, 1, 1)."""
-    size = np.abs(y).max((0, 2, 3))
-    return np.where(size > 0, size, 1.0)[None, :, None, None]
+class ModelSystem:
+    """The Newton system of the midpoint model, for states (M, n) and residuals in one row."""
 
+    def __init__(
+        self, problem: ShootingProblem, t: NDArray, y: NDArray, form: str, penalty: float
+    ):
+        self.shape = (2, *problem.initial_state.shape)
+        y = y.reshape(-1, *self.shape)
+        self.model, self.end_weight = problem.newton_system(t, y, form, penalty)
 
-def _norm(d: NDArray, size: NDArray) -> float:
-    return float(np.max(np.abs(d) / size))
+    def solve(self, r: NDArray, g: NDArray) -> NDArray:
+        """The approximate correction; see `hamshoot.bvp.records.Preconditioner`."""
+        start, end = g.reshape(self.shape)
+        d = self.model.solve(-r.reshape(-1, *self.shape), start, self.end_weight * end)
+        return d.reshape(len(d), -1)

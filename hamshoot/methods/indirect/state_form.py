@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hamshoot.bvp.solve import BVPResult, solve_two_point
-from hamshoot.methods.indirect.equations import ShootingProblem
+from hamshoot.methods.indirect.equations import ModelSystem, ShootingProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,27 +35,12 @@ def two_point(
         gb[half:, half:] = np.eye(half)
 
     def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        start, end = shooting.boundary(np.stack([first, last]).reshape(2, *shape))
-        return -np.concatenate([start.ravel(), end.ravel()]), ga, gb
+        return shooting.end_residuals(first, last)[0], ga, gb
 
     size = np.abs(y).max((0, 2, 3))
-    approximate = partial(_MidpointModel, shooting, 1e6 * float(size[1] / size[0]))
+    penalty = 1e6 * float(size[1] / size[0])
+    approximate = partial(ModelSystem, shooting, form="auto", penalty=penalty)
     return partial(
         solve_two_point, shooting.flow, boundary, t, y.reshape(len(t), n),
         scale=np.repeat(size, half), preconditioner=approximate,
     )
-
-
-class _MidpointModel:
-    """The Newton system of the midpoint model as a preconditioner of the exact one."""
-
-    def __init__(self, shooting: ShootingProblem, penalty: float, t: NDArray, y: NDArray):
-        self.shape = (2, *shooting.initial_state.shape)
-        y = y.reshape(-1, *self.shape)
-        self.system, self.end_weight = shooting.newton_system(t, y, "auto", penalty)
-
-    def solve(self, r: NDArray, g: NDArray) -> NDArray:
-        """The approximate correction; see `hamshoot.bvp.solve.Preconditioner`."""
-        start, end = g.reshape(self.shape)
-        d = self.system.solve(-r.reshape(-1, *self.shape), start, self.end_weight * end)
-        return d.reshape(len(d), -1)
