@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hamshoot.methods.newton.reduced_hessian import Expansion, second_derivatives
+from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
@@ -490,10 +490,6 @@ class _ActiveSet:
 
     def _kkt_blocks(self) -> tuple[NDArray, NDArray]:
         """Hessian of the Lagrangian (n, n), and ∂A_𝒦/∂W (k, n)."""
-        problem, steps, now = self.problem, self.steps, self.now
-        share = -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T \
-            @ problem.readout
-        at = Expansion(self.W, steps, 1 - steps * problem.effective_depth, now.S,
-                       self.active.astype(float), np.zeros_like(self.m), now.B, share,
-                       problem.effective_depth)
+        at = expansion(self.problem, self.now.A, self.now.B, self.W, self.steps,
+                       self.active.astype(float))
         return second_derivatives(at, self.held)
