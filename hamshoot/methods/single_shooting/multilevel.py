@@ -34,7 +34,8 @@ import numpy as np
 from hamshoot.dynamics.block_sweeps import BlockSweeps, Executor
 from hamshoot.methods.common.starts import starting_weights, weights_of
 from hamshoot.methods.common.watch import Best, Stop, Watch
-from hamshoot.methods.single_shooting.kronecker import Ended, KroneckerLBFGS
+from hamshoot.methods.single_shooting.kronecker import KroneckerLBFGS
+from hamshoot.methods.single_shooting.optimizer import Ended, Optimizer
 from hamshoot.methods.single_shooting.trust_region import TrustRegionNewton
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.activations import Activation
@@ -194,7 +195,7 @@ class Multilevel:
         order = np.random.default_rng([self.seed, 17]).permutation(self.problem.n_samples)
         self._order = order
         self._latest: NDArray | None = None
-        self._running: KroneckerLBFGS | TrustRegionNewton | None = None
+        self._running: Optimizer | None = None
 
     def _gradient_of_the_path_fit(self) -> float:
         """‖∇J‖ of the path fit of seed 0, on some samples: what gradients are measured against.
@@ -281,7 +282,7 @@ class Multilevel:
         self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
     ) -> NDArray:
         activation = Activation("smooth_relu", level.epsilon) if level.epsilon else problem.sigma
-        optimizer: KroneckerLBFGS | TrustRegionNewton
+        optimizer: Optimizer
         whole = len(steps) == len(self.steps) and problem is self.problem
         last = level.decrease <= FINAL
         single = not 0 < level.epsilon < LEAST_SINGLE
@@ -319,7 +320,7 @@ class Multilevel:
             raise Stop(Status.DIVERGED)
         return weights
 
-    def _note(self, optimizer: KroneckerLBFGS | TrustRegionNewton) -> None:
+    def _note(self, optimizer: Optimizer) -> None:
         self.objective, self.stationarity = optimizer.objective, optimizer.stationarity
         first = self._first_gradient
         self.relative_gradient = optimizer.gradient_norm / first if first > 0 else float("nan")
