@@ -136,11 +136,6 @@ class SecondOrder(NamedTuple):
     lowest: NDArray | None = None
 
     @property
-    def is_minimum(self) -> bool:
-        """Whether a strict local minimum was proved."""
-        return self.verdict.startswith("strict local minimum")
-
-    @property
     def refuted(self) -> bool:
         """Whether it is known to be no minimum."""
         return self.verdict.startswith(("saddle", "concave kink", "descent found"))

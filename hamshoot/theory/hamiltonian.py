@@ -135,19 +135,13 @@ _RELU = Activation("relu")
 
 
 # ---------------------------------------------------------------------------------------------
-# One node: kernel, control, flow
+# One node: control, flow
 
 
 def augmented(A: Array, activation: Activation, bias: bool = True) -> Array:
     """σ̂(A) = [σ(A); 1ᵀ], of shape (w+1, N); σ(A), of shape (w, N), without bias."""
     S = activation(A)
     return np.concatenate([S, np.ones((1, A.shape[1]), S.dtype)]) if bias else S
-
-
-def kernel(A: Array, activation: Activation, bias: bool = True) -> Array:
-    """K = σ̂(A)ᵀσ̂(A), (N, N). O(wN²): for reading and tests, no other function here forms it."""
-    S = augmented(A, activation, bias)
-    return S.T @ S
 
 
 def control(
