@@ -111,6 +111,7 @@ class GaussFlow:
     def vjp(self, t0: NDArray, t1: NDArray, y: NDArray, u: NDArray) -> NDArray:
         """Φ_kᵀ u_k of each segment, (S, n): Φᵀ = J⁻¹Φ⁻¹J, and Φ⁻¹ is the map of the way back.
 
+        As `hamshoot.dynamics.flow.HamiltonianFlow.vjp`, in whose place it stands.
         The way back begins at rounded ends, so the relative error is about ‖Φ‖² times that of
         rounding: for segments over which the flow grows a thousandfold, not for whole paths.
         """

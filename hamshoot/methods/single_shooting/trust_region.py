@@ -5,7 +5,7 @@ which is positive definite. Steihaug's conjugate gradients minimise it within a 
 the norm of the Kronecker preconditioner (`hamshoot.methods.single_shooting.kronecker`); a direction
 of negative curvature is followed to the boundary. The linear systems are solved as far as the outer
 iteration can use: the relative residual allowed is min(1/2, √(‖g‖/‖g_0‖)), which keeps convergence
-superlinear.
+superlinear. `DirectSingleShooting(optimizer="gauss_newton")` asks for it.
 
 Cost of an iteration: a gradient (6Lw²N flops), a forward sweep for the point of the products (a
 second gradient for the full Hessian), and a product per conjugate gradient step, 8Lw²N for
