@@ -21,15 +21,14 @@ through to the other side, and one held leaves at d = 1 to the inactive side. St
 keeps the iterate on the piece on which the linearisation is valid; where that piece has a saddle
 the Hessian is shifted, so that Newton's method does not go up to it. Where the sets cycle all the
 same, Newton's method is run to its end with the entries in question held, and then entries change
-sides, and so on (`demos/benchmarks/polish.py`: 323 of 324 tries on 54 networks settle). A neuron
-that the optimum never switches on, W row and A row 0 for every sample, is taken out of the system.
-Where one is held for more samples than it has controls otherwise, its multipliers are not unique,
-and only the Clarke residual at the end judges them.
+sides, and so on (how often it settles: `demos/benchmarks/polish.py`). A neuron that the optimum
+never switches on, W row and A row 0 for every sample, is taken out of the system. Where one is held
+for more samples than it has controls otherwise, its multipliers are not unique, and only the Clarke
+residual at the end judges them.
 
 An iteration costs about 2L²w⁴N flops for the Hessian, a sum over samples taken in blocks
 (`hamshoot.methods.newton.reduced_hessian`), n³/3 + n²k + nk² for the KKT system, n = Lw(w+1)
-controls and k entries held, and 3n² + 3nk numbers of memory: 1 s at n = 3640 and N = 142, 5 s and
-1.5 GB at n = 7000.
+controls and k entries held, and 3n² + 3nk numbers of memory.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: More controls than this are not polished, nor with more entries held: the KKT matrix is dense,
-#: and one factorisation of it takes seconds. Nor with more activations, since entries change sides
-#: one event, and one iteration, at a time.
+#: and one iteration takes 5 s and 1.5 GB at n = 7000. Nor with more activations, since entries
+#: change sides one event, and one iteration, at a time.
 MAX_CONTROLS, MAX_HELD, MAX_ACTIVATIONS = 7000, 7000, 200_000
 #: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
 #: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.

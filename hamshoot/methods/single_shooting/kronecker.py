@@ -8,12 +8,10 @@ and is inverted by the eigenvectors of its two small factors. M comes from one r
 sample. What the blocks leave out, that all layers push the same way, is the bulk of the Hessian;
 L-BFGS learns it in a few dozen gradients, and finds the scale from its newest pair.
 
-Gauss–Newton or Newton steps with the same preconditioner and sweeps
-(`hamshoot.methods.single_shooting.trust_region`) go less far in the same time on large ReLU
-networks: their models hold only over short steps, because the kinks of so many activations lie
-within a step, and a gradient at every step follows them. L-BFGS without the preconditioner takes
-twenty times as long to the same objective at w = 100, N = 1000, L = 20 (median of five seeds,
-`demos/benchmarks/paper_size.py`).
+Gauss–Newton or Newton steps with the same preconditioner and sweeps are
+`hamshoot.methods.single_shooting.trust_region`: on large ReLU networks their models hold only over
+short steps, because the kinks of so many activations lie within a step, and a gradient at every
+step follows them. L-BFGS without the preconditioner is a peer in `demos/benchmarks/paper_size.py`.
 
 Cost of an iteration: a gradient, 6Lw²N flops, 8Lw³ for the preconditioner, 8·memory·Lw² for the
 pairs; every `REFRESH` iterations 8Lw²N + 20Lw³ for the factors.

@@ -11,13 +11,9 @@ Each level is `KroneckerLBFGS` in single precision; the last one goes on in doub
 the gradient is small or J falls by less than single precision resolves. Optionally
 `TrustRegionNewton` takes its place.
 
-The last level takes most of the time: its valley is long, shallow and curved. At w = 100, N = 1000,
-L = 20, L̃ = 7 with a smooth ReLU a relative gradient of 1e-4 is reached after 179 s with ε = 0.01,
-331 s with ε = 0.1 (medians of five seeds, one thread, `demos/benchmarks/paper_size.py --smooth`),
-and even from there J may fall by another thousandth. Tried by hand on one seed, without gain: other
-memories, dampings and scales of the preconditioner; trust-region steps by the full Hessian, with
-and without steering the network back to the path that they predict. It is the number of gradients
-that counts, and they are cheapest in single precision.
+The last level takes most of the time: its valley is long, shallow and curved
+(`demos/benchmarks/paper_size.py --smooth`). What counts is the number of gradients, and they are
+cheapest in single precision (`demos/benchmarks/samples.py`).
 
 Cost: up to 8000 samples the coarse levels together take about that of 100 iterations on the whole
 problem; with more, those of fewer samples add up to a third of that of the next.
