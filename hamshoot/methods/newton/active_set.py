@@ -157,18 +157,18 @@ def polish(
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
-    start = _objective(problem, weights, steps)
+    start = discrete.objective_of(problem, weights, steps)
     state = _ActiveSet(problem, np.array(weights, dtype=float), steps, epsilon)
 
     def report() -> None:
         if callback is not None:
-            callback(_objective(problem, state.W, steps), state.residual())
+            callback(discrete.objective_of(problem, state.W, steps), state.residual())
 
     done, iteration = _follow_events(state, 0.1 * tol, max_iter, report)
     if not done:
         done, more = _whole_rounds(state, 0.1 * tol, max_iter - iteration, report)
         iteration += more
-    objective = _objective(problem, state.W, steps)
+    objective = discrete.objective_of(problem, state.W, steps)
     A = discrete.roll_out(problem, state.W, steps)
     clarke = clarke_residual(problem, A, state.W, steps)
     _, gradient = discrete.costates(problem, A, state.W, steps, slopes=clarke.slopes)
@@ -246,11 +246,6 @@ def _convexified(hessian: NDArray, constraints: NDArray, weight: float) -> NDArr
     return None
 
 
-def _objective(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
-    end = discrete.roll_out(problem, weights, steps)[-1]
-    return discrete.objective(problem, end, weights, steps)[0]
-
-
 def _follow_events(
     state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
 ) -> tuple[bool, int]:
@@ -322,7 +317,7 @@ class _ActiveSet:
         self.active = (A[:-1] > 0) & ~self.held
         smooth = discrete.costates(problem.replace(activation="smooth_relu", epsilon=epsilon),
                                    A, weights, steps)[0]
-        v = self._pull(weights, smooth)
+        v = discrete.pulled(weights, steps, smooth)
         self._switch_off_idle()
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
@@ -363,11 +358,6 @@ class _ActiveSet:
             B = keep[k] * B + self.active[k] * v[k] + m[k]
             momenta.append(B)
         return _Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
-
-    def _pull(self, W: NDArray, B: NDArray) -> NDArray:
-        """v = ρWᵀB at the left nodes."""
-        w = self.problem.width
-        return self.steps[:, None, None] * (np.swapaxes(W[:, :, :w], 1, 2) @ B[1:])
 
     # -- where it stands ---------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def escape(
         Filled along the way, so that what was reached is there when `callback` raises.
     """
     state = Escape(weights, []) if progress is None else progress
-    state.weights, state.objectives = weights, [_objective(problem, weights, steps)]
+    state.weights, state.objectives = weights, [discrete.objective_of(problem, weights, steps)]
     for _ in range(ROUNDS):
         state.verdict = second_order(problem, state.weights, steps, prove=False,
                                      derivatives=partial(_derivatives, problem))
@@ -137,7 +137,7 @@ def escape(
             break
         state.words.append(state.verdict.verdict.split(";")[0].split(":")[0])
         state.weights, state.polished = found
-        state.objectives.append(_objective(problem, state.weights, steps))
+        state.objectives.append(discrete.objective_of(problem, state.weights, steps))
     return state
 
 
@@ -157,7 +157,7 @@ def _lower(
             smooth = problem.replace(activation="smooth_relu", epsilon=value)
             weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
                                             callback=callback).weights
-        if not _objective(problem, weights, steps) < state.objectives[-1] + value:
+        if not discrete.objective_of(problem, weights, steps) < state.objectives[-1] + value:
             continue
         polished = polish(problem, weights, steps, value, tol=min(tol, 1e-10), callback=callback)
         if polished.stationarity <= tol and polished.objective < least:
@@ -174,8 +174,3 @@ def _derivatives(
     B, _ = formulas.costates(setting, A, weights, steps, slopes=pattern, pattern=pattern)
     hessian, rows = second_derivatives(expansion(problem, A, B, weights, steps, pattern), entries)
     return problem.weight_decay * hessian, rows
-
-
-def _objective(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
-    end = discrete.roll_out(problem, weights, steps)[-1]
-    return discrete.objective(problem, end, weights, steps)[0]

@@ -77,11 +77,10 @@ def expansion(
     With a pattern of slopes (L, w, N), σ(A) = pattern ⊙ A as in a ReLU network whose entries keep
     their sides; else σ is the problem's, and smooth or linear.
     """
-    sigma, w = problem.sigma, problem.width
+    sigma = problem.sigma
     if pattern is None:
         value, slopes = sigma(A[:-1]), sigma.slope(A[:-1])
-        pull = steps[:, None, None] * (np.swapaxes(W[:, :, :w], 1, 2) @ B[1:])
-        bends = sigma.curvature(A[:-1]) * pull
+        bends = sigma.curvature(A[:-1]) * discrete.pulled(W, steps, B)
     else:
         value, slopes, bends = pattern * A[:-1], pattern, np.zeros(A[:-1].shape)
     if problem.bias:
