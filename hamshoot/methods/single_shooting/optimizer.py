@@ -89,7 +89,7 @@ class Optimizer(ABC):
         tol : float
             For the stationarity.
         decrease : float
-            Ends when J fell by less than this share an iteration, over WINDOW of them,
+            Ends when J fell by less than this share an iteration, over WINDOW of them (0: never),
         gradient : float
             and ‖∂J/∂W‖ is at most this. In single precision it also ends where J falls no more.
         callback : callable, optional
@@ -122,7 +122,8 @@ class Optimizer(ABC):
             values.append(self.objective)
             if callback is not None:
                 callback(self.objective, self.stationarity)
-            if self.gradient_norm <= gradient and _fell_little(values, decrease):
+            small = decrease > 0 and self.gradient_norm <= gradient
+            if small and _fell_little(values, decrease):
                 return Ended.FLAT
             if single and _fell_little(values, 0.0):
                 return Ended.STUCK  # double precision sees further
