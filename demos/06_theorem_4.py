@@ -122,12 +122,13 @@ def measured(path: hs.Solution, points: int) -> dict[str, Any]:
     bias = np.sum(at.weights[:, :, -1] ** 2, axis=1)
     exact = np.array([energies.weight_norm_rate(A, B, **node)
                       for A, B in zip(at.representations, at.momenta, strict=True)])
+    rate = np.array([energies.balancedness_rate(W, L) for W in at.weights])
     squared = np.sum(at.weights**2, axis=(1, 2))
     slope = differences(path, p)
     return {
         "effective_depth": L, "epsilon": problem.sigma.epsilon,
         "change": float(squared[-1] - squared[0]),
-        "twice": float(2 * L * integral(bias, p)), "once": float(L * integral(bias, p)),
+        "twice": integral(rate, p), "once": float(L * integral(bias, p)),
         "exact": integral(exact, p), "p": p[::4].tolist(), "slope": slope[::4].tolist(),
         "bias": bias[::4].tolist(),
         "slope_error": float(np.abs(slope - exact).max() / np.abs(exact).max()),

@@ -211,6 +211,16 @@ def _error(h, Kf, atf, rtol, atol):
     return abs(h) * five / np.sqrt((five + 0.01 * three) * atf.size)
 
 
+@njit(**_INNER)
+def _begin(q, starts, patterns, Kf, G):
+    """State and pattern at the start of segment q."""
+    for x in range(Kf.shape[1]):
+        Kf[0, x] = starts[q, x]
+    for i in range(G.shape[1]):
+        for j in range(G.shape[2]):
+            G[0, i, j] = patterns[q, i, j]
+
+
 @njit(**_OPTIONS)
 def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends,
              patterns, energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S, M, T):
@@ -240,14 +250,10 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
     int
         Rows written, or that would have been had there been room.
     """
-    w, N = G.shape[1], G.shape[2]
+    N = G.shape[2]
     rows, h, lost = 0, 0.0, False
     for q in range(len(ends)):
-        for x in range(atf.size):
-            Kf[0, x] = ends[q, x]
-        for i in range(w):
-            for j in range(N):
-                G[0, i, j] = patterns[q, i, j]
+        _begin(q, ends, patterns, Kf, G)
         span, sign = abs(t1[q] - t0[q]), 1.0 if t1[q] >= t0[q] else -1.0
         least = 1e-14 * max(abs(t0[q]), abs(t1[q]))
         done, energy, count, crossed = 0.0, 0.0, 0, 0
@@ -372,15 +378,11 @@ def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, 
 
     Segment q, from starts[q], took the steps rows[q] to rows[q + 1] of `record`.
     """
-    w, N = G.shape[1], G.shape[2]
+    N = G.shape[2]
     for q in range(len(starts)):
-        for x in range(atf.size):
-            Kf[0, x] = starts[q, x]
+        _begin(q, starts, patterns, Kf, G)
         for x in range(zf.size):
             Zf[0, x] = V[q, x]
-        for i in range(w):
-            for j in range(N):
-                G[0, i, j] = patterns[q, i, j]
         for r in range(rows[q], rows[q + 1]):
             for i in range(13):
                 _combine(record[r, 0], i, Kf, atf)
@@ -419,13 +421,9 @@ def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E,
     path : ndarray, shape (most steps of a segment, n)
         Workspace: where each step of a segment started. Stages are computed anew from there.
     """
-    w, N = G.shape[1], G.shape[2]
+    N = G.shape[2]
     for q in range(len(starts)):
-        for x in range(atf.size):
-            Kf[0, x] = starts[q, x]
-        for i in range(w):
-            for j in range(N):
-                G[0, i, j] = patterns[q, i, j]
+        _begin(q, starts, patterns, Kf, G)
         for r in range(rows[q], rows[q + 1]):
             for x in range(atf.size):
                 path[r - rows[q], x] = Kf[0, x]

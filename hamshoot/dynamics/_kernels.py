@@ -1,6 +1,6 @@
 """Compiled kernels: sweeps of the Euler network, and epochs of gradient descent.
 
-All numba code of the package is in this file (numba's cache does not see edits elsewhere). Arrays
+Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere). Arrays
 in, numbers out; the activation is an integer code (`hamshoot.problem.activations`); nothing is
 allocated in a loop. No fastmath: non-finite numbers must stay visible. What each function computes
 is written down, readably, in `hamshoot.theory.layers`; tests hold the two together.

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from hamshoot.dynamics.sweeps import check_loss, stationarity
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
@@ -271,10 +272,7 @@ class BlockSweeps:
         block: int | None = None,
         keep_bytes: int = KEEP_BYTES,
     ):
-        if problem.hard_endpoint:
-            raise ValueError(
-                "problem: sweeps over the controls need a loss, got a hard endpoint; "
-                "use DirectMultipleShooting")
+        check_loss(problem)
         self.problem, self.dtype = problem, np.dtype(dtype)
         self.steps = np.array(steps, dtype=float)
         self.activation = problem.sigma if activation is None else activation
@@ -337,11 +335,8 @@ class BlockSweeps:
         return grams.astype(float) / N, metrics.astype(float) / N
 
     def stationarity(self, W: NDArray, gradient: NDArray) -> float:
-        """max_l ‖(L̃/(λρ_l)) ∂J/∂W_l‖_F / max(1, ‖W_l‖_F)."""
-        problem = self.problem
-        scale = problem.effective_depth / (problem.weight_decay * self.steps)
-        sizes = np.maximum(1.0, np.linalg.norm(W, axis=(1, 2)))
-        return float(np.max(scale * np.linalg.norm(gradient, axis=(1, 2)) / sizes))
+        """`hamshoot.dynamics.sweeps.stationarity` of a gradient, taken at W."""
+        return stationarity(self.problem, self.steps, W, gradient)
 
     # -- the map and the sum -----------------------------------------------------------------------
 

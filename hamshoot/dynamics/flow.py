@@ -98,7 +98,8 @@ class HamiltonianFlow:
         The adjoint of the steps that were taken, so it is the transpose of `jvp` to rounding, with
         crossings of a ReLU among them. Costs two to five calls without Jacobian, whatever n
         (`demos/benchmarks/indirect.py adjoint`); the states at the steps of one segment are kept,
-        steps × n numbers.
+        steps × n numbers. For whoever differentiates a function of a path; the solvers here need
+        all of Φ.
         """
         half = self.size // 2
         u = np.asarray(u, dtype=float).reshape(len(y), self.size)

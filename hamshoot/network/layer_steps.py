@@ -166,7 +166,6 @@ def steps_of(
     steps: str | ArrayLike,
     layers: int,
     effective_depth: float,
-    irregularity: float = 0.5,
     names: tuple[str, ...] = ("equidistant", "irregular"),
 ) -> NDArray:
     """Layer steps by name, or given ones, checked: one a layer, sum 1, every ρL̃ < 1.
@@ -175,8 +174,6 @@ def steps_of(
     ----------
     steps : {"equidistant", "irregular", "adaptive"} or array_like, shape (L,)
         "adaptive" begins equidistant; whoever trains updates it.
-    irregularity : float
-        a of `irregular_steps`.
     names : tuple of str
         Which names the caller knows.
 
@@ -191,7 +188,7 @@ def steps_of(
             raise ValueError(f"steps: expected one of {', '.join(names)} or numbers, got {steps!r}")
         largest_step(layers, effective_depth)
         if steps == "irregular":
-            return limit_steps(irregular_steps(layers, irregularity), effective_depth)
+            return limit_steps(irregular_steps(layers), effective_depth)
         return np.full(layers, 1.0 / layers)
     try:
         given = _checked_steps(steps)

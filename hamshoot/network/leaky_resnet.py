@@ -113,12 +113,9 @@ class LeakyResNet(LayeredNetwork):
         exceeds that of the *optimal* L-layer network by O(L⁻²), and both differ from the path's by
         O(L⁻¹).
 
-        Measured on geodesics of the smooth ReLU (width 4, 8 samples, L̃ = 3, 5, 3), that excess is
-        0.014, 0.027, 0.009 at L = 20 and a quarter of it at 40. The mean W̄ alone: 0.077, 0.103,
-        0.021. W = L̃B(p_ℓ)σ̂(A(p_{ℓ−1}))ᵀ, the form of the layered optimality conditions, also has
-        order 2 but 1.4 at L = 20 (an error of the costate is amplified on the way). An exact fit
-        of each step, without W̄: 0.060, and only order 1.8. `discretisation_error` measures it on
-        your problem.
+        The mean W̄ alone drifts off the path, L̃B(p_ℓ)σ̂(A(p_{ℓ−1}))ᵀ, the form of the layered
+        optimality conditions, amplifies an error of the costate on the way, and an exact fit of
+        each step pays any price for it. `discretisation_error` measures both on your problem.
 
         To make the result optimal for its L layers, use it as a start:
         ``hs.solve(problem, layers=L, initial_guess=network)``.

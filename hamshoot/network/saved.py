@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hamshoot.network.layered_network import LayeredNetwork
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.readers import Scaling
-from hamshoot.support.files import load_with_metadata, save_with_metadata
-from hamshoot.support.version import __version__
+from hamshoot.support.files import header, load_with_metadata, save_with_metadata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +29,7 @@ def save(network: LayeredNetwork, path: str | PathLike) -> Path:
         scaling = getattr(network, name)
         arrays.update({f"{name}.mean": scaling.mean, f"{name}.scale": scaling.scale})
     metadata = {
-        "format": FORMAT, "package": "hamshoot", "kind": "network", "version": __version__,
+        **header(FORMAT), "kind": "network",
         "effective_depth": float(network.effective_depth), "activation": network.activation.name,
         "epsilon": float(network.activation.epsilon), "bias": bool(network.bias),
         "classes": network.classes, "target_names": network.target_names,
@@ -49,11 +48,9 @@ def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
     """
     path = Path(path)
     foreign = f"{path}: not a hamshoot network"
-    arrays, metadata = load_with_metadata(path, foreign)
-    _check_kind(path, metadata, foreign)
+    arrays, metadata = load_with_metadata(path, foreign, FORMAT)
+    _check_kind(metadata, foreign)
     try:
-        for name in ("format", "package", "kind", "version"):
-            metadata.pop(name)
         metadata["activation"] = Activation(metadata["activation"], metadata.pop("epsilon"))
         scalings = {name: Scaling(arrays.pop(f"{name}.mean"), arrays.pop(f"{name}.scale"))
                     for name in SCALINGS}
@@ -62,12 +59,10 @@ def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
         raise ValueError(f"{foreign} ({error})") from None
 
 
-def _check_kind(path: Path, metadata: dict[str, Any], foreign: str) -> None:
-    """Raise ValueError unless the file holds a network, in the format that is read here."""
-    kind, version = metadata.get("kind"), metadata["format"]
+def _check_kind(metadata: dict[str, Any], foreign: str) -> None:
+    """Raise ValueError unless the file holds a network; what kind it is of is taken out."""
+    kind = metadata.pop("kind", None)
     if kind != "network":
         if "status" in metadata:
             raise ValueError(f"{foreign} but a solution; use Solution.load(path).to_network()")
         raise ValueError(f"{foreign} (its metadata says kind {kind!r})")
-    if version != FORMAT:
-        raise ValueError(f"{path}: format {version}, this hamshoot reads format {FORMAT}")

@@ -25,9 +25,7 @@ sign and matrices N₁, N₂, N₃ with entries ≥ 0
 as every term added is 0 and every term taken off is ≥ 0 for the true x. If the right-hand side is a
 positive semidefinite form of (y, c, x), free of each other, κ is at least the coupling. It is the
 Lagrangian dual of the doubly nonnegative relaxation (Burer, Math. Program. 120 (2009) 479). Without
-N₁, N₂, N₃ it is four to eight times too large, since the pattern of signs is then any. With them it
-was 1.267, 1.430, 0.999, 0.989 and 1.050 where the search found 1.112, 1.366, 0.982, 0.986 and 1.046
-(networks of width 4 to 6, 60 to 105 entries).
+N₁, N₂, N₃ it is several times too large, since the pattern of signs is then any.
 """
 
 from __future__ import annotations

@@ -66,7 +66,6 @@ class Kinks(NamedTuple):
 
 def told_apart(
     representations: NDArray, weights: NDArray, steps: NDArray, momenta: NDArray, slopes: NDArray,
-    tolerance: float = KINK_TOLERANCE,
 ) -> Kinks:
     """Tell the entries on the kink of a ReLU network apart by the force on them.
 
@@ -77,10 +76,8 @@ def told_apart(
     weights : ndarray, shape (L, w, w+1)
     steps : ndarray, shape (L,)
     slopes : ndarray, shape (L, w, N)
-        σ′ with d ∈ [0, 1] on the kink.
-    tolerance : float
-        |A| ≤ tolerance·max(1, max|A|) is on the kink. A_0 is given and never counts, nor does a
-        sample that no control moves.
+        σ′ with d ∈ [0, 1] on the kink, where |A| ≤ KINK_TOLERANCE·max(1, max|A|). A_0 is given and
+        never counts, nor does a sample that no control moves.
     """
     A, w = representations[:-1], representations.shape[1]
     columns = np.linalg.norm(weights[:, :, :w], axis=1)[:, :, None]
@@ -91,7 +88,7 @@ def told_apart(
         hidden[1:] = True
     else:  # without a bias a sample of no features at the start has none ever, and its A is fixed
         hidden[1:] = np.any(A[0] > 0, axis=0)
-    kink = hidden & (np.abs(A) <= tolerance * size)
+    kink = hidden & (np.abs(A) <= KINK_TOLERANCE * size)
     unread = kink & (columns <= NO_COLUMN * max(1.0, float(columns.max())))
     idle = kink & (unread | (np.abs(force) <= NO_FORCE * strongest))
     inside = np.minimum(slopes, 1 - slopes)

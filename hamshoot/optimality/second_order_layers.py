@@ -51,8 +51,8 @@ The other way round every claim of a descent is shown: a direction is only repor
 along it that are lower.
 
 Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, O(n³)
-for the null space and the eigenvalues: 2 s at n = 1440 and N = 50, 14 s at n = 3640, N = 142; for
-k idle entries another O(n²k), and what `hamshoot.optimality.coupling` says.
+for the null space and the eigenvalues; for k idle entries another O(n²k), and what
+`hamshoot.optimality.coupling` says.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ from hamshoot.theory.clarke import clarke_residual
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: More controls than this are not decided by the dense test.
+#: More controls than this are not decided by the dense test: 14 s at n = 3640, N = 142.
 MAX_CONTROLS = 4000
 #: More idle entries than this are not searched: a dense array of idle entries times controls.
 MAX_IDLE = 6000
@@ -134,11 +134,6 @@ class SecondOrder(NamedTuple):
     direction: NDArray | None = None
     descent: tuple[tuple[float, float], ...] = ()
     lowest: NDArray | None = None
-
-    @property
-    def is_minimum(self) -> bool:
-        """Whether a strict local minimum was proved."""
-        return self.verdict.startswith("strict local minimum")
 
     @property
     def refuted(self) -> bool:

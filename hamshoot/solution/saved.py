@@ -14,8 +14,7 @@ from hamshoot.problem.memory_map import MissingMap
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solved_nodes import STATES, SolvedNodes
 from hamshoot.solution.status import Record, Status
-from hamshoot.support.files import load_with_metadata, save_with_metadata
-from hamshoot.support.version import __version__
+from hamshoot.support.files import header, load_with_metadata, save_with_metadata
 
 FORMAT = 1
 ARRAYS = ("p", *STATES, "weights", "steps")
@@ -38,9 +37,7 @@ def save(solution: SolvedNodes, path: str | PathLike) -> Path:
     stored = vars(solution)
     arrays.update({name: stored[name] for name in ARRAYS if stored.get(name) is not None})
     metadata = {
-        "format": FORMAT,
-        "package": "hamshoot",
-        "version": __version__,
+        **header(FORMAT),
         "problem": settings,
         "status": solution.status.name,
         "history": [asdict(record) for record in solution.history],
@@ -62,14 +59,8 @@ def load(path: str | PathLike, build: Callable[..., Nodes]) -> Nodes:
     """
     path = Path(path)
     foreign = f"{path}: not a hamshoot solution"
-    arrays, metadata = load_with_metadata(path, foreign)
-    if metadata["format"] != FORMAT:
-        raise ValueError(
-            f"{path}: format {metadata['format']}, this hamshoot reads format {FORMAT}"
-        )
+    arrays, metadata = load_with_metadata(path, foreign, FORMAT)
     try:
-        for name in ("format", "package", "version"):
-            metadata.pop(name)
         data = {k.removeprefix(PREFIX): v for k, v in arrays.items() if k.startswith(PREFIX)}
         problem = TrainingProblem.from_arrays(data, metadata.pop("problem"))
         own: dict[str, Any] = dict.fromkeys(STATES)

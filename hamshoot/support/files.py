@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.support.version import __version__
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -61,6 +63,7 @@ def save_with_metadata(path: str | PathLike, arrays: dict[str, NDArray], metadat
         `.npz` is added when the name has no suffix.
     arrays : dict of str to ndarray
     metadata : dict
+        What `header` has comes first.
     default : callable, optional
         Makes a value plain that JSON does not know.
 
@@ -77,19 +80,28 @@ def save_with_metadata(path: str | PathLike, arrays: dict[str, NDArray], metadat
     return path
 
 
-def load_with_metadata(path: Path, foreign: str) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Arrays and metadata of a file that `save_with_metadata` wrote.
+def header(form: int) -> dict[str, Any]:
+    """Which format a file has, and who wrote it."""
+    return {"format": form, "package": "hamshoot", "version": __version__}
+
+
+def load_with_metadata(
+    path: Path, foreign: str, form: int
+) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Arrays, and metadata without their header, of a file that `save_with_metadata` wrote.
 
     Parameters
     ----------
     path : Path
     foreign : str
         Sentence for a file of another kind.
+    form : int
+        The format that is read.
 
     Raises
     ------
     ValueError
-        For a missing, truncated or foreign file.
+        For a missing, truncated or foreign file, or one in another format.
     """
     arrays = load_npz(path)
     if "metadata" not in arrays:
@@ -100,4 +112,8 @@ def load_with_metadata(path: Path, foreign: str) -> tuple[dict[str, NDArray], di
         metadata = None
     if not isinstance(metadata, dict) or "format" not in metadata:
         raise ValueError(f"{foreign} (its metadata cannot be read)")
-    return arrays, metadata
+    if metadata["format"] != form:
+        raise ValueError(
+            f"{path}: format {metadata['format']}, this hamshoot reads format {form}")
+    own = header(form)
+    return arrays, {name: value for name, value in metadata.items() if name not in own}

@@ -203,9 +203,8 @@ def stable_hamiltonian(
         O(w²N + w³).
     """
     node: dict[str, Any] = {"activation": activation, "bias": bias}
-    gamma = stability_shift(A, gamma0, **node)
-    kinetic = kinetic_energy(A, V, gamma=gamma, effective_depth=effective_depth, **node)
-    return float(kinetic - 0.5 * effective_depth * cost_of_identity(A, gamma=gamma, **node))
+    stable = dict(node, gamma=stability_shift(A, gamma0, **node), effective_depth=effective_depth)
+    return float(kinetic_energy(A, V, **stable) + potential_energy(A, **stable))
 
 
 def path_energies(
@@ -358,63 +357,6 @@ def theorem4_bounds(
         speed_upper=float(2.0 * effective_depth * root),
         length=length,
         momentum_bound=float(squares.max()),
-    )
-
-
-class RankBracket(NamedTuple):
-    """Two estimates of the bottleneck rank of a path, from below and from above."""
-
-    lower: float
-    """−2H/L̃, H the median over the nodes."""
-    upper: float
-    """min_p ‖A_p‖²_{K+γI}."""
-    slack: float
-    """max_p γ_p‖B_p‖²: Theorem 4 has lower ≤ upper + slack; 0 for γ = 0, under its condition."""
-
-
-def rank_bracket(
-    p: Array,
-    A: Array,
-    B: Array,
-    gamma: float | Array = 0.0,
-    *,
-    effective_depth: float,
-    activation: Activation,
-    bias: bool = True,
-) -> RankBracket:
-    """Bracket [−2H/L̃, min_p COI_γ] of the bottleneck rank on a path of the flow.
-
-    With γ = 0 the upper end is the least plain cost of identity, above the lower one where
-    Im Aᵀ ⊂ Im σ̂(A)ᵀ. A γ > 0 is robust against small singular values, and lowers it.
-
-    Parameters
-    ----------
-    p : (M,) array
-    A, B : (M, w, N) arrays
-    gamma : float or (M,) array
-        γ ≥ 0, one for all or one a node.
-
-    Returns
-    -------
-    RankBracket
-        O(M (w²N + w³)).
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not agree or some γ is negative.
-    """
-    p, A, B = _check_path(p, A, B)
-    gammas = np.broadcast_to(np.asarray(gamma, dtype=float), p.shape)
-    if not np.all(gammas >= 0):
-        raise ValueError(f"gamma: expected numbers >= 0, got {gamma!r}")
-    node: dict[str, Any] = {"activation": activation, "bias": bias}
-    H = np.median([hamiltonian(a, b, effective_depth=effective_depth, **node)
-                   for a, b in zip(A, B, strict=True)])
-    coi = [cost_of_identity(a, gamma=g, **node) for a, g in zip(A, gammas, strict=True)]
-    return RankBracket(
-        float(-2.0 * H / effective_depth), float(np.min(coi)),
-        float(np.max(gammas * np.sum(B * B, axis=(1, 2)))),
     )
 
 

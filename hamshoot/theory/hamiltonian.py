@@ -135,19 +135,13 @@ _RELU = Activation("relu")
 
 
 # ---------------------------------------------------------------------------------------------
-# One node: kernel, control, flow
+# One node: control, flow
 
 
 def augmented(A: Array, activation: Activation, bias: bool = True) -> Array:
     """σ̂(A) = [σ(A); 1ᵀ], of shape (w+1, N); σ(A), of shape (w, N), without bias."""
     S = activation(A)
     return np.concatenate([S, np.ones((1, A.shape[1]), S.dtype)]) if bias else S
-
-
-def kernel(A: Array, activation: Activation, bias: bool = True) -> Array:
-    """K = σ̂(A)ᵀσ̂(A), (N, N). O(wN²): for reading and tests, no other function here forms it."""
-    S = augmented(A, activation, bias)
-    return S.T @ S
 
 
 def control(
@@ -202,6 +196,7 @@ def flow_derivative(
 
     These are the second derivatives of H, and with them the right-hand side of the variational
     equation. For plain ReLU it is the regular part: σ″ = 0; what the kink adds is in `saltation`.
+    The compiled flow and `hamshoot.dynamics.gauss_flow` are held to it by tests.
     """
     _check_pair(A, B)
     w = A.shape[0]
@@ -235,7 +230,8 @@ def saltation(
     The saltation matrix is Ξ = I + (f⁺ − f⁻)∇gᵀ/(∇gᵀf⁻) with g = A[entry] and f the flow before and
     after. Only the force on that very entry jumps, by ∓L̃ G, G = (σ(A)BᵀB)[entry], whichever way A
     crosses, so Ξ differs from the identity in one number: b[entry] −= L̃ G a[entry] / |∂_pA[entry]|.
-    (The smooth ReLU gives the same as ε → 0, where σ″ becomes a Dirac mass.)
+    (The smooth ReLU gives the same as ε → 0, where σ″ becomes a Dirac mass.) The compiled flow is
+    held to it by tests.
 
     Parameters
     ----------

@@ -80,6 +80,12 @@ def objective(
     return loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss, norm
 
 
+def objective_of(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
+    """J of the Euler network with these controls, by a roll-out."""
+    end = roll_out(problem, weights, steps)[-1]
+    return objective(problem, end, weights, steps)[0]
+
+
 # -- costate and gradient --------------------------------------------------------------------------
 
 
@@ -127,6 +133,12 @@ def costates(
         )
         gradient[k] = weights[k] - problem.effective_depth * product
     return momenta, gradient
+
+
+def pulled(weights: NDArray, steps: NDArray, momenta: NDArray) -> NDArray:
+    """ρ_ℓW_ℓᵀB_ℓ at the left nodes, (L, w, N): what the costate passes on where σ′ = 1."""
+    w = weights.shape[1]
+    return steps[:, None, None] * (np.swapaxes(weights[:, :, :w], 1, 2) @ momenta[1:])
 
 
 def stationarity(weights: NDArray, gradient: NDArray) -> float:

@@ -108,7 +108,7 @@ def test_a_path_at_rest_gets_equidistant_steps():
 
 def test_steps_by_name_or_given():
     np.testing.assert_allclose(steps_of("equidistant", 4, 2.0), 0.25, rtol=1e-15)
-    np.testing.assert_allclose(steps_of("irregular", 4, 2.0, 0.3), irregular_steps(4, 0.3),
+    np.testing.assert_allclose(steps_of("irregular", 4, 2.0), irregular_steps(4),
                                rtol=1e-15)
     given = [0.2, 0.3, 0.4, 0.1]
     np.testing.assert_allclose(steps_of(given, 4, 2.0), given, rtol=1e-15)

@@ -21,15 +21,14 @@ through to the other side, and one held leaves at d = 1 to the inactive side. St
 keeps the iterate on the piece on which the linearisation is valid; where that piece has a saddle
 the Hessian is shifted, so that Newton's method does not go up to it. Where the sets cycle all the
 same, Newton's method is run to its end with the entries in question held, and then entries change
-sides, and so on (`demos/benchmarks/polish.py`: 323 of 324 tries on 54 networks settle). A neuron
-that the optimum never switches on, W row and A row 0 for every sample, is taken out of the system.
-Where one is held for more samples than it has controls otherwise, its multipliers are not unique,
-and only the Clarke residual at the end judges them.
+sides, and so on (how often it settles: `demos/benchmarks/polish.py`). A neuron that the optimum
+never switches on, W row and A row 0 for every sample, is taken out of the system. Where one is held
+for more samples than it has controls otherwise, its multipliers are not unique, and only the Clarke
+residual at the end judges them.
 
 An iteration costs about 2L²w⁴N flops for the Hessian, a sum over samples taken in blocks
 (`hamshoot.methods.newton.reduced_hessian`), n³/3 + n²k + nk² for the KKT system, n = Lw(w+1)
-controls and k entries held, and 3n² + 3nk numbers of memory: 1 s at n = 3640 and N = 142, 5 s and
-1.5 GB at n = 7000.
+controls and k entries held, and 3n² + 3nk numbers of memory.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hamshoot.methods.newton.reduced_hessian import Expansion, second_derivatives
+from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: More controls than this are not polished, nor with more entries held: the KKT matrix is dense,
-#: and one factorisation of it takes seconds. Nor with more activations, since entries change sides
-#: one event, and one iteration, at a time.
+#: and one iteration takes 5 s and 1.5 GB at n = 7000. Nor with more activations, since entries
+#: change sides one event, and one iteration, at a time.
 MAX_CONTROLS, MAX_HELD, MAX_ACTIVATIONS = 7000, 7000, 200_000
 #: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
 #: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.
@@ -158,18 +157,18 @@ def polish(
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
-    start = _objective(problem, weights, steps)
+    start = discrete.objective_of(problem, weights, steps)
     state = _ActiveSet(problem, np.array(weights, dtype=float), steps, epsilon)
 
     def report() -> None:
         if callback is not None:
-            callback(_objective(problem, state.W, steps), state.residual())
+            callback(discrete.objective_of(problem, state.W, steps), state.residual())
 
     done, iteration = _follow_events(state, 0.1 * tol, max_iter, report)
     if not done:
         done, more = _whole_rounds(state, 0.1 * tol, max_iter - iteration, report)
         iteration += more
-    objective = _objective(problem, state.W, steps)
+    objective = discrete.objective_of(problem, state.W, steps)
     A = discrete.roll_out(problem, state.W, steps)
     clarke = clarke_residual(problem, A, state.W, steps)
     _, gradient = discrete.costates(problem, A, state.W, steps, slopes=clarke.slopes)
@@ -247,11 +246,6 @@ def _convexified(hessian: NDArray, constraints: NDArray, weight: float) -> NDArr
     return None
 
 
-def _objective(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
-    end = discrete.roll_out(problem, weights, steps)[-1]
-    return discrete.objective(problem, end, weights, steps)[0]
-
-
 def _follow_events(
     state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
 ) -> tuple[bool, int]:
@@ -323,7 +317,7 @@ class _ActiveSet:
         self.active = (A[:-1] > 0) & ~self.held
         smooth = discrete.costates(problem.replace(activation="smooth_relu", epsilon=epsilon),
                                    A, weights, steps)[0]
-        v = self._pull(weights, smooth)
+        v = discrete.pulled(weights, steps, smooth)
         self._switch_off_idle()
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
@@ -364,11 +358,6 @@ class _ActiveSet:
             B = keep[k] * B + self.active[k] * v[k] + m[k]
             momenta.append(B)
         return _Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
-
-    def _pull(self, W: NDArray, B: NDArray) -> NDArray:
-        """v = ρWᵀB at the left nodes."""
-        w = self.problem.width
-        return self.steps[:, None, None] * (np.swapaxes(W[:, :, :w], 1, 2) @ B[1:])
 
     # -- where it stands ---------------------------------------------------------------------------
 
@@ -490,10 +479,6 @@ class _ActiveSet:
 
     def _kkt_blocks(self) -> tuple[NDArray, NDArray]:
         """Hessian of the Lagrangian (n, n), and ∂A_𝒦/∂W (k, n)."""
-        problem, steps, now = self.problem, self.steps, self.now
-        share = -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T \
-            @ problem.readout
-        at = Expansion(self.W, steps, 1 - steps * problem.effective_depth, now.S,
-                       self.active.astype(float), np.zeros_like(self.m), now.B, share,
-                       problem.effective_depth)
+        at = expansion(self.problem, self.now.A, self.now.B, self.W, self.steps,
+                       self.active.astype(float))
         return second_derivatives(at, self.held)

@@ -13,20 +13,10 @@ of memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
-from hamshoot.methods.newton import levenberg_marquardt
-from hamshoot.methods.newton.levenberg_marquardt import (
-    Iterate,
-    Minimum,
-    Shifts,
-    Trial,
-    longest_step,
-)
+from hamshoot.methods.newton.levenberg_marquardt import Iterate, Shifts, Trial, longest_step
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import hamiltonian as ham
 
@@ -37,44 +27,16 @@ def flops(width: int, columns: int, samples: int, layers: int) -> float:
     return float(layers * ((2 * m + 4 * width) * n**2 + 2 * m**2 * n + m**3 / 3))
 
 
-def minimise(
-    problem: TrainingProblem,
-    weights: NDArray,
-    steps: NDArray,
-    *,
-    tol: float = 1e-7,
-    max_iter: int = 100,
-    callback: Callable[[float, float], None] | None = None,
-) -> Minimum:
-    """Minimise J over the controls of an Euler network from given ones.
-
-    Parameters
-    ----------
-    problem : TrainingProblem
-        With a loss and a smooth (or linear) activation.
-    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
-    tol : float
-        For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖).
-    callback : callable, optional
-        Receives objective and stationarity of every iterate; may raise.
-
-    Returns
-    -------
-    Minimum
-        Short of `tol` where J can no longer tell a step from rounding and the gradient does not
-        fall either, or after `max_iter` iterations.
-    """
-    shifts = Shifts(first=1e-2 / problem.effective_depth, least=1e-6, zero=1e-9)
-    return levenberg_marquardt.minimise(
-        problem, weights, steps, partial(_Recursion, problem, steps), shifts,
-        tol=tol, max_iter=max_iter, callback=callback)
-
-
-class _Recursion:
+class RecursionModel:
     """The linear-quadratic problem at an iterate, solved for each shift anew."""
 
     def __init__(self, problem: TrainingProblem, steps: NDArray, at: Iterate):
         self.problem, self.steps, self.at = problem, steps, at
+
+    @staticmethod
+    def shifts(problem: TrainingProblem) -> Shifts:
+        """A hundredth of the weight decay's own curvature to begin with."""
+        return Shifts(first=1e-2 / problem.effective_depth, least=1e-6, zero=1e-9)
 
     def at_rest(self, stationarity: float, tol: float) -> bool:
         """Whether the gradient is small: of curvature the recursion says nothing at the end."""

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import Polished, polish
-from hamshoot.methods.newton.reduced_hessian import Expansion, second_derivatives
+from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.optimality import formulas
 from hamshoot.optimality.second_order_layers import SecondOrder, second_order
-from hamshoot.problem.activations import Activation, epsilon_ladder
+from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
 
@@ -123,10 +124,10 @@ def escape(
         Filled along the way, so that what was reached is there when `callback` raises.
     """
     state = Escape(weights, []) if progress is None else progress
-    state.weights, state.objectives = weights, [_objective(problem, weights, steps)]
+    state.weights, state.objectives = weights, [discrete.objective_of(problem, weights, steps)]
     for _ in range(ROUNDS):
         state.verdict = second_order(problem, state.weights, steps, prove=False,
-                                     derivatives=fast_derivatives)
+                                     derivatives=partial(_derivatives, problem))
         if not state.verdict.refuted:
             break
         start = state.verdict.lowest
@@ -136,7 +137,7 @@ def escape(
             break
         state.words.append(state.verdict.verdict.split(";")[0].split(":")[0])
         state.weights, state.polished = found
-        state.objectives.append(_objective(problem, state.weights, steps))
+        state.objectives.append(discrete.objective_of(problem, state.weights, steps))
     return state
 
 
@@ -156,7 +157,7 @@ def _lower(
             smooth = problem.replace(activation="smooth_relu", epsilon=value)
             weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
                                             callback=callback).weights
-        if not _objective(problem, weights, steps) < state.objectives[-1] + value:
+        if not discrete.objective_of(problem, weights, steps) < state.objectives[-1] + value:
             continue
         polished = polish(problem, weights, steps, value, tol=min(tol, 1e-10), callback=callback)
         if polished.stationarity <= tol and polished.objective < least:
@@ -164,34 +165,12 @@ def _lower(
     return None
 
 
-def fast_derivatives(
-    setting: Setting, weights: NDArray, steps: NDArray, pattern: NDArray | None, entries: NDArray
+def _derivatives(
+    problem: TrainingProblem, setting: Setting, weights: NDArray, steps: NDArray,
+    pattern: NDArray | None, entries: NDArray,
 ) -> tuple[NDArray, NDArray]:
     """`complex_step_derivatives` by the sweeps over samples of `newton.reduced_hessian`."""
     A = formulas.roll_out(setting, weights, steps, pattern=pattern)
     B, _ = formulas.costates(setting, A, weights, steps, slopes=pattern, pattern=pattern)
-    features = formulas.features(setting, A[:-1], pattern)
-    if pattern is None:
-        slopes, bends = formulas.slope(setting, A[:-1]), _bends(setting, weights, steps, A, B)
-    else:
-        slopes, bends = pattern, np.zeros_like(pattern)
-    share = -2 / (setting.decay * setting.samples) * setting.readout.T @ setting.readout
-    at = Expansion(weights, steps, 1 - steps * setting.leak, features, slopes, bends, B, share,
-                   setting.leak)
-    hessian, rows = second_derivatives(at, entries)
-    return setting.decay * hessian, rows
-
-
-def _bends(
-    setting: Setting, weights: NDArray, steps: NDArray, A: NDArray, B: NDArray
-) -> NDArray:
-    """σ″ ⊙ ρWᵀB at the left nodes."""
-    w = A.shape[1]
-    sigma = Activation(setting.activation, setting.epsilon)
-    pull = steps[:, None, None] * (np.swapaxes(weights[:, :, :w], 1, 2) @ B[1:])
-    return sigma.curvature(A[:-1]) * pull
-
-
-def _objective(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
-    end = discrete.roll_out(problem, weights, steps)[-1]
-    return discrete.objective(problem, end, weights, steps)[0]
+    hessian, rows = second_derivatives(expansion(problem, A, B, weights, steps, pattern), entries)
+    return problem.weight_decay * hessian, rows

@@ -68,6 +68,14 @@ class Shifts(NamedTuple):
 class Model(Protocol):
     """The second-order model of J at an iterate."""
 
+    def __init__(self, problem: TrainingProblem, steps: NDArray, at: Iterate):
+        ...
+
+    @staticmethod
+    def shifts(problem: TrainingProblem) -> Shifts:
+        """With which its steps are shifted."""
+        ...
+
     def at_rest(self, stationarity: float, tol: float) -> bool | Trial:
         """Whether the iterate is a minimum to `tol`; at a saddle the step that leaves it."""
         ...
@@ -81,14 +89,17 @@ def minimise(
     problem: TrainingProblem,
     weights: NDArray,
     steps: NDArray,
-    model_at: Callable[[Iterate], Model],
-    shifts: Shifts,
+    kind: type[Model],
     *,
     tol: float,
     max_iter: int,
     callback: Callable[[float, float], None] | None,
 ) -> Minimum:
-    """Iterate from `weights` until at rest, out of steps, or out of iterations."""
+    """Iterate from `weights` until at rest, out of steps, or out of iterations.
+
+    The other arguments are those of `hamshoot.methods.newton.minimise.minimise`.
+    """
+    shifts = kind.shifts(problem)
     W = np.array(weights, dtype=float)
     A = discrete.roll_out(problem, W, steps)
     J, shift = discrete.objective(problem, A[-1], W, steps)[0], shifts.first
@@ -99,7 +110,7 @@ def minimise(
             callback(J, stationarity)
         if iteration == max_iter:
             break
-        model = model_at(Iterate(W, A, B, gradient, J))
+        model = kind(problem, steps, Iterate(W, A, B, gradient, J))
         rest = model.at_rest(stationarity, tol)
         if rest is True:
             break

@@ -12,14 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hamshoot.methods.newton import differential_dynamic_programming, reduced_hessian
-from hamshoot.methods.newton.levenberg_marquardt import Minimum
+from hamshoot.methods.newton import (
+    differential_dynamic_programming,
+    levenberg_marquardt,
+    reduced_hessian,
+)
+from hamshoot.methods.newton.levenberg_marquardt import Minimum, Model
 from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMS = ("auto", "riccati", "dense")
+MODELS: dict[str, type[Model]] = {
+    "riccati": differential_dynamic_programming.RecursionModel,
+    "dense": reduced_hessian.DenseModel,
+}
 #: Flops of an iteration, and numbers it holds, up to which Newton's method is affordable: some ten
 #: seconds on one core, 0.8 GB.
 MAX_FLOPS, MAX_NUMBERS = 1.5e11, 1e8
@@ -60,12 +67,12 @@ def minimise(
     ValueError
         For another form.
     """
-    if form not in FORMS:
-        raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     if form == "auto":
         form = cheaper_form(problem, len(steps))
-    by = reduced_hessian if form == "dense" else differential_dynamic_programming
-    return by.minimise(problem, weights, steps, tol=tol, max_iter=max_iter, callback=callback)
+    if form not in MODELS:
+        raise ValueError(f"form: expected one of auto, {', '.join(MODELS)}, got {form!r}")
+    return levenberg_marquardt.minimise(problem, weights, steps, MODELS[form], tol=tol,
+                                        max_iter=max_iter, callback=callback)
 
 
 def cheaper_form(problem: TrainingProblem, layers: int) -> str:

@@ -15,23 +15,18 @@ are many: with 20 layers from N = 57 on at w = 4, N = 88 at w = 8, N = 128 at w 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hamshoot.methods.newton import levenberg_marquardt
 from hamshoot.methods.newton.levenberg_marquardt import (
     ROUNDING,
     Iterate,
-    Minimum,
     Shifts,
     Trial,
     longest_step,
 )
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
@@ -73,20 +68,26 @@ class Expansion(NamedTuple):
     leak: float
 
 
-def expansion(problem: TrainingProblem, A: NDArray, B: NDArray, W: NDArray,
-              steps: NDArray) -> Expansion:
-    """Of a network with a smooth or linear activation, from its roll-out and costate."""
-    sigma, w = problem.sigma, problem.width
-    pull = steps[:, None, None] * (np.swapaxes(W[:, :, :w], 1, 2) @ B[1:])
-    return Expansion(
-        W, steps, 1 - steps * problem.effective_depth,
-        np.array([ham.augmented(a, sigma, problem.bias) for a in A[:-1]]),
-        sigma.slope(A[:-1]), sigma.curvature(A[:-1]) * pull, B, _share(problem),
-        problem.effective_depth)
+def expansion(
+    problem: TrainingProblem, A: NDArray, B: NDArray, W: NDArray, steps: NDArray,
+    pattern: NDArray | None = None,
+) -> Expansion:
+    """Of a network, from its roll-out and costate.
 
-
-def _share(problem: TrainingProblem) -> NDArray:
-    return -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T @ problem.readout
+    With a pattern of slopes (L, w, N), σ(A) = pattern ⊙ A as in a ReLU network whose entries keep
+    their sides; else σ is the problem's, and smooth or linear.
+    """
+    sigma = problem.sigma
+    if pattern is None:
+        value, slopes = sigma(A[:-1]), sigma.slope(A[:-1])
+        bends = sigma.curvature(A[:-1]) * discrete.pulled(W, steps, B)
+    else:
+        value, slopes, bends = pattern * A[:-1], pattern, np.zeros(A[:-1].shape)
+    if problem.bias:
+        value = np.concatenate([value, np.ones((len(value), 1, value.shape[2]))], axis=1)
+    share = -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T @ problem.readout
+    leak = problem.effective_depth
+    return Expansion(W, steps, 1 - steps * leak, value, slopes, bends, B, share, leak)
 
 
 def second_derivatives(
@@ -191,45 +192,23 @@ def flops(width: int, columns: int, samples: int, layers: int) -> float:
     return 4.0 * n * layers * width * columns * samples + n**3 / 3
 
 
-def minimise(
-    problem: TrainingProblem,
-    weights: NDArray,
-    steps: NDArray,
-    *,
-    tol: float = 1e-7,
-    max_iter: int = 100,
-    callback: Callable[[float, float], None] | None = None,
-) -> Minimum:
-    """Minimise J over the controls of an Euler network from given ones.
+class DenseModel:
+    """The quadratic model with the dense Hessian at an iterate, shifted by τρ/L̃.
 
-    The Hessian is shifted by τρ/L̃, see `hamshoot.methods.newton.levenberg_marquardt`. A stationary
-    point that is a saddle is left along the eigenvector of the least eigenvalue.
-
-    Parameters
-    ----------
-    problem : TrainingProblem
-        With a loss and a smooth (or linear) activation.
-    weights, steps : ndarray, shapes (L, w, w+1) and (L,)
-    tol : float
-        For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖), reached at no saddle.
-    max_iter : int
-    callback : callable, optional
-        Receives objective and stationarity of every iterate; may raise.
+    A stationary point that is a saddle is left along the eigenvector of the least eigenvalue.
     """
-    return levenberg_marquardt.minimise(
-        problem, weights, steps, partial(_DenseModel, problem, steps), Shifts(0.0, 1e-4, 1e-5),
-        tol=tol, max_iter=max_iter, callback=callback)
-
-
-class _DenseModel:
-    """The quadratic model with the dense Hessian at an iterate."""
 
     def __init__(self, problem: TrainingProblem, steps: NDArray, at: Iterate):
         self.problem, self.steps, self.at = problem, steps, at
-        self.hessian, _ = second_derivatives(
-            expansion(problem, at.representations, at.momenta, at.weights, steps))
+        here = expansion(problem, at.representations, at.momenta, at.weights, steps)
+        self.hessian, _ = second_derivatives(here)
         self.weight = np.repeat(steps / problem.effective_depth, at.weights[0].size)
         self.g = self.weight * at.gradient.ravel()
+
+    @staticmethod
+    def shifts(problem: TrainingProblem) -> Shifts:
+        """None to begin with: the Hessian is tried as it is."""
+        return Shifts(first=0.0, least=1e-4, zero=1e-5)
 
     def at_rest(self, stationarity: float, tol: float) -> bool | Trial:
         """Whether this is a minimum; from a saddle, the step along its most negative curvature."""

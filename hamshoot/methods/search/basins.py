@@ -4,8 +4,9 @@ J has many minima, and which one a descent ends in is decided early, at a large 
 
 1. the ε ladder is walked in a hurry from a path fit and an identity start (a stage ends when J
    hardly falls any more);
-2. the best end is *reheated*, in rounds of four: noise is laid on the controls, and from a larger ε (`LARGE`, `SMALL`) they are walked down again with more patience. The best
-   of a round and what it began with goes on to the next.
+2. the best end is *reheated*, in rounds of four: noise is laid on the controls, and from a larger
+   ε they are walked down again with more patience (`LARGE`, `SMALL`). The best of a round and what
+   it began with goes on to the next.
 
 It ends when its budget is spent or several rounds gained nothing (`EFFORTS`). The budget is counted
 in iterations, by what an iteration costs on paper, never by a clock: the same seed gives the same

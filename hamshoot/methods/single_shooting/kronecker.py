@@ -8,12 +8,10 @@ and is inverted by the eigenvectors of its two small factors. M comes from one r
 sample. What the blocks leave out, that all layers push the same way, is the bulk of the Hessian;
 L-BFGS learns it in a few dozen gradients, and finds the scale from its newest pair.
 
-Gauss–Newton or Newton steps with the same preconditioner and sweeps
-(`hamshoot.methods.single_shooting.trust_region`) go less far in the same time on large ReLU
-networks: their models hold only over short steps, because the kinks of so many activations lie
-within a step, and a gradient at every step follows them. L-BFGS without the preconditioner takes
-twenty times as long to the same objective at w = 100, N = 1000, L = 20 (median of five seeds,
-`demos/benchmarks/paper_size.py`).
+Gauss–Newton or Newton steps with the same preconditioner and sweeps are
+`hamshoot.methods.single_shooting.trust_region`: on large ReLU networks their models hold only over
+short steps, because the kinks of so many activations lie within a step, and a gradient at every
+step follows them. L-BFGS without the preconditioner is a peer in `demos/benchmarks/paper_size.py`.
 
 Cost of an iteration: a gradient, 6Lw²N flops, 8Lw³ for the preconditioner, 8·memory·Lw² for the
 pairs; every `REFRESH` iterations 8Lw²N + 20Lw³ for the factors.
@@ -23,16 +21,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import BlockSweeps
+from hamshoot.methods.single_shooting.optimizer import ROUNDING, Ended, Optimizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = ["Ended", "KroneckerLBFGS", "KroneckerPreconditioner"]
 
 #: Pairs kept, and iterations between two looks at the factors.
 MEMORY, REFRESH = 20, 25
@@ -40,15 +40,12 @@ MEMORY, REFRESH = 20, 25
 DAMPING = 10.0
 #: Scale of the preconditioner before the first pair: layers push the same way, about L-fold.
 FIRST_SCALE = 0.02
-#: Share of the decrease its slope promises that a step has to reach; rounding of J, by dtype.
+#: Share of the decrease its slope promises that a step has to reach.
 SUFFICIENT = 1e-4
-ROUNDING = {"f": 1e-7, "d": 1e-14}
 #: Cosine between step and change of gradient below which a pair is rounding, by dtype.
 CURVATURE = {"f": 1e-6, "d": 1e-8}
 #: Steps shorter than this end the search.
 SHORTEST = 1e-6
-#: Iterations over which the stopping rule looks back.
-WINDOW = 40
 
 
 class KroneckerPreconditioner:
@@ -118,17 +115,7 @@ class KroneckerPreconditioner:
         return (pool.map if isinstance(pool, ThreadPoolExecutor) else map)(function, items)
 
 
-class Ended(Enum):
-    """Why an optimiser ended."""
-
-    TOLERANCE = "the stationarity is within the tolerance"
-    FLAT = "J hardly falls any more and the gradient is small"
-    LIMIT = "the iteration limit came first"
-    STUCK = "no step lowers J as far as rounding lets see"
-    OVERFLOW = "numbers became non-finite"
-
-
-class KroneckerLBFGS:
+class KroneckerLBFGS(Optimizer):
     """L-BFGS on one problem, mesh and activation, around a `KroneckerPreconditioner`.
 
     Parameters
@@ -137,97 +124,39 @@ class KroneckerLBFGS:
         Its precision is that of the iterates and pairs.
     memory : int
         Pairs kept.
-
-    Attributes
-    ----------
-    latest : ndarray, shape (L, w, w+1)
-        The last iterate accepted, in double precision.
-    objective, gradient_norm, stationarity : float
-        There.
-    first_gradient : float
-        ‖∂J/∂W‖ where `minimise` began.
-    ended : Ended
-        Why it ended.
     """
 
-    def __init__(
-        self, sweeps: BlockSweeps, memory: int = MEMORY, seed: int = 0
-    ):
-        self.sweeps, self.memory = sweeps, memory
+    def __init__(self, sweeps: BlockSweeps, memory: int = MEMORY, seed: int = 0):
+        super().__init__(sweeps)
+        self.memory = memory
         self.preconditioner = KroneckerPreconditioner(sweeps, seed=seed)
-        self.ended = Ended.LIMIT
-        self.objective = self.gradient_norm = self.stationarity = float("inf")
-        self.first_gradient = float("nan")
-        self._x = self._g = np.empty(0)
+        self._start = self._x = self._g = np.empty(0)
 
     @property
     def latest(self) -> NDArray:
-        """Controls of the last iterate accepted; empty before there is one."""
-        return self._x.reshape(self.sweeps.shape if self._x.size else 0).astype(float)
+        """Controls of the last iterate accepted; empty before there is one.
 
-    def minimise(
-        self,
-        weights: NDArray,
-        limit: int,
-        *,
-        tol: float = 0.0,
-        decrease: float = 0.0,
-        gradient: float = np.inf,
-        callback: Callable[[float, float], None] | None = None,
-    ) -> NDArray:
-        """Iterate from `weights`; returns the last iterate.
-
-        Parameters
-        ----------
-        limit : int
-            Most iterations.
-        tol : float
-            For the stationarity.
-        decrease : float
-            Ends when J fell by less than this share an iteration, over WINDOW of them,
-        gradient : float
-            and ‖∂J/∂W‖ is at most this. In single precision it also ends where J falls no more.
-        callback : callable, optional
-            Receives objective and stationarity of every iterate; may raise.
+        Those it began with where numbers became non-finite.
         """
+        x = self._start if self.ended is Ended.OVERFLOW else self._x
+        return x.reshape(self.sweeps.shape if x.size else 0).astype(float)
+
+    def _begin(self, weights: NDArray) -> None:
         kind = self.sweeps.dtype
+        self._start = weights
         self._pairs = _Pairs(weights.size, self.memory, kind)
         self._accept(np.array(weights, dtype=kind).ravel(), *self._value(weights))
-        self.first_gradient = self.gradient_norm
-        try:
-            self.ended = self._iterate(limit, tol, decrease, gradient, callback)
-        except FloatingPointError:
-            self.ended = Ended.OVERFLOW
-        if self.ended is Ended.OVERFLOW:
-            self._x = np.array(weights, dtype=float).ravel()
-        return self.latest
 
-    def _iterate(
-        self, limit: int, tol: float, decrease: float, gradient: float,
-        callback: Callable[[float, float], None] | None,
-    ) -> Ended:
-        if not np.isfinite(self.objective + self.gradient_norm):
-            return Ended.OVERFLOW
-        values, single = [self.objective], self.sweeps.dtype.char == "f"
-        for iteration in range(limit):
-            if self.stationarity <= tol:
-                return Ended.TOLERANCE
-            if iteration % REFRESH == 0:
-                self.preconditioner.refresh(self._x.reshape(self.sweeps.shape), iteration)
-                self._pairs.rescale(self.preconditioner)
-            if not self._step():
-                if not len(self._pairs):
-                    return Ended.STUCK
-                self._pairs.forget()  # once more, along the preconditioned gradient
-                continue
-            values.append(self.objective)
-            if callback is not None:
-                callback(self.objective, self.stationarity)
-            if self.gradient_norm <= gradient and fell_little(values, decrease):
-                return Ended.FLAT
-            if single and fell_little(values, 0.0):
-                return Ended.STUCK  # double precision sees further
-        return Ended.TOLERANCE if self.stationarity <= tol else Ended.LIMIT
+    def _advance(self, iteration: int) -> bool | Ended:
+        if iteration % REFRESH == 0:
+            self.preconditioner.refresh(self._x.reshape(self.sweeps.shape), iteration)
+            self._pairs.rescale(self.preconditioner)
+        if self._step():
+            return True
+        if not len(self._pairs):
+            return Ended.STUCK
+        self._pairs.forget()  # once more, along the preconditioned gradient
+        return False
 
     def _step(self) -> bool:
         """One step along the quasi-Newton direction; False where J cannot be seen to fall."""
@@ -263,13 +192,6 @@ class KroneckerLBFGS:
         shape = self.sweeps.shape
         self.stationarity = self.sweeps.stationarity(x.reshape(shape), g.reshape(shape))
         self.gradient_norm = float(np.linalg.norm(g))
-
-
-def fell_little(values: list[float], decrease: float) -> bool:
-    """Whether J fell by less than a share an iteration, over the last WINDOW of them."""
-    if len(values) <= WINDOW:
-        return False
-    return values[-WINDOW - 1] - values[-1] < WINDOW * decrease * abs(values[-1])
 
 
 class _Pairs:

@@ -30,9 +30,9 @@ from hamshoot.methods.common.starts import start_seeds, weights_of
 from hamshoot.methods.common.watch import Stop, Watch, thinned
 from hamshoot.methods.newton.active_set import MAX_CONTROLS, affordable
 from hamshoot.methods.search.basins import check_search_options
-from hamshoot.methods.single_shooting.kronecker import Ended
 from hamshoot.methods.single_shooting.ladder_search import HISTORY, LadderOptions, LadderSearch
 from hamshoot.methods.single_shooting.multilevel import Multilevel, schedule
+from hamshoot.methods.single_shooting.optimizer import Ended
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights

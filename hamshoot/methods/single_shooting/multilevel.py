@@ -11,13 +11,9 @@ Each level is `KroneckerLBFGS` in single precision; the last one goes on in doub
 the gradient is small or J falls by less than single precision resolves. Optionally
 `TrustRegionNewton` takes its place.
 
-The last level takes most of the time: its valley is long, shallow and curved. At w = 100, N = 1000,
-L = 20, L̃ = 7 with a smooth ReLU a relative gradient of 1e-4 is reached after 179 s with ε = 0.01,
-331 s with ε = 0.1 (medians of five seeds, one thread, `demos/benchmarks/paper_size.py --smooth`),
-and even from there J may fall by another thousandth. Tried by hand on one seed, without gain: other
-memories, dampings and scales of the preconditioner; trust-region steps by the full Hessian, with
-and without steering the network back to the path that they predict. It is the number of gradients
-that counts, and they are cheapest in single precision.
+The last level takes most of the time: its valley is long, shallow and curved
+(`demos/benchmarks/paper_size.py --smooth`). What counts is the number of gradients, and they are
+cheapest in single precision (`demos/benchmarks/samples.py`).
 
 Cost: up to 8000 samples the coarse levels together take about that of 100 iterations on the whole
 problem; with more, those of fewer samples add up to a third of that of the next.
@@ -34,7 +30,8 @@ import numpy as np
 from hamshoot.dynamics.block_sweeps import BlockSweeps, Executor
 from hamshoot.methods.common.starts import starting_weights, weights_of
 from hamshoot.methods.common.watch import Best, Stop, Watch
-from hamshoot.methods.single_shooting.kronecker import Ended, KroneckerLBFGS
+from hamshoot.methods.single_shooting.kronecker import KroneckerLBFGS
+from hamshoot.methods.single_shooting.optimizer import Ended, Optimizer
 from hamshoot.methods.single_shooting.trust_region import TrustRegionNewton
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.activations import Activation
@@ -194,7 +191,7 @@ class Multilevel:
         order = np.random.default_rng([self.seed, 17]).permutation(self.problem.n_samples)
         self._order = order
         self._latest: NDArray | None = None
-        self._running: KroneckerLBFGS | TrustRegionNewton | None = None
+        self._running: Optimizer | None = None
 
     def _gradient_of_the_path_fit(self) -> float:
         """‖∇J‖ of the path fit of seed 0, on some samples: what gradients are measured against.
@@ -281,7 +278,7 @@ class Multilevel:
         self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
     ) -> NDArray:
         activation = Activation("smooth_relu", level.epsilon) if level.epsilon else problem.sigma
-        optimizer: KroneckerLBFGS | TrustRegionNewton
+        optimizer: Optimizer
         whole = len(steps) == len(self.steps) and problem is self.problem
         last = level.decrease <= FINAL
         single = not 0 < level.epsilon < LEAST_SINGLE
@@ -319,7 +316,7 @@ class Multilevel:
             raise Stop(Status.DIVERGED)
         return weights
 
-    def _note(self, optimizer: KroneckerLBFGS | TrustRegionNewton) -> None:
+    def _note(self, optimizer: Optimizer) -> None:
         self.objective, self.stationarity = optimizer.objective, optimizer.stationarity
         first = self._first_gradient
         self.relative_gradient = optimizer.gradient_norm / first if first > 0 else float("nan")

@@ -5,7 +5,7 @@ which is positive definite. Steihaug's conjugate gradients minimise it within a 
 the norm of the Kronecker preconditioner (`hamshoot.methods.single_shooting.kronecker`); a direction
 of negative curvature is followed to the boundary. The linear systems are solved as far as the outer
 iteration can use: the relative residual allowed is min(1/2, √(‖g‖/‖g_0‖)), which keeps convergence
-superlinear.
+superlinear. `DirectSingleShooting(optimizer="gauss_newton")` asks for it.
 
 Cost of an iteration: a gradient (6Lw²N flops), a forward sweep for the point of the products (a
 second gradient for the full Hessian), and a product per conjugate gradient step, 8Lw²N for
@@ -14,19 +14,13 @@ Gauss–Newton, 14Lw²N for the full Hessian.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import BlockSweeps
-from hamshoot.methods.single_shooting.kronecker import (
-    REFRESH,
-    ROUNDING,
-    Ended,
-    KroneckerPreconditioner,
-    fell_little,
-)
+from hamshoot.methods.single_shooting.kronecker import REFRESH, KroneckerPreconditioner
+from hamshoot.methods.single_shooting.optimizer import ROUNDING, Ended, Optimizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +37,7 @@ SHARPEST = 1e-7
 SMALLEST = 1e-10
 
 
-class TrustRegionNewton:
+class TrustRegionNewton(Optimizer):
     """Trust-region Newton method on one problem, mesh and activation.
 
     Parameters
@@ -53,105 +47,60 @@ class TrustRegionNewton:
     hessian : bool
         Whether the model has the full Hessian, else the Gauss–Newton matrix, which is cheaper and
         positive definite, and converges only linearly where the loss does not vanish.
-
-    Attributes
-    ----------
-    latest : ndarray, shape (L, w, w+1)
-        The last iterate accepted.
-    objective, gradient_norm, stationarity : float
-        There.
-    first_gradient : float
-        ‖∂J/∂W‖ where `minimise` began.
-    ended : Ended
-        Why it ended.
     """
 
-    def __init__(
-        self,
-        sweeps: BlockSweeps,
-        hessian: bool = False,
-        seed: int = 0,
-    ):
-        self.sweeps, self.full = sweeps, hessian
-        self.preconditioner = KroneckerPreconditioner(self.sweeps, damping=1.0, seed=seed)
-        self.ended, self._sharper = Ended.LIMIT, 1.0
-        self.latest = np.empty(0)
-        self.objective = self.gradient_norm = self.stationarity = float("inf")
-        self.first_gradient = float("nan")
+    def __init__(self, sweeps: BlockSweeps, hessian: bool = False, seed: int = 0):
+        super().__init__(sweeps)
+        self.full = hessian
+        self.preconditioner = KroneckerPreconditioner(sweeps, damping=1.0, seed=seed)
+        self._W = self._g = np.empty(0)
+        self._radius, self._sharper = 0.0, 1.0
 
-    def minimise(
-        self,
-        weights: NDArray,
-        limit: int,
-        *,
-        tol: float = 0.0,
-        decrease: float = 0.0,
-        gradient: float = np.inf,
-        callback: Callable[[float, float], None] | None = None,
-    ) -> NDArray:
-        """Iterate from `weights`; the arguments are those of `KroneckerLBFGS.minimise`."""
+    @property
+    def latest(self) -> NDArray:
+        """Controls of the last iterate accepted; empty before there is one."""
+        return self._W
+
+    def _begin(self, weights: NDArray) -> None:
         W = np.array(weights, dtype=float)
-        g = self._accept(W, *self.sweeps.gradient(W))
-        self.first_gradient = self.gradient_norm
-        try:
-            self.ended = self._iterate(g, limit, tol, decrease, gradient, callback)
-        except FloatingPointError:
-            self.ended = Ended.OVERFLOW
-        return self.latest
+        self._sharper = 1.0
+        self._accept(W, *self.sweeps.gradient(W))
 
-    def _iterate(
-        self, g: NDArray, limit: int, tol: float, decrease: float, gradient: float,
-        callback: Callable[[float, float], None] | None,
-    ) -> Ended:
-        if not np.isfinite(self.objective + self.gradient_norm):
-            return Ended.OVERFLOW
-        W, radius, values = self.latest, None, [self.objective]
+    def _advance(self, iteration: int) -> bool | Ended:
+        W, g = self._W, self._g
+        if iteration % max(REFRESH // 5, 1) == 0:
+            self.preconditioner.refresh(W, iteration)
+        (self.sweeps.expand if self.full else self.sweeps.linearise)(W)
+        if iteration == 0:
+            self._radius = self._first_radius(g)
+        step, model, length = self._steihaug(g, self._radius)
+        J, new = self.sweeps.gradient(W + step)
+        gain = (self.objective - J) / -model if model < 0 and np.isfinite(J) else -1.0
+        # Where the decrease is rounding, the gradient decides.
         noise = ROUNDING[self.sweeps.dtype.char] * 10
-        for iteration in range(limit):
-            if self.stationarity <= tol:
-                return Ended.TOLERANCE
-            if iteration % max(REFRESH // 5, 1) == 0:
-                self.preconditioner.refresh(W, iteration)
-            (self.sweeps.expand if self.full else self.sweeps.linearise)(W)
-            if radius is None:
-                radius = self._first_radius(g)
-            step, model, length = self._steihaug(g, radius)
-            J, new = self.sweeps.gradient(W + step)
-            gain = (self.objective - J) / -model if model < 0 and np.isfinite(J) else -1.0
-            # Where the decrease is rounding, the gradient decides.
-            blind = -model < noise * abs(self.objective) and np.isfinite(J)
+        if -model < noise * abs(self.objective) and np.isfinite(J):
             shorter = float(np.linalg.norm(new)) < self.gradient_norm
-            if blind:
-                gain = 1.0 if shorter else 0.0
-                if length > 0.9 * radius:  # a region judged by J has no meaning here
-                    radius *= 2.5
-                elif not shorter:  # the system was not solved sharply enough
-                    self._sharper *= 0.1
-                    if self._sharper < SHARPEST:
-                        return Ended.STUCK
-            elif gain < POOR:
-                radius = 0.25 * min(length, radius)
-            elif gain > GOOD and length > 0.9 * radius:
-                radius *= 2.5
-            if gain > 1e-4:
-                W = W + step
-                g = self._accept(W, J, new)
-                values.append(J)
-                if callback is not None:
-                    callback(J, self.stationarity)
-            elif radius < SMALLEST * float(np.linalg.norm(W)):
-                return Ended.STUCK
-            if self.gradient_norm <= gradient and fell_little(values, decrease):
-                return Ended.FLAT
-            if self.sweeps.dtype.char == "f" and fell_little(values, 0.0):
-                return Ended.STUCK  # double precision sees further
-        return Ended.TOLERANCE if self.stationarity <= tol else Ended.LIMIT
+            gain = 1.0 if shorter else 0.0
+            if length > 0.9 * self._radius:  # a region judged by J has no meaning here
+                self._radius *= 2.5
+            elif not shorter:  # the system was not solved sharply enough
+                self._sharper *= 0.1
+                if self._sharper < SHARPEST:
+                    return Ended.STUCK
+        elif gain < POOR:
+            self._radius = 0.25 * min(length, self._radius)
+        elif gain > GOOD and length > 0.9 * self._radius:
+            self._radius *= 2.5
+        if gain > 1e-4:
+            self._accept(W + step, J, new)
+            return True
+        small = self._radius < SMALLEST * float(np.linalg.norm(W))
+        return Ended.STUCK if small else False
 
-    def _accept(self, W: NDArray, J: float, gradient: NDArray) -> NDArray:
-        self.latest, self.objective = W, J
+    def _accept(self, W: NDArray, J: float, gradient: NDArray) -> None:
+        self._W, self._g, self.objective = W, gradient, J
         self.gradient_norm = float(np.linalg.norm(gradient))
         self.stationarity = self.sweeps.stationarity(W, gradient)
-        return gradient
 
     def _first_radius(self, g: NDArray) -> float:
         """Length, in the preconditioner's norm, of a fifth of the preconditioned gradient."""

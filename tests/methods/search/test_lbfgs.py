@@ -29,7 +29,7 @@ def test_it_reaches_a_stationary_point_that_scipy_cannot_lower(activation, bias)
     mine, sweeps, watch = minimizer(activation, bias=bias)
     W = mine.minimize(start_of(sweeps), 1e-7)
     assert mine.stationarity <= 1e-7
-    value, gradient = sweeps.gradient(W)
+    value, _ = sweeps.gradient(W)
     assert value == mine.objective
     assert sweeps.stationarity(W) == pytest.approx(mine.stationarity, rel=1e-6)
     shape = W.shape

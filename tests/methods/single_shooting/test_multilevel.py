@@ -83,6 +83,18 @@ def test_every_optimiser_finds_a_stationary_point_of_the_reference(make, tol):
     assert np.all(np.diff(values) <= 1e-13)  # J never rises
 
 
+def test_where_j_is_flat_to_rounding_the_gradient_still_falls():
+    # At the bottom J may rise by rounding: that ends no search which did not ask for a decrease.
+    problem = teacher()
+    W = starting_weights(problem, STEPS, "path", 0)
+    for seed in range(2, 8):
+        start = W * (1 + 1e-15 * np.random.default_rng(seed).standard_normal(W.shape))
+        optimizer = KroneckerLBFGS(BlockSweeps(problem, STEPS))
+        found = optimizer.minimise(start, 3000, tol=1e-8)
+        assert optimizer.ended is Ended.TOLERANCE
+        assert reference(problem, found)[2] <= 1.1e-8
+
+
 def test_newton_with_the_full_hessian_converges_faster_than_any_line():
     problem = teacher()
     W = starting_weights(problem, STEPS, "path", 0)
@@ -106,9 +118,10 @@ def test_negative_curvature_leads_off_a_saddle():
     W[:, 5] = W[:, 4]
     W[:, :, 5] = W[:, :, 4]
     sweeps = BlockSweeps(problem, steps)
-    saddle = KroneckerLBFGS(sweeps).minimise(W, 4000, tol=1e-9)
+    # No closer: rounding breaks the symmetry in the end, and the descent goes on to a minimum.
+    saddle = KroneckerLBFGS(sweeps).minimise(W, 4000, tol=1e-7)
     J, _, stationarity = reference(problem, saddle, steps)
-    assert stationarity < 1e-7
+    assert stationarity <= 1.1e-7
     assert second_order(problem, saddle, steps).verdict.startswith("saddle")
     nudged = saddle + 1e-3 * rng.standard_normal(saddle.shape)
     optimizer = TrustRegionNewton(sweeps, hessian=True)

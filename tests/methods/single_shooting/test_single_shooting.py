@@ -379,7 +379,8 @@ def test_a_hard_endpoint_needs_multiple_shooting():
     ({"epsilon": 0.1}, "epsilon"), ({"epsilon": (0.1, 0.01)}, "epsilon"),
     ({"epsilon": (0.001, 0.1, 0.5)}, "epsilon"), ({"epsilon": (0.1, 0.01, 1.5)}, "factor"),
     ({"epsilon": (0.1, 0.0, 0.5)}, "epsilon"), ({"reheats": -1}, "reheats"),
-    ({"effort": "most"}, "effort"), ({"workers": 0}, "workers"), ({"stage_iter": 0}, "stage_iter"), ({"memory": 0}, "memory"),
+    ({"effort": "most"}, "effort"), ({"workers": 0}, "workers"),
+    ({"stage_iter": 0}, "stage_iter"), ({"memory": 0}, "memory"),
     ({"optimizer": "adam"}, "optimizer"), ({"polish": "yes"}, "polish"),
 ])
 def test_options_out_of_range(options, says):
