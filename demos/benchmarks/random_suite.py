@@ -1,16 +1,29 @@
-"""A hundred random problems for `IndirectShooting`: how many end as geodesics of what was solved.
+"""Random problems for `IndirectShooting`: how many end right, by a layered optimum beside each.
 
-Run ``python random_suite.py [COUNT] [FIRST] [WORKERS]``; with a COUNT of 100 the table goes to
-random_suite.csv beside the script. Widths 2-8, samples 2-40, effective depths 0.5-8,
+Run ``python random_suite.py [COUNT] [FIRST] [WORKERS] [GENERATOR]``, from seconds to half a minute
+a problem; with WRITE as a fifth argument the rows join random_suite.csv beside the script, and
+date, machine and versions random_suite.json. Widths 2-8, samples 2-40, effective depths 0.5-8,
 weight_decay/effective_depth 1e-4-1e-1 (log-uniform), plain ReLU (through the ladder), smooth ReLU
-and linear networks in turn, each drawn from the seed in the first column. A problem counts as
-solved when its shooting residual is at most 1e-9 and its Hamiltonian drift at most 1e-8 (of the
-smoothed flow that was solved, where ReLU slides along kinks); every other row must say why not.
+and linear networks in turn, each drawn from generator and seed, the first columns.
+
+A problem counts as *solved* when its shooting residual is at most 1e-9 and its Hamiltonian drift at
+most 1e-8 (of the smoothed flow that was solved, where ReLU slides along kinks). It ended *right*
+when it is solved and its J is not above that of the layered optimum found by single shooting
+(`J_L`, with max(60, 12 L̃) layers) by more than one and a half times the discretisation error and 1e-3 of
+J, or when it collapsed and single shooting found nothing lower; the discretisation error is that of
+the optimal network on the geodesic's own branch, J against `J_branch`. `excess` is how far J_branch
+lies above J_L, relatively: more than 0 means that a better basin is known. Above the trivial
+objective nothing is right.
 """
 
 from __future__ import annotations
 
 import csv
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -20,18 +33,22 @@ import numpy as np
 
 import hamshoot as hs
 from hamshoot.methods.indirect.method import IndirectShooting
+from hamshoot.methods.newton.minimise import minimise
+from hamshoot.theory.layers import trivial_objective
 
-COLUMNS = ("seed", "activation", "epsilon", "width", "samples", "effective_depth", "weight_decay",
-           "solved", "status", "objective", "defect", "boundary_residual", "hamiltonian_drift",
-           "segments", "iterations", "seconds", "message")
+COLUMNS = ("generator", "seed", "activation", "epsilon", "width", "samples", "effective_depth",
+           "weight_decay", "solved", "right", "status", "objective", "trivial", "J_L", "J_branch",
+           "excess", "defect", "boundary_residual", "hamiltonian_drift", "segments", "iterations",
+           "cpu_seconds", "seconds", "message")
 
 
 TIME_LIMIT = 180.0  # seconds a problem
+SLACK = 1e-3  # of J
 
 
-def draw(seed: int) -> hs.TrainingProblem:
+def draw(seed: int, generator: int = 20) -> hs.TrainingProblem:
     """The problem of a seed."""
-    rng = np.random.default_rng([seed, 20])
+    rng = np.random.default_rng([seed, generator])
     width, samples = int(rng.integers(2, 9)), int(rng.integers(2, 41))
     depth = float(np.exp(rng.uniform(np.log(0.5), np.log(8.0))))
     ratio = float(10 ** rng.uniform(-4, -1))
@@ -46,40 +63,86 @@ def draw(seed: int) -> hs.TrainingProblem:
     )
 
 
-def row(seed: int) -> dict:
+def branch_objective(solution: hs.Solution, layers: int) -> float:
+    """J of the optimal network of so many layers on the branch of a geodesic."""
+    problem = solution.problem
+    if problem.activation == "relu":
+        problem = problem.replace(activation="smooth_relu", epsilon=solution.epsilon or 1e-3)
+    network = solution.to_network(layers)
+    return minimise(problem, network.weights, np.full(layers, 1 / layers), tol=1e-5,
+                    max_iter=15).objective
+
+
+def row(job: tuple[int, int]) -> dict:
     """Solve one problem and say how it went."""
-    problem = draw(seed)
-    start = time.perf_counter()
+    generator, seed = job
+    problem = draw(seed, generator)
+    cpu, start = time.process_time(), time.perf_counter()
     solution = IndirectShooting(time_limit=TIME_LIMIT).solve(problem)
-    r = solution.residuals
-    solved = bool(solution.success and max(r["defect"], r["boundary_residual"]) <= 1e-9
-                  and r["hamiltonian_drift"] <= 1e-8)
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - start
+    layers = max(60, int(np.ceil(12 * problem.effective_depth)))
+    layered = hs.DirectSingleShooting(layers=layers, polish=False, time_limit=60).solve(problem)
+    branch = branch_objective(solution, layers)
+    r, J, trivial = solution.residuals, solution.objective, trivial_objective(problem)
+    exact = max(r["defect"], r["boundary_residual"]) <= 1e-9 and r["hamiltonian_drift"] <= 1e-8
+    solved = bool(solution.success and exact)
+    near = layered.objective + 1.5 * abs(J - branch) + SLACK * J >= J
+    collapsed = exact and solution.status is hs.Status.COLLAPSED
+    right = bool((solved or collapsed) and near and trivial * (1 + 1e-9) >= J)
     return dict(zip(COLUMNS, (
-        seed, problem.activation, solution.extra["epsilon"], problem.width, problem.n_samples,
-        round(problem.effective_depth, 4), float(f"{problem.weight_decay:.4g}"), int(solved),
-        solution.status.name.lower(), f"{solution.objective:.10g}", f"{r['defect']:.1e}",
-        f"{r['boundary_residual']:.1e}", f"{r['hamiltonian_drift']:.1e}",
-        solution.extra["segments"], solution.nit, round(time.perf_counter() - start, 2),
+        generator, seed, problem.activation, solution.extra["epsilon"], problem.width,
+        problem.n_samples, round(problem.effective_depth, 4), float(f"{problem.weight_decay:.4g}"),
+        int(solved), int(right), solution.status.name.lower(), f"{J:.10g}", f"{trivial:.6g}",
+        f"{layered.objective:.8g}", f"{branch:.8g}", f"{branch / layered.objective - 1:.1e}",
+        f"{r['defect']:.1e}", f"{r['boundary_residual']:.1e}", f"{r['hamiltonian_drift']:.1e}",
+        solution.extra["segments"], solution.nit, round(cpu, 2), round(seconds, 2),
         solution.message,
     ), strict=True))
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    workers = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    numbers = [int(a) for a in sys.argv[1:5]] + [100, 0, 1, 20][len(sys.argv[1:5]):]
+    count, first, workers, generator = numbers
+    write = "WRITE" in sys.argv[5:]
     rows = []
     with ProcessPoolExecutor(workers) as pool:
-        for result in pool.map(row, range(first, first + count)):
+        for result in pool.map(row, [(generator, s) for s in range(first, first + count)]):
             rows.append(result)
             print(*[result[c] for c in COLUMNS], flush=True)
-    solved = sum(r["solved"] for r in rows)
-    print(f"{solved} of {count} solved, {sum(r['seconds'] for r in rows):.0f} s")
-    if count == 100:
-        with open(Path(__file__).with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+            if write:
+                keep(rows)
+    say(rows)
+
+
+def say(rows: list[dict]) -> None:
+    """The numbers of the rows, in a sentence."""
+    cpu = np.array([float(r["cpu_seconds"]) for r in rows])
+    print(f"{sum(int(r['right']) for r in rows)} of {len(rows)} right, "
+          f"{sum(int(r['solved']) for r in rows)} solved; CPU seconds: median "
+          f"{np.median(cpu):.2f}, mean {cpu.mean():.2f}, most {cpu.max():.1f}")
+
+
+def keep(rows: list[dict]) -> None:
+    """Rows join those of the file, one for each generator and seed."""
+    path = Path(__file__).with_suffix(".csv")
+    known = {}
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            known = {(r["generator"], r["seed"]): r for r in csv.DictReader(file)
+                     if set(r) == set(COLUMNS)}
+    known |= {(str(r["generator"]), str(r["seed"])): r for r in rows}
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(known[key] for key in sorted(known, key=lambda k: (int(k[0]), int(k[1]))))
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores, "
+                   f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}",
+        "versions": {package: importlib.metadata.version(package)
+                     for package in ("numpy", "scipy", "numba")},
+    }
+    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ class Guess(NamedTuple):
     """Of a network, over equal layers."""
     objective: float | None = None
     """Of a network that is a minimum of the problem itself, with equal layers."""
+    minimum: bool = False
+    """Whether a network came as the solution of some problem, near which Newton's method works."""
 
 
 # -- guesses and stages ----------------------------------------------------------------------------
@@ -58,7 +60,7 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
     """Nodes, states, stage and weights of whatever came as the initial guess."""
     own = Stage(problem.effective_depth, problem.weight_decay, problem.sigma.epsilon)
     shape = (problem.width, problem.n_samples)
-    weights = objective = None
+    weights, objective, solved = None, None, False
     if isinstance(guess, (tuple, list)) and len(guess) == 2:
         A, B = (np.asarray(v, dtype=float) for v in guess)
         if A.shape != B.shape or A.ndim != 3 or A.shape[1:] != shape or len(A) < 2:
@@ -78,6 +80,7 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
             equal = np.allclose(guess.steps, 1 / len(guess.steps), rtol=1e-9, atol=0)
             weights = _equal_layers(guess.weights, guess.steps)
             objective = guess.objective if minimum and equal else None
+            solved = guess.success
     else:
         weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
         count = len(weights) if weights.ndim == 3 else 1
@@ -91,7 +94,7 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
         weights = _equal_layers(weights, steps)
     if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
         raise ValueError("initial_guess: expected finite values, got NaN or infinity")
-    return Guess(Path(t, np.stack([A, B], axis=1), own), weights, objective)
+    return Guess(Path(t, np.stack([A, B], axis=1), own), weights, objective, solved)
 
 
 def _equal_layers(weights: NDArray, steps: NDArray) -> NDArray:

@@ -17,10 +17,11 @@ loss says (or A_1 is given). Newton's method solves them to 1e-10 in one of thre
 All have the same solutions, for the residual is the same. ``auto`` takes the cheaper of the last
 two, which differ by rounding only: the recursion up to some hundred samples, W beyond.
 
-Around Newton: a coarse direct stage (L-BFGS on an Euler network) where no guess is given; a ladder
-in ε for ReLU and small ε; continuation in L̃, λ and ε together from the problem of a guess, with
-steps halved on failure and grown on success; the limit ε → 0 by extrapolation; and, where no
-activation slides along its kink, the plain ReLU flow itself, crossings located.
+Around Newton: where no guess is given the search for a basin that all methods share, on a coarse
+Euler network; a ladder in ε for ReLU and small ε; continuation in L̃, λ and ε together from the
+problem of a guess, with steps halved on failure and grown on success; the way down from a geodesic
+that is no minimum; the limit ε → 0 by extrapolation; and, where no activation slides along its
+kink, the plain ReLU flow itself, crossings located.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from hamshoot.methods.common import starts
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Stop, Watch
 from hamshoot.methods.indirect.continuation import read_guess
-from hamshoot.methods.indirect.search import GeodesicSearch, SearchOptions
+from hamshoot.methods.indirect.first_geodesic import SearchOptions
+from hamshoot.methods.indirect.search import GeodesicSearch
 from hamshoot.methods.indirect.stage_solver import ShootingOptions
+from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
@@ -64,10 +67,15 @@ class IndirectShooting:
         Of the start of the direct stage.
     form : {"auto", "state", "condensed", "control"}
         How the Newton systems are solved, see the module.
-    start : {"identity", "path", "random"}
-        Start of the direct stage.
+    start : {"identity", "path", "random"}, optional
+        A single start of the direct stage, in place of the search of
+        `hamshoot.methods.search.basins`; others are tried where it leads to no geodesic.
     layers : int, optional
-        Of the direct stage; default max(60, 12 L̃).
+        Of the direct stage; default max(60, 12 L̃), and max(40, 8 L̃) in the search.
+    effort : {"quick", "default", "thorough"}
+        How long the search for a first network goes on.
+    workers : int, optional
+        Threads of the search; by default a core each. The answer does not depend on it.
     epsilon_first, epsilon_last, epsilon_factor : float
         Ladder: where it starts (also on the way to a smooth ReLU of smaller ε), where it ends for a
         plain ReLU, and the factor of its first step.
@@ -89,7 +97,7 @@ class IndirectShooting:
     time_limit: float | None = None
     seed: int = 0
     form: str = "auto"
-    start: str = "identity"
+    start: str | None = None
     layers: int | None = None
     epsilon_first: float = 0.1
     epsilon_last: float = 1e-3
@@ -98,16 +106,20 @@ class IndirectShooting:
     integrator: str = "dop853"
     steps_per_segment: int = 2
     gauss_order: int = 6
+    effort: str = "default"
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         check_options(self)
         check_choice("form", self.form, FORMS)
-        check_choice("start", self.start, starts.STARTS)
+        if self.start is not None:
+            check_choice("start", self.start, starts.STARTS)
+        check_choice("effort", self.effort, tuple(EFFORTS))
         check_choice("integrator", self.integrator, INTEGRATORS)
         if self.gauss_order not in STAGES:
             raise ValueError(f"gauss_order: expected 4 or 6, got {self.gauss_order!r}")
         check_count("steps_per_segment", self.steps_per_segment, 1)
-        for name in ("segments", "layers"):
+        for name in ("segments", "layers", "workers"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), 1)
         for name in ("epsilon_first", "epsilon_last", "epsilon_factor"):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.methods.indirect.continuation import Path, controls, hamiltonians
 from hamshoot.methods.indirect.equations import ShootingProblem
 from hamshoot.methods.indirect.stage_solver import StageSolver
+from hamshoot.network.follow_path import equidistant_steps
+from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Solution, Status
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def solution_of(
@@ -32,7 +37,7 @@ def solution_of(
         For `extra`; those of the path join them.
     """
     extra = dict(numbers)
-    problem, watch, result = solver.problem, solver.watch, solver.result
+    problem, watch = solver.problem, solver.watch
     plain = problem.activation == "relu" and path.stage.epsilon == 0
     shooting = solver.shooting(path.stage, plain, accurate=True)
     flow = shooting.flow
@@ -58,19 +63,51 @@ def solution_of(
     success = status in (Status.CONVERGED, Status.SMOOTHED) and solver.converged
     if np.isfinite(loss) and discrete.collapsed(problem, A[-1], loss):
         success, status = False, Status.COLLAPSED
-    if result is not None and solver.converged:
-        extra.update(definite=bool(result.definite), least=float(result.least))
+    if solver.converged:
+        extra["definite"], extra["least"] = solver.curvature(path)
     extra.update(epsilon=path.stage.epsilon, segments=len(path.t) - 1,
                  hamiltonian=float(np.median(H)))
     return Solution(
         problem=problem, p=path.t, representations=A, momenta=B, weights=W,
         objective=loss + problem.weight_decay * energy, loss=loss,
         parameter_norm=2 * problem.effective_depth * energy, success=success, status=status,
-        message=str(status) + (f" {reason}" if reason else ""), nit=watch.iterations,
+        message=" ".join(filter(None, [str(status), reason, residuals_solved(residuals)])),
+        nit=watch.iterations,
         residuals=residuals, history=tuple(watch.history), seconds=watch.seconds,
         method="indirect", integrator="flow", steps=None, extra=extra,
         epsilon=path.stage.epsilon,
     )
+
+
+def residuals_solved(residuals: dict[str, float]) -> str:
+    """The residuals of the shooting equations in a sentence; W follows from A and B."""
+    return (f"Shooting residuals: defect {residuals['defect']:.1e}, boundary "
+            f"{residuals['boundary_residual']:.1e}.")
+
+
+def network_solution(
+    weights: NDArray, solver: StageSolver, status: Status, reason: str, numbers: dict[str, Any]
+) -> Solution:
+    """The Euler network that a search had come to when it ended without a geodesic.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (L, w, w+1)
+    solver, status, reason, numbers
+        As in `solution_of`.
+    """
+    problem, watch = solver.problem, solver.watch
+    steps = equidistant_steps(len(weights))
+    words = f"No geodesic was found so far; this is the best network seen, of {len(steps)} layers."
+    message = " ".join(filter(None, [str(status), reason, words]))
+    extra = {**numbers, "epsilon": problem.sigma.epsilon, "segments": len(steps)}
+    solution = solution_from_weights(
+        problem, weights, steps, status=status, success=False, message=message,
+        method="indirect", nit=watch.iterations, history=tuple(watch.history),
+        seconds=watch.seconds, extra=extra,
+        terminal=np.zeros_like(problem.initial_state) if problem.hard_endpoint else None)
+    residuals = {**solution.residuals, "hamiltonian_drift": solution.hamiltonian_drift}
+    return solution.replace(status=status, message=message, residuals=residuals)
 
 
 def _largest_defect(shooting: ShootingProblem, path: Path) -> float:

@@ -26,6 +26,9 @@ from hamshoot.theory import hamiltonian as ham
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Segments to begin with at most, where a network has more layers.
+MOST_SEGMENTS = 320
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShootingOptions:
@@ -129,9 +132,29 @@ class StageSolver:
         return NewtonResult(result.t, y, result.success, result.message, result.nit, result.nit,
                                result.correction, True, float("nan"))
 
-    def on_mesh(self, path: Path) -> Path:
-        """A guess carried over to the shooting nodes, linearly."""
-        segments = self.options.segments or max(60, int(12 * self.problem.effective_depth))
+    def curvature(self, path: Path) -> tuple[bool, float]:
+        """Whether the second variation is positive at a geodesic, as its mesh tells; its pivot.
+
+        By the model of the Newton systems, see `LinearQuadraticSystem`: a factorisation.
+        """
+        plain = self.problem.activation == "relu" and path.stage.epsilon == 0
+        shooting = self.shooting(path.stage, plain)
+        size = np.abs(path.y).max((0, 2, 3))
+        form = "auto" if self.options.form == "state" else self.options.form
+        try:
+            system, _ = shooting.newton_system(path.t, path.y, form,
+                                               1e6 * float(size[1] / (size[0] or 1.0)))
+        except np.linalg.LinAlgError:
+            return False, float("nan")
+        return bool(system.definite), float(system.least)
+
+    def on_mesh(self, path: Path, least: int = 0) -> Path:
+        """A guess carried over to the shooting nodes, linearly.
+
+        These are at least so many segments, up to MOST_SEGMENTS, unless the options say how many.
+        """
+        segments = self.options.segments or max(
+            60, int(12 * self.problem.effective_depth), min(least, MOST_SEGMENTS))
         t = np.linspace(0, 1, segments + 1)
         if len(path.t) == len(t) and np.allclose(path.t, t, rtol=0, atol=1e-14):
             return path

@@ -1,0 +1,195 @@
+"""What a geodesic begins with, what it may end as, and what is left when it is stopped."""
+
+import logging
+import re
+from functools import cache
+
+import numpy as np
+import problems
+import pytest
+
+import hamshoot as hs
+from hamshoot.methods.common.watch import Best, Watch
+from hamshoot.methods.indirect import search
+from hamshoot.methods.indirect.euler_networks import EulerNetworks
+from hamshoot.methods.indirect.first_network import (
+    FirstNetworkOptions,
+    find_networks,
+    search_layers,
+)
+from hamshoot.theory.layers import trivial_objective
+
+
+def narrow(effective_depth, **settings):
+    """Eight samples through a bottleneck of two, where the identity start ends in other basins."""
+    return hs.teacher_problem(dims=(4, 2, 4), samples=8, width=4, effective_depth=effective_depth,
+                              weight_decay=1e-3, activation="smooth_relu", **settings)
+
+
+@cache
+def solved(effective_depth=3.0):
+    return hs.IndirectShooting(effort="quick").solve(narrow(effective_depth))
+
+
+# -- the search ----------------------------------------------------------------------------------
+
+
+def test_a_geodesic_begins_with_the_search_of_all_methods():
+    found = solved()
+    assert found.success
+    assert len(found.extra["start_objectives"]) >= 2
+    single = hs.IndirectShooting(start="identity").solve(narrow(3.0))
+    assert "start_objectives" not in single.extra
+    assert found.objective <= single.objective * (1 + 1e-9)
+
+
+def test_the_answer_does_not_depend_on_the_workers():
+    one, two = (hs.IndirectShooting(effort="quick", workers=n).solve(problems.teacher(
+        activation="relu", samples=6, weight_decay=0.03)) for n in (1, 2))
+    np.testing.assert_array_equal(one.representations, two.representations)
+
+
+def test_a_plain_relu_is_searched_for_at_the_top_of_its_ladder_and_as_it_stands():
+    problem = problems.teacher(activation="relu", samples=6, weight_decay=0.03)
+    networks = EulerNetworks(problem, Watch())
+    top = problem.replace(activation="smooth_relu", epsilon=0.1)
+    found = find_networks(FirstNetworkOptions(seed=0, effort="quick", workers=1), networks.own(),
+                          top, search_layers(problem), Watch(), Best())
+    assert len(found) == 2
+    assert found[0].objective <= found[1].objective
+
+
+@pytest.mark.parametrize(("options", "word"), [
+    ({"effort": "much"}, "effort"), ({"workers": 0}, "workers"),
+])
+def test_bad_options_of_the_search_are_named(options, word):
+    with pytest.raises(ValueError, match=word):
+        hs.IndirectShooting(**options)
+
+
+# -- nothing above the trivial objective ---------------------------------------------------------
+
+
+def heavy():
+    """λ so large that a network costs more than it fits."""
+    return problems.teacher(activation="smooth_relu", samples=8, effective_depth=6.0,
+                            weight_decay=6.0)
+
+
+def test_a_collapse_says_how_it_was_checked():
+    problem = heavy()
+    found = hs.IndirectShooting(effort="quick").solve(problem)
+    assert found.status is hs.Status.COLLAPSED
+    assert found.objective <= trivial_objective(problem) * (1 + 1e-9)
+    assert "a hundredth of the weight decay" in found.message
+
+
+def test_a_geodesic_above_the_trivial_objective_is_no_success_from_a_guess():
+    """The geodesic of a small λ continued to a large one stays where the path costs too much."""
+    decay = 0.03
+    found = hs.IndirectShooting(effort="quick").solve(problems.teacher(
+        activation="smooth_relu", samples=8, weight_decay=decay))
+    for _ in range(12):
+        decay *= 1.4
+        problem = found.problem.replace(weight_decay=decay)
+        found = hs.IndirectShooting().solve(problem, initial_guess=found)
+        if found.objective > trivial_objective(problem) * (1 + 1e-6):
+            assert found.status in (hs.Status.ABOVE_TRIVIAL, hs.Status.COLLAPSED,
+                                    hs.Status.SADDLE, hs.Status.STALLED)
+            assert not found.success
+        if not found.success:
+            break
+
+
+def test_an_answer_above_the_trivial_objective_is_named(monkeypatch):
+    """Whatever is found counts as above when the trivial objective is said to be 0."""
+    guess = solved()
+    monkeypatch.setattr(search.discrete, "trivial_objective", lambda problem: 0.0)
+    found = hs.IndirectShooting().solve(guess.problem, initial_guess=guess)
+    assert found.status is hs.Status.ABOVE_TRIVIAL
+    assert not found.success
+
+
+# -- saddles -------------------------------------------------------------------------------------
+
+
+def test_a_saddle_on_the_way_is_left_and_the_message_says_so():
+    """Continued from L̃ = 1 the branch of minima ends; its continuation is a saddle."""
+    found, left = hs.IndirectShooting(effort="quick").solve(narrow(1.0)), 0
+    for depth in np.arange(1.5, 5.01, 0.5):
+        found = hs.IndirectShooting().solve(narrow(depth), initial_guess=found)
+        assert found.success
+        assert found.extra["definite"]
+        left += "no minimum" in found.message
+    assert left
+    assert found.objective < 0.01649  # of the saddle: 0.016500
+    assert hs.certify(found).holds
+
+
+def test_a_saddle_that_cannot_be_left_says_so_in_status_and_message(monkeypatch):
+    monkeypatch.setattr(search.Saddles, "below", lambda self, path: None)
+    found = hs.IndirectShooting(effort="quick").solve(narrow(1.0))
+    for depth in np.arange(1.5, 5.01, 0.5):
+        found = hs.IndirectShooting().solve(narrow(depth), initial_guess=found)
+        if found.status is hs.Status.SADDLE:
+            break
+    assert found.status is hs.Status.SADDLE
+    assert not found.success
+    assert not found.extra["definite"]
+    assert "saddle of the path" in found.message
+    assert "saddle" in repr(found)
+
+
+# -- what a stopped one is -----------------------------------------------------------------------
+
+
+def stop_at(iteration):
+    return lambda record: record.iteration >= iteration
+
+
+@pytest.mark.parametrize("iteration", [20, 300, 1200])
+def test_a_stopped_geodesic_is_the_best_network_seen_and_can_be_continued(iteration):
+    problem = narrow(3.0)
+    method = hs.IndirectShooting(effort="quick", workers=1)
+    stopped = method.solve(problem, callback=stop_at(iteration))
+    assert stopped.status is hs.Status.INTERRUPTED
+    assert not stopped.success
+    assert stopped.objective < 2 * trivial_objective(problem)
+    assert stopped.to_network().weights.shape == stopped.weights.shape
+    further = hs.IndirectShooting().solve(problem, initial_guess=stopped)
+    assert further.success
+    assert further.objective < 1.2 * solved().objective
+
+
+def test_out_of_time_the_answer_is_the_best_network_seen():
+    stopped = hs.IndirectShooting(time_limit=0.2).solve(narrow(3.0))
+    assert stopped.status is hs.Status.TIME_LIMIT
+    # At ε = 0.5, where the search begins, J is another; by far it is not.
+    assert stopped.objective < 2 * min(r.objective for r in stopped.history) + 1
+
+
+def test_the_message_of_a_failure_is_a_whole_sentence():
+    guess = tuple(np.random.default_rng(0).standard_normal((2, 61, 4, 8)))
+    found = hs.IndirectShooting(max_iter=3).solve(narrow(3.0), initial_guess=guess)
+    assert re.search(r"Newton's method failed \(from the guess, [^)]*\): .+\.", found.message)
+
+
+# -- what is said --------------------------------------------------------------------------------
+
+
+def test_the_residuals_that_were_solved_are_told():
+    found = solved()
+    defect, boundary = found.residuals["defect"], found.residuals["boundary_residual"]
+    assert f"defect {defect:.1e}, boundary {boundary:.1e}" in found.message
+    assert f"defect {defect:.2e}" in repr(found)
+    assert "stationarity" not in repr(found)
+    assert found.summary()["defect"] == defect
+
+
+def test_nothing_is_silent(caplog):
+    stages = []
+    with caplog.at_level(logging.INFO, logger="hamshoot"):
+        hs.IndirectShooting(effort="quick").solve(narrow(2.0),
+                                                  callback=lambda r: stages.append(r.stage))
+    assert any(r.getMessage().startswith("geodesic: J") for r in caplog.records)
+    assert any("layers" in stage for stage in stages)
