@@ -9,11 +9,11 @@ and linear networks in turn, each drawn from generator and seed, the first colum
 A problem counts as *solved* when its shooting residual is at most 1e-9 and its Hamiltonian drift at
 most 1e-8 (of the smoothed flow that was solved, where ReLU slides along kinks). It ended *right*
 when it is solved and its J is not above that of the layered optimum found by single shooting
-(`J_L`, with max(60, 12 L̃) layers) by more than one and a half times the discretisation error and 1e-3 of
-J, or when it collapsed and single shooting found nothing lower; the discretisation error is that of
-the optimal network on the geodesic's own branch, J against `J_branch`. `excess` is how far J_branch
-lies above J_L, relatively: more than 0 means that a better basin is known. Above the trivial
-objective nothing is right.
+(`J_L`, with max(60, 12 L̃) layers) by more than one and a half times the discretisation error and
+1e-3 of J, or when it collapsed and single shooting found nothing lower. The discretisation error is
+that of the optimal network on the geodesic's own branch, J against `J_branch`; `excess` is how far
+J_branch lies above J_L, relatively: more than 0 means that a better basin is known. Above the
+trivial objective nothing is right.
 """
 
 from __future__ import annotations
