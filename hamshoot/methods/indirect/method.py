@@ -163,12 +163,22 @@ class IndirectShooting:
         Returns
         -------
         Solution
-            `integrator` "flow", `steps` None. Not converging is not an exception. In `extra`:
+            `integrator` "flow", `steps` None. Not converging is not an exception; stopped before
+            there is a geodesic of the problem's L̃ and λ, it is the best Euler network seen, with
+            `integrator` "euler" and its `steps`, to be continued from as a guess. SADDLE is said
+            of a geodesic that the second-order test refutes and from which no lower one was
+            reached, ABOVE_TRIVIAL where the network without weights is lower, COLLAPSED with how
+            it was checked. In `extra`:
 
             epsilon, segments, hamiltonian
                 ε of the flow solved (0 for plain ReLU and linear), segments, median of H.
             definite, least
-                Of the last factorisation, see `hamshoot.methods.indirect.riccati.RiccatiRecursion`.
+                Whether the second variation is positive, as the mesh of the geodesic tells, and
+                its pivot: see `hamshoot.methods.indirect.linear_quadratic.LinearQuadraticSystem`.
+            second_order
+                Where it is not: verdict of `hamshoot.optimality.second_order_path`.
+            start_objectives, reheat_objectives, reheat_rounds
+                Of the search, with the activation that was searched with.
             branch
                 Objectives of Euler networks built from the geodesic, and whether they tend to its;
                 the message says so where they do not.

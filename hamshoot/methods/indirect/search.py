@@ -225,15 +225,14 @@ class GeodesicSearch:
 
         An optimal network and the one built from the geodesic agree to first order in the step.
         """
-        if self.first.network is None or self.first.network.collapsed:
+        network, own, J = self.first.network, self.networks.own(), found.objective
+        # The stiff loss of a hard endpoint measures something else.
+        if network is None or network.collapsed or own is not self.problem:
             return False
-        own, layers = self.networks.own(), len(self.first.network.weights)
+        layers = len(network.weights)
         built = discrete.objective_of(own, self.ways.weights(found.path, layers),
                                       equidistant_steps(layers))
-        J = found.objective
-        if own is not self.problem:  # the stiff loss of a hard endpoint measures something else
-            return False
-        return not self.first.network.objective + LOSS * J + 1.5 * abs(built - J) >= J
+        return not network.objective + LOSS * J + 1.5 * abs(built - J) >= J
 
     def _from_network(self, weights: NDArray, target: Stage) -> bool:
         """A geodesic of the target from a network: down the ladder, or from the target at once."""
