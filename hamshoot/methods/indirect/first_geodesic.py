@@ -30,6 +30,9 @@ _logger = logging.getLogger("hamshoot")
 
 #: Networks of the search that Newton's method begins at, each of twice the layers of the last.
 LEVELS = 5
+#: Seeds of the search, after the one asked for: the second only where no geodesic is an answer, or
+#: where it lies well above the network it came from.
+SEEDS = (0, 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +93,27 @@ class FirstGeodesic:
         Single starts only as long as nothing that was found is an answer (`settled`).
         """
         first = self.top(target)
-        if self.options.start is None:
-            layers = self.options.layers or search_layers(self.problem)
-            networks = find_networks(self.options, self.networks.own(), self.networks.soft(first),
-                                     layers, self.watch, self.networks.best)
-            self.extra.update(networks[0].search.record())
-            for self.network in networks:
-                yield partial(self._searched, first, self.network)
+        for seed in SEEDS if self.options.start is None else ():
+            for network in self._networks(first, seed):
+                self.network = network
+                yield partial(self._searched, first, network)
             self.network = None
-            if settled():
+            if seed and settled():
                 return
         for start, seed in self._starts():
             yield partial(self._started, first, start, seed)
         if not self.problem.hard_endpoint:
             yield partial(self._idle, first)
+
+    def _networks(self, first: Stage, seed: int) -> list[FoundNetwork]:
+        """Of the search, from the seed asked for or one further."""
+        layers = self.options.layers or search_layers(self.problem)
+        options = FirstNetworkOptions(seed=self.options.seed + seed, effort=self.options.effort,
+                                      workers=self.options.workers)
+        networks = find_networks(options, self.networks.own(), self.networks.soft(first), layers,
+                                 self.watch, self.networks.best)
+        self.extra.update(networks[0].search.record())
+        return networks
 
     def _searched(self, stage: Stage, network: FoundNetwork) -> bool:
         """A geodesic from a network of the search."""

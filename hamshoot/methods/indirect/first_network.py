@@ -86,3 +86,14 @@ def find_networks(
                 walk.descend(basin.weights, ladder, DECREASE)
             found.append(FoundNetwork(basin.weights, walk.offer(end), basin.collapsed, search))
     return sorted(found, key=lambda one: (one.collapsed, one.objective))
+
+
+def settled_objective(
+    problem: TrainingProblem, weights: NDArray, epsilon: float, watch: Watch
+) -> float:
+    """J of the problem's own network after a descent from given controls, from a given ε."""
+    walk = LadderWalk(problem, equidistant_steps(len(weights)), watch, tol=1e-6,
+                      max_iter=sys.maxsize, stage_iter=5000, memory=MEMORY)
+    with blas_threads(problem):
+        return walk.offer(walk.descend(weights, epsilon_stages(problem, LADDER, epsilon),
+                                       DECREASE))

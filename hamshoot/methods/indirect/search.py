@@ -24,6 +24,7 @@ from hamshoot.methods.indirect.continuation import (
 )
 from hamshoot.methods.indirect.euler_networks import EulerNetworks
 from hamshoot.methods.indirect.first_geodesic import FirstGeodesic, SearchOptions
+from hamshoot.methods.indirect.first_network import settled_objective
 from hamshoot.methods.indirect.reach import Continuation
 from hamshoot.methods.indirect.relu_limit import relu_limit
 from hamshoot.methods.indirect.result import network_solution, solution_of
@@ -42,9 +43,8 @@ _logger = logging.getLogger("hamshoot")
 
 #: Relative difference of J that is rounding, or the accuracy of the flow.
 ROUNDING = 1e-9
-#: Share of J by which a geodesic may lie above the network that it comes from, beyond the
-#: discretisation.
-LOSS = 5e-3
+#: Share of J by which a network on the branch of a geodesic may lie above the one searched for.
+LOSS = 1e-2
 #: Saddles left one after the other, at most.
 SADDLES = 5
 
@@ -223,16 +223,17 @@ class GeodesicSearch:
     def _lost(self, found: Found) -> bool:
         """Whether the basin of the network searched for was lost on the way to a geodesic.
 
-        An optimal network and the one built from the geodesic agree to first order in the step.
+        The network built from the geodesic is carried to a minimum and held against it: both have
+        as many layers.
         """
-        network, own, J = self.first.network, self.networks.own(), found.objective
+        network, own = self.first.network, self.networks.own()
         # The stiff loss of a hard endpoint measures something else.
         if network is None or network.collapsed or own is not self.problem:
             return False
-        layers = len(network.weights)
-        built = discrete.objective_of(own, self.ways.weights(found.path, layers),
-                                      equidistant_steps(layers))
-        return not network.objective + LOSS * J + 1.5 * abs(built - J) >= J
+        self.watch.stage = "comparison with the network of the search"
+        built = self.ways.weights(found.path, len(network.weights))
+        branch = settled_objective(own, built, found.path.stage.epsilon, self.watch)
+        return not branch <= network.objective + LOSS * abs(network.objective)
 
     def _from_network(self, weights: NDArray, target: Stage) -> bool:
         """A geodesic of the target from a network: down the ladder, or from the target at once."""
