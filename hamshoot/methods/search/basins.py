@@ -5,7 +5,7 @@ J has many minima, and which one a descent ends in is decided early, at a large 
 1. the ε ladder is walked in a hurry from a path fit and an identity start (a stage ends when J
    hardly falls any more);
 2. the best end is *reheated*, in rounds of four: noise is laid on the controls, and from a larger
-   ε they are walked down again with more patience (`LARGE`, `SMALL`). The best of a round and what
+   ε they are walked down again with more patience (`HOT`, `COLD`). The best of a round and what
    it began with goes on to the next.
 
 It ends when its budget is spent or several rounds gained nothing (`EFFORTS`). The budget is counted
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("hamshoot")
 
-#: Rounds of reheats, large and small: first ε, and noise on the controls as a share of their size
-#: in each layer. A round that gains nothing is followed by one of the other kind. Large noise is
-#: what lowers J of small teachers (of twenty sets this one was lowest after two seconds, on 24 of
-#: them), small noise that of tables with many inputs.
-LARGE = ((0.2, 0.5), (0.2, 1.0), (0.2, 1.5), (0.1, 1.0))
-SMALL = ((0.1, 0.03), (0.1, 0.1), (0.03, 0.1), (0.03, 0.3))
+#: Rounds of reheats, hot and cold: first ε, and noise on the controls as a share of their size in
+#: each layer. A round that gains nothing is followed by one of the other kind. A large ε is what
+#: lowers J of small teachers (of twenty sets the hot one was lowest after two seconds, on 24 of
+#: them); tables with many inputs, for which every large ε leads to the same basin, need a small one.
+HOT = ((0.2, 0.5), (0.2, 1.0), (0.2, 1.5), (0.1, 1.0))
+COLD = ((0.03, 2.0), (0.03, 3.0), (0.003, 0.3), (0.003, 1.0))
 #: The search's own last ε at least; what is smaller than that does not change basins.
 LAST = 1e-3
 #: Pairs that L-BFGS keeps.
@@ -218,7 +218,7 @@ class BasinSearch:
     def _reheated(self, basin: Basin) -> Basin:
         """Rounds of reheats from the best, until the budget is spent or nothing is gained."""
         rounds = self.options.reheats
-        kinds, number, idle = [LARGE, SMALL], 0, 0
+        kinds, number, idle = [HOT, COLD], 0, 0
         while (number < rounds if rounds is not None else
                self.spent < self.budget and idle < self.effort.patience):
             if self.watch.seconds > STARTS_SHARE * (self.watch.time_limit or np.inf):
