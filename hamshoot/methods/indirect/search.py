@@ -21,7 +21,6 @@ from hamshoot.methods.indirect.continuation import (
     branch_sentences,
     controls,
     distance,
-    interpolate,
     midpoints,
     predict,
     same_branch,
@@ -35,6 +34,7 @@ from hamshoot.methods.indirect.result import solution_of
 from hamshoot.methods.indirect.stage_solver import ShootingOptions, StageSolver
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution, Status
+from hamshoot.support.interpolation import interpolate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

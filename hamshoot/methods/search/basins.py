@@ -43,7 +43,7 @@ _logger = logging.getLogger("hamshoot")
 #: Rounds of reheats, hot and cold: first ε, and noise on the controls as a share of their size in
 #: each layer. A round that gains nothing is followed by one of the other kind. A large ε is what
 #: lowers J of small teachers (of twenty sets the hot one was lowest after two seconds, on 24 of
-#: them); tables with many inputs, for which every large ε leads to the same basin, need a small one.
+#: them); tables with many inputs, where every large ε leads to the same basin, need a small one.
 HOT = ((0.2, 0.5), (0.2, 1.0), (0.2, 1.5), (0.1, 1.0))
 COLD = ((0.03, 2.0), (0.03, 3.0), (0.003, 0.3), (0.003, 1.0))
 #: The search's own last ε at least; what is smaller than that does not change basins.
