@@ -119,19 +119,24 @@ def test_compare_tells_the_same_in_table_json_and_file(tmp_path, capsys):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [row["name"] for row in summary["rows"]] == [
         "optimal control", "gradient descent", "gradient descent, longer",
-        "optimal control from descent"]
+        "gradient descent, same seconds", "optimal control from descent"]
     for row in summary["rows"]:
         assert set(row) >= FIELDS | {"cost_of_identity", "train_error"}
         assert f"{row['objective']:.8g}" in printed
     assert summary["finding"] in " ".join(printed.split()) or summary["finding"] in printed
-    descent, longer, continued = summary["rows"][1:]
+    descent, longer, same, continued = summary["rows"][1:]
+    assert summary["finding"].startswith("At equal seconds ")
+    kept = hs.Solution.load(tmp_path / "out" / "descent_same_seconds.npz")
+    assert kept.objective == same["objective"]
+    assert len(kept.extra["runs"]) == same["runs"] > 0
+    assert kept.message == same["message"]
     assert longer["iterations"] == 10 * descent["iterations"]
     assert continued["objective"] <= min(
         descent["objective"], longer["objective"]) * (1 + 1e-9)
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 20_000
     for name in ("solution.npz", "continued.npz"):
         assert run(capsys, "verify", tmp_path / "out" / name)[0] == 0, name
-    for name in ("descent.npz", "descent_longer.npz"):
+    for name in ("descent.npz", "descent_longer.npz", "descent_same_seconds.npz"):
         code, printed, _ = run(capsys, "verify", tmp_path / "out" / name)
         assert code == 1
         assert printed.startswith("Certificate: NOT certified: the status, trained, claims no "

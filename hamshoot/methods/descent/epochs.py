@@ -136,7 +136,8 @@ class Descent:
         Given controls, which have to be of finite objective.
     watch : Watch
     sparse : bool
-        Records are fewer, and without a stationarity: a tenth of the time of small networks.
+        Records are fewer, and without a stationarity: a twentieth of the time of small
+        networks, w = 6, N = 30, L = 20.
 
     Attributes
     ----------

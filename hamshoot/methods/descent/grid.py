@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Length of a pilot: this share of the epochs, and at least so many.
-PILOT_SHARE, PILOT_LEAST = 0.2, 200
+PILOT_SHARE, PILOT_LEAST, PILOT_MOST = 0.2, 200, 5000
 #: A trial of a rate after Adam: this share of its epochs, at most so many rates, a third each time.
 TRIAL_SHARE, TRIALS = 0.1, 6
+#: A training with its grid of rates and schedules takes as long as so many runs, see `train`.
+GRID_RUNS = 8
 #: Records kept in the history of a solution.
 HISTORY = 1000
 
@@ -72,7 +74,8 @@ class Training:
         self.grid = [{"rate": float(rate), "schedule": schedule, "pilot_objective": None,
                       "objective": None} for rate in rates for schedule in schedules]
         chosen = self.grid
-        pilot = min(optimizer.epochs, max(PILOT_LEAST, round(PILOT_SHARE * optimizer.epochs)))
+        pilot = min(optimizer.epochs, max(PILOT_LEAST, round(PILOT_SHARE * optimizer.epochs)),
+                    PILOT_MOST)
         if len(rates) > optimizer.finalists and pilot < optimizer.epochs:
             for rate in rates:
                 for run in self._runs(1, weights, rate, schedules, pilot, pilot=True):

@@ -8,8 +8,8 @@ measured against descents that try several, not against one. What is tried has a
 2. the `BEST` combinations of start and rate that ended lowest, in runs of `LENGTHS` epochs in turn,
    the seed of the start another one each time, until time is up.
 
-Only how far that goes depends on the clock, which is the CPU time of this process, all threads. Where
-four short runs do not fit in it (large networks), shorter ones of the two middle rates take a
+Only how far that goes depends on the clock, which is the CPU time of this process, all threads.
+Where four short runs do not fit in it (large networks), shorter ones of the two middle rates take a
 quarter of it, and the best of them is run again with ten times the epochs.
 """
 

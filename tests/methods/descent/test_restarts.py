@@ -1,4 +1,4 @@
-"""Gradient descent for so many seconds: its order is fixed, its clock is kept, its best is returned."""
+"""Gradient descent for so many seconds: a fixed order, a clock that is kept, the best of all."""
 
 import time
 from functools import cache
