@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hamshoot.methods.descent.epochs import CHUNKS
 from hamshoot.methods.descent.grid import GRID_RUNS
 from hamshoot.methods.search.basins import EFFORTS, MEMORY, WALK, iteration_seconds, planned_starts
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
@@ -83,11 +84,10 @@ def epochs_forecast(optimizer: Adam | SGD, starts: int) -> Forecast:
         match = EPOCH.match(record.stage)
         if match is None:
             return None
-        # The next stage of a run goes on counting, another run begins anew.
-        goes_on = match[1].startswith(label) and int(match[2]) > epoch
-        before = epoch if goes_on else 0
+        # A run counts on; another begins anew, or where one that it shares its epochs with has been.
+        before = epoch if match[1] == label and int(match[2]) > epoch else None
         label, epoch = match[1], int(match[2])
-        return float(epoch - before)
+        return float(min(epoch, CHUNKS[-1]) if before is None else epoch - before)
 
     return Forecast(planned_epochs(optimizer, starts), measure)
 
