@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.methods.descent.epochs import CHUNKS
-from hamshoot.methods.descent.grid import GRID_RUNS
+from hamshoot.methods.descent.grid import pilot_epochs
+from hamshoot.methods.descent.optimizers import HOLD
 from hamshoot.methods.search.basins import EFFORTS, MEMORY, WALK, iteration_seconds, planned_starts
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 
@@ -84,19 +85,34 @@ def epochs_forecast(optimizer: Adam | SGD, starts: int) -> Forecast:
         match = EPOCH.match(record.stage)
         if match is None:
             return None
-        # A run counts on; another begins anew, or where one that it shares its epochs with has been.
+        # A run counts on; another begins anew, or where one that shares its epochs has been.
         before = epoch if match[1] == label and int(match[2]) > epoch else None
         label, epoch = match[1], int(match[2])
         return float(min(epoch, CHUNKS[-1]) if before is None else epoch - before)
 
-    return Forecast(planned_epochs(optimizer, starts), measure)
+    return Forecast(expected_epochs(optimizer, starts), measure)
 
 
-def planned_epochs(optimizer: Adam | SGD, starts: int) -> float:
-    """Epochs of a training; a grid is tried on the first start alone."""
-    epochs = optimizer.epochs + getattr(optimizer, "sgd_epochs", 0)
-    given = optimizer.rate is not None and optimizer.schedule is not None
-    return float(starts - 1 + (1 if given else GRID_RUNS)) * epochs
+def expected_epochs(optimizer: Adam | SGD, starts: int) -> float:
+    """Epochs of a training, about: a grid is tried on the first start alone.
+
+    Finalists of "constant" and "decay" are taken to be the same rates; a descent after Adam to take
+    a quarter more for the choice of its rate.
+    """
+    tail = 1.25 * getattr(optimizer, "sgd_epochs", 0)
+    alone = optimizer.epochs + tail
+    rates = len(optimizer.rates) if optimizer.rate is None else 1
+    schedules = optimizer.schedules if optimizer.schedule is None else (optimizer.schedule,)
+    holding = sum(schedule != "cosine" for schedule in schedules)
+    # Those that hold the rate at first are one run up to there.
+    stages = ("cosine" in schedules) + (1 + (1 - HOLD) * (holding - 1) if holding else 0)
+    pilot = pilot_epochs(optimizer)
+    finals = min(rates, optimizer.finalists)
+    pilots = rates * stages * pilot if rates > finals and pilot < optimizer.epochs else 0
+    if not pilots:
+        finals = rates
+    grid = pilots + finals * (stages * optimizer.epochs + len(schedules) * tail)
+    return grid + (starts - 1) * alone
 
 
 def seconds_forecast(seconds: float) -> Forecast:

@@ -16,7 +16,7 @@ from hamshoot.study.cpu_seconds import cpu_seconds
 from hamshoot.study.forecast import (
     Forecast,
     epochs_forecast,
-    planned_epochs,
+    expected_epochs,
     search_forecast,
     seconds_forecast,
 )
@@ -72,7 +72,14 @@ def test_epochs_of_a_training_add_up():
                         callback=lambda r: heard.append(forecast.hear(r)))
     # Trials of the rate after Adam count too; constant and decay share four fifths of theirs.
     assert solution.success
-    assert 0.7 < forecast.done / planned_epochs(optimizer, 1) < 1.5
+    assert 0.8 < forecast.done / expected_epochs(optimizer, 1) < 1.25
+
+
+def test_epochs_expected_of_given_rates_and_schedules():
+    assert expected_epochs(hs.SGD(rate=0.1, schedule="decay", epochs=100), 1) == 100
+    assert expected_epochs(hs.SGD(rate=0.1, schedule="decay", epochs=100), 3) == 300
+    assert expected_epochs(hs.SGD(rates=(0.1, 1.0), schedule="cosine", epochs=100), 1) == 200
+    assert expected_epochs(hs.SGD(rate=0.1, epochs=100), 1) == pytest.approx(220)
 
 
 def test_a_run_counts_on_and_another_begins_anew():
