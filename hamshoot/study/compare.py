@@ -421,7 +421,8 @@ def _named(name: str, callback: Callback | None) -> Callback | None:
 
     def call(record: Record) -> bool | None:
         stage = f"{name}: {record.stage}" if record.stage else name
-        return callback(replace(record, stage=stage))
+        return callback(Record(record.iteration, record.objective, record.stationarity,
+                               record.seconds, stage))
 
     return call
 

@@ -9,7 +9,9 @@ and of methods without such a plan, nothing is foretold but the time limit.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.methods.descent.epochs import CHUNKS
@@ -73,7 +75,12 @@ def search_forecast(problem: TrainingProblem, method: Any, guess: Any) -> Foreca
     walk = WALK * iteration
     starts = method.starts or planned_starts(plan, iteration)
     total = max(plan.budget(walk), starts * walk)
-    return Forecast(total, lambda record: iteration if SEARCHING.search(record.stage) else None)
+    return Forecast(total, lambda record: iteration if _searching(record.stage) else None)
+
+
+@lru_cache(1000)
+def _searching(stage: str) -> bool:
+    return SEARCHING.search(stage) is not None
 
 
 def epochs_forecast(optimizer: Adam | SGD, starts: int) -> Forecast:
@@ -116,11 +123,12 @@ def expected_epochs(optimizer: Adam | SGD, starts: int) -> float:
 
 
 def seconds_forecast(seconds: float) -> Forecast:
-    """Of something that is granted so many seconds."""
-    last = [0.0]
+    """Of something that is granted so many seconds of CPU from now on."""
+    last = time.process_time()
 
-    def measure(record: Record) -> float:
-        before, last[0] = last[0], record.seconds
-        return record.seconds - before
+    def measure(_: Record) -> float:
+        nonlocal last
+        before, last = last, time.process_time()
+        return last - before
 
     return Forecast(seconds, measure)
