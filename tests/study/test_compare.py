@@ -16,9 +16,11 @@ from hamshoot.study.compare import (
     LEAST_SECONDS,
     LONGER,
     SAME_SECONDS,
+    SCHEDULES_LONGER,
     Comparison,
     Row,
     _flops,
+    _prolonged,
 )
 
 QUICK = hs.Adam(epochs=150, sgd_epochs=30, rates=(0.03, 0.1))
@@ -190,3 +192,13 @@ def test_a_hard_endpoint_has_no_descent():
     problem = compared().problem
     with pytest.raises(ValueError, match="hard endpoint"):
         hs.compare(problem.replace(endpoint=np.ones((3, 10))), layers=6)
+
+
+def test_the_longer_run_has_ten_times_the_epochs_and_no_constant_rate():
+    default = _prolonged(hs.Adam())
+    assert (default.epochs, default.sgd_epochs) == (50_000, 10_000)
+    assert default.schedules == SCHEDULES_LONGER
+    assert default.rates == hs.Adam().rates
+    own = _prolonged(hs.Adam(schedules=("constant",)))
+    assert own.schedules == ("constant",)
+    assert _prolonged(hs.SGD(epochs=7)).epochs == 70
