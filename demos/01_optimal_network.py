@@ -45,7 +45,7 @@ def compared(seed: int, settings: dict[str, Any], optimizer: hs.Adam) -> dict[st
     problem = hs.teacher_problem(seed=seed, **arguments)
     clock = time.perf_counter()
     comparison = hs.compare(problem, settings["layers"], optimizer=optimizer, seed=seed,
-                            longer=True)
+                            start="path", longer=True, same_seconds=False)
     rows = {row.name: row.numbers for row in comparison.rows}
     for row in comparison.rows:
         if row.solution.status is hs.Status.CONVERGED:
