@@ -112,7 +112,7 @@ def test_polish_keeps_the_networks_layers_and_steps(problem, method):
 def test_compare_starts_it_where_descent_starts(problem, method):
     optimizer = hs.Adam(epochs=5, sgd_epochs=1, rates=(0.1,))
     comparison = hs.compare(problem, 4, method=method, optimizer=optimizer, start="identity",
-                            seed=3, longer=False)
+                            seed=3, longer=False, same_seconds=False)
     assert [row.name for row in comparison.rows] == [CONTROL, DESCENT, CONTINUED]
     start = starting_weights(problem, np.full(4, 1 / 4), "identity", 3)
     np.testing.assert_array_equal(comparison.row(CONTROL).solution.weights, start)

@@ -2,7 +2,8 @@
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
-standard output holds one JSON object and nothing else.
+standard output holds one JSON object and nothing else. Progress is shown on standard error; with
+--json only that of what takes more than two seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,15 +27,16 @@ from hamshoot.optimality.certificate import certify
 from hamshoot.solution.solution import Record, Solution
 from hamshoot.study import plot as figures
 from hamshoot.study.compare import compare as compare_problem
+from hamshoot.study.progress import Progress
 from hamshoot.study.solve import check_method, default_layers
 from hamshoot.study.solve import solve as solve_problem
+from hamshoot.study.summaries import summary as summary_of
 from hamshoot.study.tables import comparison_table
 from hamshoot.support.files import write_whole
 from hamshoot.support.version import __version__
 
 SOLVED, NOT_CONVERGED, BAD_INPUT = 0, 1, 2
 RESULTS = "hamshoot-results"
-PLAIN_EVERY = 2.0  # seconds between plain progress lines
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,6 +52,9 @@ def _problem_options(command: Callable) -> Callable:
                      show_default=True, help="Directory for the results."),
         click.option("--method", help="auto, multiple_shooting, single_shooting or indirect."),
         click.option("--layers", type=int, help="Layers L of the network."),
+        click.option("--effort", help="How long the search goes on: quick, default or thorough."),
+        click.option("--workers", type=int, help="Threads of the search (default a core each); "
+                     "the answer does not depend on it."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE",
                      help="Override a value of PROBLEM.toml; may be repeated."),
         click.option("--force", is_flag=True, help="Overwrite existing results."),
@@ -66,17 +70,17 @@ def _problem_options(command: Callable) -> Callable:
 @_problem_options
 def solve(
     problem: Path | None, output: Path, method: str | None, layers: int | None,
-    settings: Sequence[str], force: bool, as_json: bool,
+    effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
 ) -> int:
     """Find an optimal network; without PROBLEM.toml, of the built-in problem."""
-    config = _config(problem, method, layers, settings)
+    config = _config(problem, method, layers, settings, effort=effort, workers=workers)
     names = ("solution.npz", "summary.json", "solution.png")
     _claim(output, names, force)
-    with _Progress(quiet=as_json) as progress:
+    with _Stoppable(patient=as_json) as progress:
         progress.say(f"{config.problem!r}")
         solution = solve_problem(config.problem, config.method, layers=config.layers,
                                  callback=progress, **config.solve)
-    summary = solution.summary()
+    summary = summary_of(solution)
     solution.save(output / "solution.npz")
     _figure(lambda plot: plot.figure(solution), output / "solution.png")
     _write_json(output / "summary.json", summary)
@@ -93,18 +97,19 @@ def solve(
 @_problem_options
 def compare(
     problem: Path | None, output: Path, method: str | None, layers: int | None,
-    settings: Sequence[str], force: bool, as_json: bool,
+    effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
 ) -> int:
-    """Solve by optimal control and by gradient descent from the same start; table and figure."""
-    config = _config(problem, method, layers, settings)
+    """Solve by optimal control and by gradient descent, also at equal seconds; table and figure."""
+    config = _config(problem, method, layers, settings, effort=effort, workers=workers)
     files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
              "gradient descent, longer": "descent_longer.npz",
+             "gradient descent, same seconds": "descent_same_seconds.npz",
              "optimal control from descent": "continued.npz"}
     arguments = _compare_arguments(config)
     _claim(output, (*files.values(), "summary.json", "comparison.png"), force)
 
     written = []
-    with _Progress(quiet=as_json) as progress:
+    with _Stoppable(patient=as_json) as progress:
         progress.say(f"{config.problem!r}")
 
         def keep(row: Any) -> None:
@@ -198,11 +203,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _config(path: Path | None, method: str | None, layers: int | None,
-            settings: Sequence[str]) -> Config:
+            settings: Sequence[str], **options: Any) -> Config:
     """Config with the command line's own options on top, all checked before any work is done."""
     config = read_config(path, settings)
     config = replace(config, method=method or config.method,
-                     layers=config.layers if layers is None else layers)
+                     layers=config.layers if layers is None else layers,
+                     solve={**config.solve, **{name: value for name, value in options.items()
+                                               if value is not None}})
     check_method(config.problem, config.method, config.layers, config.solve)
     return config
 
@@ -282,64 +289,27 @@ def _sentence(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-class _Progress:
-    """Live line in a terminal, plain lines in a pipe; Ctrl-C asks the solver to stop.
+class _Stoppable(Progress):
+    """Progress whose first Ctrl-C lets the iteration end and keeps the best; the second aborts."""
 
-    The first Ctrl-C lets the iteration end and keeps the best iterate; the second aborts.
-    """
+    def __init__(self, patient: bool):
+        super().__init__(self._answer, patient)
+        self.stopping = False
 
-    def __init__(self, quiet: bool):
-        self.quiet, self.stopping = quiet, False
-        self.live: Any = None
-        self.last, self.stage = -PLAIN_EVERY, ""
-
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> _Stoppable:
         self.previous = signal.signal(signal.SIGINT, self._interrupt)
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            self.live = Live(console=Console(stderr=True), refresh_per_second=8, transient=True)
-            self.live.start()
+        super().__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         signal.signal(signal.SIGINT, self.previous)
-        if self.live is not None:
-            self.live.stop()
+        super().__exit__(*exception)
 
-    def __call__(self, record: Record) -> bool:
-        """Receive one record; returning True stops the solver."""
-        if not self.quiet:
-            self._show(record)
+    def _answer(self, _: Record) -> bool:
         return self.stopping
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        if self.quiet:
-            return
-        if self.live is not None:
-            self.live.console.print(line, highlight=False, markup=False)
-        else:
-            click.echo(line, err=True)
-
-    def _show(self, record: Record) -> None:
-        text = (f"{record.stage or 'iterating'}: iteration {record.iteration}, objective "
-                f"{record.objective:.8g}, stationarity {record.stationarity:.1e}, "
-                f"{record.seconds:.1f} s")
-        if self.live is not None:
-            from rich.text import Text
-
-            self.live.update(Text(text, overflow="ellipsis", no_wrap=True))
-            return
-        now = time.monotonic()
-        if now - self.last >= PLAIN_EVERY:
-            self.last = now
-            click.echo(text, err=True)
 
     def _interrupt(self, *_: Any) -> None:
         if self.stopping:
             raise KeyboardInterrupt
         self.stopping = True
         self.say("Stopping after this iteration; the best iterate is kept (Ctrl-C again aborts).")
-

@@ -44,8 +44,10 @@ method = "auto"             # "auto", "multiple_shooting", "single_shooting", "i
 layers = 20                 # L of the network; needs L > effective_depth
 # tol = 1e-8                # each method has a default
 # time_limit = 600          # seconds
-start = "path"              # "path", "identity" or "random"
-starts = 1                  # best of that many starts
+# effort = "default"        # how long to search for a good basin: "quick", "default", "thorough"
+# workers = 2               # threads of the search (default a core each)
+# start = "path"            # "path", "identity" or "random": one local solve from it, no search
+# starts = 1                # best of that many starts (default: as effort says)
 seed = 0
 
 [descent]                   # the baseline of "hamshoot compare"

@@ -1,22 +1,24 @@
 """`compare`: the network that optimal control finds, beside one that gradient descent trains.
 
-Both get the same network, the same start and the same data. Descent gets a learning rate and a
-schedule from a grid, and where it is cheap a second run of ten times the epochs, since the recipe's
-number of epochs is no law; the solver gets a second chance too, from where descent ended, since
-descent may land in another basin, even a lower one.
+Both get the same network and the same data; the same start, where one is asked for. Descent gets a
+learning rate and a schedule from a grid, and where it is cheap a second run of ten times the
+epochs, since the recipe's number of epochs is no law; and it gets the CPU seconds that the solver
+took, for as many starts and rates as fit in them. The solver gets a second chance too, from where
+descent ended, since descent may land in another basin, even a lower one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.methods.common.starts import starting_weights
-from hamshoot.methods.descent.optimizers import SGD, Adam
+from hamshoot.methods.descent.optimizers import SCHEDULES, SGD, Adam
+from hamshoot.methods.descent.restarts import train_for
 from hamshoot.methods.descent.train import train
 from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
@@ -24,7 +26,16 @@ from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.method import Method
 from hamshoot.solution.solution import Callback, Record, Solution, Status
 from hamshoot.study import plot
-from hamshoot.study.solve import default_layers, solve
+from hamshoot.study.cpu_seconds import cpu_seconds
+from hamshoot.study.forecast import (
+    Forecast,
+    epochs_forecast,
+    search_forecast,
+    seconds_forecast,
+)
+from hamshoot.study.progress import Progress, shown
+from hamshoot.study.solve import check_method, default_layers, solve
+from hamshoot.study.summaries import summary
 from hamshoot.study.tables import text_table
 from hamshoot.support.options import has_option, with_options
 
@@ -35,11 +46,19 @@ if TYPE_CHECKING:
 CONTROL = "optimal control"
 DESCENT = "gradient descent"
 LONGER = "gradient descent, longer"
+SAME_SECONDS = "gradient descent, same seconds"
 CONTINUED = "optimal control from descent"
 #: Factor on the epochs of the longer run, and the flops up to which it is done (a minute or less).
 TIMES, LONGER_FLOPS = 10, 2e12
+#: Schedules of the longer run, where all are to be tried. Without the constant one it takes 0.86 of
+#: the time (median of 18 teachers), and its J was the same on 17 of them, 0.2 % higher on one.
+SCHEDULES_LONGER = ("decay", "cosine")
 #: A training with its grid of rates and schedules takes as long as so many runs, see `train`.
 GRID_RUNS = 8
+#: Seconds of CPU that descent is granted at least, where the solver took less.
+LEAST_SECONDS = 1.0
+#: What is told of the row of equal seconds, from its solution.
+TOLD = ("start", "start_seed", "total_epochs", "budget_seconds")
 #: Objectives closer than this, relatively, are called equal.
 EQUAL = 1e-6
 
@@ -54,24 +73,30 @@ class Row:
     solution : Solution
     gamma0 : float
         Of the stable cost of identity, γ_p = γ₀‖σ̂(A_p)‖²_op.
+    cpu_seconds : float, optional
+        All that it took: of the process, all threads, grids and starts too.
     """
 
     name: str
     solution: Solution
     gamma0: float = 1e-3
+    cpu_seconds: float | None = None
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
         """Fields of the summary, with train error, cost of identity and accuracy beside them.
 
-        Of a trained network also what its grid chose, `rate` and `schedule`, and `grid_seconds`.
+        Of a trained network also what its grid chose, `rate` and `schedule`, and `grid_seconds`; of
+        the row of equal seconds `runs`, how many fitted, and where the best came from.
         """
         solution, problem = self.solution, self.solution.problem
-        numbers = {"name": self.name, **solution.summary()}
+        numbers = {"name": self.name, **summary(solution), "cpu_seconds": self.cpu_seconds}
         numbers["train_error"] = numbers["loss"]
-        for name in ("rate", "schedule", "grid_seconds"):
+        for name in ("rate", "schedule", "grid_seconds", *TOLD):
             if name in solution.extra:
                 numbers[name] = solution.extra[name]
+        if "runs" in solution.extra:
+            numbers["runs"] = len(solution.extra["runs"])
         energies = solution.energies(self.gamma0)
         numbers["cost_of_identity"] = float(np.min(energies.stable_cost_of_identity))
         if problem.classes is not None:
@@ -126,9 +151,13 @@ class Comparison:
         if control is None or not trained:
             return "The comparison was stopped before there was anything to compare."
         a, b = control.solution, _lowest(trained)
-        start = self.settings.get("start", "the same")
-        sentences = [_relation(a, b, f"From the same start ({start}, seed "
-                                     f"{self.settings.get('seed', 0)}) optimal control ended")]
+        start = self.settings.get("start")
+        sentences = [_relation(a, b, "From where its own search led, optimal control ended"
+                               if start is None else f"From the same start ({start}, seed "
+                               f"{self.settings.get('seed', 0)}) optimal control ended")]
+        same = self.row(SAME_SECONDS)
+        if same is not None:
+            sentences.insert(0, _winner(a, same.solution))
         if len(trained) > 1:
             sentences.append(
                 f"Gradient descent reached {trained[0].solution.objective:.6g} in "
@@ -171,17 +200,19 @@ def compare(
     *,
     method: str | Method = "auto",
     optimizer: Adam | SGD | None = None,
-    start: str = "path",
+    start: str | None = None,
     seed: int = 0,
-    starts: int = 1,
+    starts: int | None = None,
     descent_steps: str = "equidistant",
     callback: Callback | None = None,
     on_row: Callable[[Row], None] | None = None,
     time_limit: float | None = None,
     method_options: dict[str, Any] | None = None,
     longer: bool | None = None,
+    same_seconds: bool = True,
+    verbose: bool = False,
 ) -> Comparison:
-    """Solve a problem by optimal control and by gradient descent from the same start.
+    """Solve a problem by optimal control and by gradient descent.
 
     Parameters
     ----------
@@ -193,12 +224,14 @@ def compare(
         As in `solve`; what is set of an object is said in `hamshoot.solution.method`.
     optimizer : Adam or SGD, optional
         Default `Adam()`: learning rate and schedule from a grid, then SGD.
-    start : {"path", "identity", "random"}
-        Of both.
+    start : {"path", "identity", "random"}, optional
+        Of both, in place of the solver's search. By default the solver searches, as `solve` does,
+        and descent with its grid begins at a path fit.
     seed : int
         Of both.
-    starts : int
-        Best of that many starts, for both.
+    starts : int, optional
+        Best of that many starts, for both; by default as many as the solver's search takes, and
+        one.
     descent_steps : str or array
         Layer steps of the network that descent trains; the solver's are equidistant.
     callback : callable, optional
@@ -206,83 +239,165 @@ def compare(
     on_row : callable, optional
         Receives each finished `Row`.
     time_limit : float, optional
-        Seconds for each row.
+        Seconds for each row, by the clock on the wall.
     method_options : dict, optional
         Options of a method given by name.
     longer : bool, optional
         Whether to train a second time with ten times the epochs; by default where it takes less
         than a minute.
+    same_seconds : bool
+        Whether descent gets the CPU seconds that the solver took, a second at least, for as many
+        starts and rates as fit (`hamshoot.methods.descent.restarts`). How far it gets depends on
+        the clock; all other rows are the same each time.
+    verbose : bool
+        Show the progress on standard error.
 
     Returns
     -------
     Comparison
         Rows: optimal control, gradient descent, perhaps gradient descent with ten times the epochs,
-        and optimal control started from the better of the trained networks. Stopped midway, those
-        that were finished.
+        gradient descent for the same seconds, and optimal control started from the better of the
+        networks that were trained with a grid. Stopped midway, those that were finished.
     """
-    if problem.hard_endpoint:
-        raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
-    layers = default_layers(problem) if layers is None else layers
-    steps_of(descent_steps, layers, problem.effective_depth, names=SCHEMES)
-    optimizer = Adam() if optimizer is None else optimizer
-    options = dict(method_options or {})
-    if time_limit is not None:
-        options.setdefault("time_limit", time_limit)
-    common: dict[str, Any] = dict(start=start, seed=seed, starts=starts)
-
-    def control(guess: Solution | None, call: Callback | None) -> Solution:
-        if not isinstance(method, str):
-            own, begin = _from_the_start(problem, method, layers, start, seed, starts)
-            return solve(problem, own, initial_guess=begin if guess is None else guess,
-                         callback=call)
-        return solve(problem, method, layers=layers, initial_guess=guess, callback=call,
-                     **{**options, **common})
-
-    def descend(chosen: Adam | SGD, call: Callback | None) -> Solution:
-        return train(problem, layers=layers, steps=descent_steps, optimizer=chosen,
-                     callback=call, time_limit=time_limit, **common)
-
-    rows: list[Row] = []
-    tasks: dict[str, Callable[[Callback | None], Solution]] = {
-        CONTROL: lambda call: control(None, call),
-        DESCENT: lambda call: descend(optimizer, call)}
-    prolonged = _prolonged(optimizer)
-    if longer is None:
-        longer = _flops(problem, layers, prolonged, starts) <= LONGER_FLOPS
-    if longer:
-        tasks[LONGER] = lambda call: descend(prolonged, call)
-    tasks[CONTINUED] = lambda call: control(_lowest(rows[1:]), call)
-    complete = True
-    for name, task in tasks.items():
-        solution = task(_named(name, callback))
-        rows.append(Row(name, solution))
-        if on_row is not None:
-            on_row(rows[-1])
-        if solution.status is Status.INTERRUPTED:
-            complete = name == CONTINUED
-            break
-    return Comparison(problem, tuple(rows), complete, {**common, "layers": layers})
+    with shown(callback, verbose) as call:
+        layers = default_layers(problem) if layers is None else layers
+        comparing = _Comparing(problem, layers, method, optimizer, start, seed, starts,
+                               descent_steps, time_limit, method_options)
+        return comparing.run(call, on_row, longer, same_seconds)
 
 
-def _from_the_start(
-    problem: TrainingProblem, method: Method, layers: int, start: str, seed: int, starts: int
-) -> tuple[Method, NDArray | None]:
-    """A method object told layers and start, and its initial guess where it knows no starts."""
-    wanted = {"layers": layers, "start": start, "seed": seed}
-    known = {name: value for name, value in wanted.items() if has_option(method, name)}
-    if starts > 1 or has_option(method, "starts"):
-        known["starts"] = starts
-    own = with_options(method, **known)
-    if "start" in known:
-        return own, None
-    return own, starting_weights(problem, equidistant_steps(layers), start, seed)
+@dataclass
+class _Comparing:
+    """One call of `compare`: its settings, checked, and its rows one by one."""
+
+    problem: TrainingProblem
+    layers: int
+    method: str | Method
+    optimizer: Adam | SGD | None
+    start: str | None
+    seed: int
+    starts: int | None
+    descent_steps: str
+    time_limit: float | None
+    method_options: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        if self.problem.hard_endpoint:
+            raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
+        steps_of(self.descent_steps, self.layers, self.problem.effective_depth, names=SCHEMES)
+        self.descent = Adam() if self.optimizer is None else self.optimizer
+        # What is not asked for is the method's own.
+        self.asked: dict[str, Any] = {name: value for name, value in (
+            ("start", self.start), ("seed", self.seed), ("starts", self.starts))
+            if value is not None}
+        self.options = {**(self.method_options or {}), **self.asked}
+        if self.time_limit is not None:
+            self.options.setdefault("time_limit", self.time_limit)
+        self.rows: list[Row] = []
+        self.spent = float("nan")
+
+    def run(self, callback: Callback | None, on_row: Callable[[Row], None] | None,
+            longer: bool | None, same_seconds: bool) -> Comparison:
+        """All rows, or those until it is stopped."""
+        prolonged = _prolonged(self.descent)
+        if longer is None:
+            longer = self._flops(prolonged) <= LONGER_FLOPS
+        tasks: dict[str, tuple[Callable[[Callback | None], Solution],
+                               Callable[[], Forecast | None]]] = {
+            CONTROL: (lambda call: self.control(None, call), self._search),
+            DESCENT: (lambda call: self.train(self.descent, call),
+                      lambda: epochs_forecast(self.descent, self.starts or 1))}
+        if longer:
+            tasks[LONGER] = (lambda call: self.train(prolonged, call),
+                             lambda: epochs_forecast(prolonged, self.starts or 1))
+        if same_seconds:
+            tasks[SAME_SECONDS] = self.train_as_long, lambda: seconds_forecast(self.granted)
+        tasks[CONTINUED] = lambda call: self.control(self._trained(), call), lambda: None
+        complete = True
+        for number, (name, (task, forecast)) in enumerate(tasks.items(), start=1):
+            if isinstance(callback, Progress):
+                callback.begin(f"{name} (row {number} of {len(tasks)})", forecast(),
+                               self.options.get("time_limit"))
+            solution, seconds = cpu_seconds(partial(task, _named(name, callback)))
+            if name == CONTROL:
+                self.spent = seconds
+            self.rows.append(Row(name, solution, cpu_seconds=seconds))
+            if on_row is not None:
+                on_row(self.rows[-1])
+            if solution.status is Status.INTERRUPTED:
+                complete = name == CONTINUED
+                break
+        return Comparison(self.problem, tuple(self.rows), complete, {
+            "start": self.start, "seed": self.seed, "starts": self.starts, "layers": self.layers})
+
+    def control(self, guess: Solution | None, call: Callback | None) -> Solution:
+        """The solver's row."""
+        if isinstance(self.method, str):
+            return solve(self.problem, self.method, layers=self.layers, initial_guess=guess,
+                         callback=call, **self.options)
+        own, begin = self._from_the_start(self.method)
+        return solve(self.problem, own, initial_guess=begin if guess is None else guess,
+                     callback=call)
+
+    def train(self, chosen: Adam | SGD, call: Callback | None) -> Solution:
+        """A row of gradient descent with its grid."""
+        return train(self.problem, layers=self.layers, steps=self.descent_steps, optimizer=chosen,
+                     callback=call, time_limit=self.time_limit, **self.asked)
+
+    @property
+    def granted(self) -> float:
+        """Seconds of CPU for descent, where the solver took what it took."""
+        return max(LEAST_SECONDS, self.spent)
+
+    def train_as_long(self, call: Callback | None) -> Solution:
+        """The row of equal seconds."""
+        solution = train_for(self.problem, self.granted, self.layers, self.descent_steps,
+                             self.descent, self.seed, call, self.time_limit)
+        took = f"The solver took {self.spent:.2g} s of CPU"
+        if self.granted > self.spent:
+            took += f", and descent was granted {self.granted:.2g} s, the least that it gets"
+        return solution.replace(message=f"{solution.message} {took}.")
+
+    def _trained(self) -> Solution:
+        """The lowest network of a grid; not that of equal seconds, which depends on the clock."""
+        return _lowest([row for row in self.rows if row.name in (DESCENT, LONGER)])
+
+    def _search(self) -> Forecast | None:
+        if isinstance(self.method, str):
+            method = check_method(self.problem, self.method, self.layers, self.options)
+        else:
+            method, guess = self._from_the_start(self.method)
+            if guess is not None:
+                return None
+        return search_forecast(self.problem, method, None)
+
+    def _from_the_start(self, method: Method) -> tuple[Method, NDArray | None]:
+        """A method object told layers and start, and its initial guess where it knows none."""
+        wanted = {"layers": self.layers, **self.asked}
+        known = {name: value for name, value in wanted.items()
+                 if has_option(method, name) or (name == "starts" and value > 1)}
+        own = with_options(method, **known)
+        if has_option(method, "start"):
+            return own, None
+        return own, starting_weights(self.problem, equidistant_steps(self.layers),
+                                     self.start or "path", self.seed)
+
+    def _flops(self, optimizer: Adam | SGD) -> float:
+        """Of a training, 6Lw²N an epoch."""
+        return _flops(self.problem, self.layers, optimizer, self.starts or 1)
 
 
 def _prolonged(optimizer: Adam | SGD) -> Adam | SGD:
-    """The same recipe with TIMES the epochs."""
-    epochs = {name: TIMES * getattr(optimizer, name) for name in ("epochs", "sgd_epochs")
-              if hasattr(optimizer, name)}
-    return replace(optimizer, **epochs)
+    """The same recipe with TIMES the epochs; of all three schedules without the constant one.
+
+    With so many epochs that ends where the one does which decays at last; see `SCHEDULES_LONGER`.
+    """
+    changed: dict[str, Any] = {
+        name: TIMES * getattr(optimizer, name) for name in ("epochs", "sgd_epochs")
+        if hasattr(optimizer, name)}
+    if optimizer.schedules == SCHEDULES:
+        changed["schedules"] = SCHEDULES_LONGER
+    return replace(optimizer, **changed)
 
 
 def _flops(
@@ -306,7 +421,8 @@ def _named(name: str, callback: Callback | None) -> Callback | None:
 
     def call(record: Record) -> bool | None:
         stage = f"{name}: {record.stage}" if record.stage else name
-        return callback(replace(record, stage=stage))
+        return callback(Record(record.iteration, record.objective, record.stationarity,
+                               record.seconds, stage))
 
     return call
 
@@ -318,3 +434,18 @@ def _relation(a: Solution, b: Solution, opening: str) -> str:
     side = "below" if gap < 0 else "ABOVE"
     return (f"{opening} {abs(gap):.2%} {side} gradient descent's objective "
             f"({a.objective:.6g} against {b.objective:.6g}).")
+
+
+def _winner(a: Solution, b: Solution) -> str:
+    """Who ended lower at equal seconds, and what descent could try in them."""
+    gap, extra = (a.objective - b.objective) / abs(b.objective), b.extra
+    count = len(extra["runs"])
+    if abs(gap) <= EQUAL:
+        opening = f"At equal seconds nobody wins: both end at J = {a.objective:.6g}"
+    else:
+        name, low, high = (CONTROL, a, b) if gap < 0 else (DESCENT, b, a)
+        opening = (f"At equal seconds {name} wins: J = {low.objective:.6g}, "
+                   f"{1 - low.objective / high.objective:.2%} below {high.objective:.6g}")
+    return (f"{opening} ({extra['cpu_seconds']:.1f} s of CPU for {count} "
+            f"run{'' if count == 1 else 's'} of gradient descent, the best from the "
+            f"{extra['start']} start, seed {extra['start_seed']}, at rate {extra['rate']:g}).")

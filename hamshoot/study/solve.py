@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,15 @@ from hamshoot.methods.single_shooting.method import DirectSingleShooting
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.solution.method import Method
 from hamshoot.solution.solution import Callback, Solution
+from hamshoot.study.forecast import search_forecast
+from hamshoot.study.progress import begin, shown
 from hamshoot.support.checks import check_count, check_layers
 from hamshoot.support.options import with_options
 
 if TYPE_CHECKING:
     from hamshoot.problem.training_problem import TrainingProblem
+
+_logger = logging.getLogger("hamshoot")
 
 METHODS: dict[str, type[Method]] = {
     "indirect": IndirectShooting,
@@ -34,6 +39,7 @@ def solve(
     layers: int | None = None,
     initial_guess: Any = None,
     callback: Callback | None = None,
+    verbose: bool = False,
     **options: Any,
 ) -> Solution:
     """Find an optimal network.
@@ -54,9 +60,12 @@ def solve(
         never worse than the guess.
     callback : callable, optional
         Receives a `Record` per iteration; returning True stops and keeps the best iterate.
+    verbose : bool
+        Show the progress on standard error: stage, J, seconds so far and about how many are left.
+        In any case ``logging.getLogger("hamshoot")`` gets what the search found, at INFO.
     **options
-        Of the method, for example ``tol``, ``max_iter``, ``time_limit``, ``seed``, ``start``,
-        ``starts``.
+        Of the method, for example ``tol``, ``max_iter``, ``time_limit``, ``seed``, ``effort``,
+        ``workers``, ``start``, ``starts``.
 
     Returns
     -------
@@ -69,7 +78,13 @@ def solve(
         For bad input: an unknown method or option, or arguments that do not fit the problem.
     """
     chosen, reason = _method(problem, method, layers, options)
-    solution = chosen.solve(problem, initial_guess=initial_guess, callback=callback)
+    _logger.info("solve: %r by %r", problem, chosen)
+    with shown(callback, verbose) as call:
+        begin(call, "", search_forecast(problem, chosen, initial_guess),
+              getattr(chosen, "time_limit", None))
+        solution = chosen.solve(problem, initial_guess=initial_guess, callback=call)
+    _logger.info("solve: %s, J %.8g, stationarity %.1e, %.2f s", solution.status.name.lower(),
+                 solution.objective, solution.stationarity, solution.seconds)
     if reason:
         solution = solution.replace(
             message=f"{solution.message} ({reason}.)", extra={**solution.extra, "choice": reason}

@@ -30,6 +30,8 @@ QUANTITIES = (
     ("cost_of_identity", "min cost of identity", ".4g"),
     ("iterations", "iterations", "d"),
     ("seconds", "seconds", ".2f"),
+    ("cpu_seconds", "CPU seconds, all told", ".2f"),
+    ("runs", "runs that fitted", "d"),
 )
 
 

@@ -119,19 +119,24 @@ def test_compare_tells_the_same_in_table_json_and_file(tmp_path, capsys):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [row["name"] for row in summary["rows"]] == [
         "optimal control", "gradient descent", "gradient descent, longer",
-        "optimal control from descent"]
+        "gradient descent, same seconds", "optimal control from descent"]
     for row in summary["rows"]:
         assert set(row) >= FIELDS | {"cost_of_identity", "train_error"}
         assert f"{row['objective']:.8g}" in printed
     assert summary["finding"] in " ".join(printed.split()) or summary["finding"] in printed
-    descent, longer, continued = summary["rows"][1:]
+    descent, longer, same, continued = summary["rows"][1:]
+    assert summary["finding"].startswith("At equal seconds ")
+    kept = hs.Solution.load(tmp_path / "out" / "descent_same_seconds.npz")
+    assert kept.objective == same["objective"]
+    assert len(kept.extra["runs"]) == same["runs"] > 0
+    assert kept.message == same["message"]
     assert longer["iterations"] == 10 * descent["iterations"]
     assert continued["objective"] <= min(
         descent["objective"], longer["objective"]) * (1 + 1e-9)
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 20_000
     for name in ("solution.npz", "continued.npz"):
         assert run(capsys, "verify", tmp_path / "out" / name)[0] == 0, name
-    for name in ("descent.npz", "descent_longer.npz"):
+    for name in ("descent.npz", "descent_longer.npz", "descent_same_seconds.npz"):
         code, printed, _ = run(capsys, "verify", tmp_path / "out" / name)
         assert code == 1
         assert printed.startswith("Certificate: NOT certified: the status, trained, claims no "
@@ -221,3 +226,73 @@ def test_a_function_keeps_its_name_when_its_module_is_imported_first():
             "assert hs.solve.__call__; hs.solve")
     code += "; import types; assert not isinstance(hs.solve, types.ModuleType)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_effort_and_workers_reach_the_search(solved, tmp_path, capsys):
+    thorough = json.loads(solved[1].stdout)
+    code, printed, err = run(capsys, "solve", *SMALL, "--effort", "quick", "--workers", 2,
+                             "--json", "-o", tmp_path / "a")
+    assert code == 0, err
+    quick = json.loads(printed)
+    assert 0 < quick["search"]["rounds"] < thorough["search"]["rounds"]
+    # The same in PROBLEM.toml, or by --set; a flag overrides it.
+    code, printed, err = run(capsys, "solve", *SMALL, "--set", "solve.effort=thorough",
+                             "--set", "solve.workers=1", "--effort", "quick", "--json",
+                             "-o", tmp_path / "b")
+    assert code == 0, err
+    again = json.loads(printed)
+    assert again["objective"] == quick["objective"]
+    assert again["search"] == quick["search"]
+
+
+def test_effort_reaches_the_solver_of_a_comparison(tmp_path, capsys):
+    code, printed, err = run(capsys, "compare", *QUICK, "--effort", "quick", "--workers", 1,
+                             "--json", "-o", tmp_path / "out")
+    assert code == 0, err
+    rows = json.loads(printed)["rows"]
+    config = hs.teacher_problem((3, 2, 3), 10, effective_depth=3.0, weight_decay=3e-3, width=3,
+                                test_samples=20)
+    alone = hs.solve(config, layers=6, effort="quick")
+    assert len(rows[0]["search"]["reheat_rounds"]) == len(alone.extra["reheat_rounds"])
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--effort", "heroic"], "effort: expected one of quick, default, thorough, got 'heroic'"),
+    (["--workers", "0"], "workers: "),
+    (["--method", "indirect", "--effort", "quick"], "effort: indirect has no such option"),
+    (["--method", "indirect", "--workers", "2"], "workers: indirect has no such option"),
+])
+@pytest.mark.parametrize("command", ["solve", "compare"])
+def test_effort_and_workers_where_they_do_not_fit(command, arguments, says, tmp_path, capsys):
+    code, printed, err = run(capsys, command, *SMALL, *arguments, "-o", tmp_path / "out")
+    assert code == 2
+    assert printed == ""
+    assert err.startswith(f"hamshoot: {says}")
+    assert err.count("\n") == 1
+
+
+def test_the_summary_tells_what_the_search_did(solved):
+    out, done = solved
+    search = json.loads((out / "summary.json").read_text())["search"]
+    extra = hs.Solution.load(out / "solution.npz").extra
+    assert search == {
+        "starts": 2, "reheats": len(extra["reheat_objectives"]),
+        "rounds": len(extra["reheat_rounds"]), "start_objectives": extra["start_objectives"],
+        "reheat_objectives": extra["reheat_objectives"], "reheat_rounds": extra["reheat_rounds"]}
+    assert search["reheats"] == 4 * search["rounds"] > 0
+    assert search["reheat_rounds"] == sorted(search["reheat_rounds"], reverse=True)
+    assert json.loads(done.stdout)["objective"] <= search["reheat_rounds"][-1] * 1.01
+
+
+def test_what_takes_over_two_seconds_is_not_silent_under_json(tmp_path):
+    arguments = ["--set", "data.teacher={dims=[6,2,6], samples=60, test_samples=10}",
+                 "--set", "problem.width=10", "--set", "problem.effective_depth=7", "--layers",
+                 "20", "--set", "solve.time_limit=5"]
+    done = subprocess.run([sys.executable, "-m", "hamshoot", "solve", *arguments, "--json", "-o",
+                           tmp_path / "out"], capture_output=True, text=True, timeout=250,
+                          check=False)
+    assert json.loads(done.stdout)["seconds"] > 2
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("TrainingProblem")
+    assert any(", J " in line and "at most " in line for line in lines[1:])
+    assert "\x1b" not in done.stderr

@@ -13,10 +13,14 @@ from hamshoot.study.compare import (
     CONTROL,
     DESCENT,
     GRID_RUNS,
+    LEAST_SECONDS,
     LONGER,
+    SAME_SECONDS,
+    SCHEDULES_LONGER,
     Comparison,
     Row,
     _flops,
+    _prolonged,
 )
 
 QUICK = hs.Adam(epochs=150, sgd_epochs=30, rates=(0.03, 0.1))
@@ -28,9 +32,10 @@ def compared(**options):
     return hs.compare(problem, layers=6, optimizer=QUICK, seed=3, **options)
 
 
-def finding(control, descent, continued, longer=None):
+def finding(control, descent, continued, longer=None, same=None):
     """The finding for given objectives, on solutions that are otherwise real."""
-    rows = [(CONTROL, control), (DESCENT, descent), (LONGER, longer), (CONTINUED, continued)]
+    rows = [(CONTROL, control), (DESCENT, descent), (LONGER, longer), (SAME_SECONDS, same),
+            (CONTINUED, continued)]
     base = compared()
     return Comparison(base.problem, tuple(
         Row(name, base.row(name).solution.replace(objective=J)) for name, J in rows
@@ -39,13 +44,16 @@ def finding(control, descent, continued, longer=None):
 
 def test_rows_and_fields():
     comparison = compared()
-    assert [row.name for row in comparison.rows] == [CONTROL, DESCENT, LONGER, CONTINUED]
+    assert [row.name for row in comparison.rows] == [
+        CONTROL, DESCENT, LONGER, SAME_SECONDS, CONTINUED]
     for row in comparison.rows:
         numbers = row.numbers
         assert numbers["train_error"] == numbers["loss"]
         assert np.isfinite(numbers["cost_of_identity"])
         assert numbers["test_error"] == pytest.approx(row.solution.test_error())
-        assert ("rate" in numbers) is ("schedule" in numbers) is (row.name in (DESCENT, LONGER))
+        assert ("rate" in numbers) is ("schedule" in numbers) is (
+            row.name in (DESCENT, LONGER, SAME_SECONDS))
+        assert numbers["cpu_seconds"] > 0
     for name in (DESCENT, LONGER):
         row = comparison.row(name)
         chosen = min(row.solution.extra["grid"], key=lambda one: one["objective"])
@@ -78,7 +86,7 @@ def test_the_solver_from_descent_ends_at_or_below_it():
 
 def test_the_longer_run_can_be_left_out():
     comparison = compared(longer=False)
-    assert [row.name for row in comparison.rows] == [CONTROL, DESCENT, CONTINUED]
+    assert [row.name for row in comparison.rows] == [CONTROL, DESCENT, SAME_SECONDS, CONTINUED]
 
 
 def test_the_effort_of_descent_counts_its_grid_once():
@@ -98,6 +106,64 @@ def test_findings_name_the_winner():
     assert "lower basin" not in finding(0.9, 1.0, 0.95)
     assert "at gradient descent's objective" in finding(1.0, 1.0, 1.0)
     assert "5.00% ABOVE" in finding(0.84, 1.0, 0.7, longer=0.8)  # the better run counts
+
+
+def test_the_winner_at_equal_seconds_comes_first():
+    assert finding(0.9, 1.0, 0.95, same=1.0).startswith(
+        "At equal seconds optimal control wins: J = 0.9, 10.00% below 1 (")
+    text = finding(1.0, 1.2, 0.95, same=0.8)
+    assert text.startswith("At equal seconds gradient descent wins: J = 0.8, 20.00% below 1 (")
+    assert "16.67% below gradient descent's objective (1 against 1.2)" in text
+    assert finding(1.0, 1.0, 1.0, same=1.0).startswith("At equal seconds nobody wins")
+    extra = compared().row(SAME_SECONDS).solution.extra
+    assert f"for {len(extra['runs'])} runs of gradient descent" in text
+    assert f"start, seed {extra['start_seed']}, at rate {extra['rate']:g}" in text
+
+
+def test_descent_gets_the_seconds_of_the_solver_and_one_at_least():
+    comparison = compared()
+    control, same = comparison.row(CONTROL), comparison.row(SAME_SECONDS)
+    numbers, granted = same.numbers, max(LEAST_SECONDS, control.cpu_seconds)
+    assert numbers["budget_seconds"] == granted
+    assert granted - 0.1 <= numbers["cpu_seconds"] <= granted + 0.5
+    assert numbers["runs"] == len(same.solution.extra["runs"]) > 0
+    assert numbers["start"] in ("path", "identity")
+    assert f"The solver took {control.cpu_seconds:.2g} s of CPU" in same.solution.message
+    assert ("the least that it gets" in same.solution.message) is (granted == LEAST_SECONDS)
+
+
+def test_the_row_of_equal_seconds_can_be_left_out():
+    comparison = compared(longer=False, same_seconds=False)
+    assert [row.name for row in comparison.rows] == [CONTROL, DESCENT, CONTINUED]
+    assert not comparison.finding().startswith("At equal seconds")
+
+
+def test_the_solver_searches_unless_a_start_is_asked_for():
+    comparison = compared()
+    problem = comparison.problem
+    searched = hs.solve(problem, layers=6, seed=3)
+    assert comparison.row(CONTROL).solution.objective == searched.objective
+    search = comparison.row(CONTROL).numbers["search"]
+    assert search["starts"] == 2
+    assert search["reheats"] == 4 * search["rounds"] > 0
+    assert comparison.row(DESCENT).numbers["search"] is None
+    local = compared(start="path", longer=False, same_seconds=False)
+    assert local.row(CONTROL).numbers["search"]["rounds"] == 0
+    assert "From where its own search led" in comparison.finding()
+    assert "From the same start (path, seed 3)" in local.finding()
+
+
+def test_everything_but_the_row_of_equal_seconds_is_reproducible():
+    again = hs.compare(compared().problem, layers=6, optimizer=QUICK, seed=3)
+    for row in compared().rows:
+        if row.name != SAME_SECONDS:
+            assert again.row(row.name).solution.objective == row.solution.objective
+
+
+def test_the_table_has_the_row():
+    table = compared().table()
+    assert "runs that fitted" in table
+    assert "CPU seconds" in table
 
 
 def test_an_interruption_keeps_the_rows_that_were_finished():
@@ -126,3 +192,13 @@ def test_a_hard_endpoint_has_no_descent():
     problem = compared().problem
     with pytest.raises(ValueError, match="hard endpoint"):
         hs.compare(problem.replace(endpoint=np.ones((3, 10))), layers=6)
+
+
+def test_the_longer_run_has_ten_times_the_epochs_and_no_constant_rate():
+    default = _prolonged(hs.Adam())
+    assert (default.epochs, default.sgd_epochs) == (50_000, 10_000)
+    assert default.schedules == SCHEDULES_LONGER
+    assert default.rates == hs.Adam().rates
+    own = _prolonged(hs.Adam(schedules=("constant",)))
+    assert own.schedules == ("constant",)
+    assert _prolonged(hs.SGD(epochs=7)).epochs == 70

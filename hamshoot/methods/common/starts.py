@@ -19,6 +19,7 @@ from hamshoot.network.follow_path import equidistant_steps, follow, same_steps
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Solution, Status
+from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 
@@ -96,7 +97,7 @@ def weights_of(guess: Any, problem: TrainingProblem, steps: NDArray) -> NDArray:
     if isinstance(guess, Solution) and guess.steps is None:
         if guess.representations.shape[1:] == problem.initial_state.shape:
             return follow(guess, steps)
-        return _linear(guess.p, weights, _midpoints(steps))
+        return interpolate(guess.p, weights, _midpoints(steps))
     old = getattr(guess, "steps", None)
     old = equidistant_steps(len(weights)) if old is None else np.asarray(old)
     integrator = getattr(guess, "integrator", "euler")
@@ -159,10 +160,3 @@ def _path_fit(
 
 def _midpoints(steps: NDArray) -> NDArray:
     return np.cumsum(steps) - 0.5 * np.asarray(steps)
-
-
-def _linear(x: NDArray, values: NDArray, at: NDArray) -> NDArray:
-    """Piecewise linear interpolation of matrices, constant beyond the ends."""
-    k = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
-    t = np.clip((at - x[k]) / (x[k + 1] - x[k]), 0.0, 1.0)[:, None, None]
-    return (1 - t) * values[k] + t * values[k + 1]

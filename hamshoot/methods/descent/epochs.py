@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ADAPT_EVERY, ADAPT_SHARE, ADAPT_DAMPING = 10, 0.8, 0.5
 #: Epochs between records, the largest of these that take about CHUNK_FLOPS (a tenth of a second).
 CHUNKS, CHUNK_FLOPS = (1, 2, 5, 10, 25, 50), 2e8
+#: The same, further, where records are to cost nothing.
+SPARSE_CHUNKS = (100, 250, 500, 1000)
 
 
 @dataclass
@@ -133,6 +135,9 @@ class Descent:
     guess : ndarray or None
         Given controls, which have to be of finite objective.
     watch : Watch
+    sparse : bool
+        Records are fewer, and without a stationarity: a twentieth of the time of small
+        networks, w = 6, N = 30, L = 20.
 
     Attributes
     ----------
@@ -142,9 +147,9 @@ class Descent:
     """
 
     def __init__(self, problem: TrainingProblem, steps: NDArray, adaptive: bool,
-                 guess: NDArray | None, watch: Watch):
+                 guess: NDArray | None, watch: Watch, sparse: bool = False):
         self.problem, self.steps, self.adaptive = problem, steps, adaptive
-        self.guess, self.watch = guess, watch
+        self.guess, self.watch, self.sparse = guess, watch, sparse
         self.sweeps = EulerSweeps(problem, steps)
         self.runs: list[Run] = []
         self.first_objective = np.inf
@@ -185,7 +190,9 @@ class Descent:
         """
         rates, before = stage.rates, run.epochs - loop.count
         adapting = self.adaptive and before == 0
-        chunk = min(_chunk(self.problem, len(run.steps)), ADAPT_EVERY if adapting else 50)
+        chunks = (*CHUNKS, *SPARSE_CHUNKS) if self.sparse else CHUNKS
+        chunk = min(_chunk(self.problem, len(run.steps), chunks),
+                    ADAPT_EVERY if adapting else chunks[-1])
         self.sweeps.steps = run.steps
         clock, spent = self.watch.seconds, run.seconds
         for done in range(loop.count, end, chunk):
@@ -201,7 +208,8 @@ class Descent:
             if run.diverged:
                 self.watch.record(np.inf)
                 return
-            self.watch.record(objective, self.sweeps.stationarity(loop.weights))
+            self.watch.record(objective, np.nan if self.sparse else
+                              self.sweeps.stationarity(loop.weights))
 
     def _adapt(self, run: Run, loop: EpochLoop) -> None:
         """Move the steps towards equal changes; best is what the present network makes of them."""
@@ -240,7 +248,7 @@ def largest_curvature(sweeps: EulerSweeps, weights: NDArray, seed: int = 0,
     return estimate
 
 
-def _chunk(problem: TrainingProblem, layers: int) -> int:
+def _chunk(problem: TrainingProblem, layers: int, chunks: tuple[int, ...]) -> int:
     """Epochs between records: few where each is long, since Ctrl-C waits for the compiled loop."""
     flops = layers * problem.width * problem.n_samples * (6 * problem.width + 30)
-    return max(c for c in CHUNKS if c == 1 or c * flops <= CHUNK_FLOPS)
+    return max(c for c in chunks if c == 1 or c * flops <= CHUNK_FLOPS)

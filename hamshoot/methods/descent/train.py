@@ -4,9 +4,9 @@ It is the baseline that optimal control is measured against, so it gets the same
 start and a fair chance: the paper's recipe (Adam, then plain gradient descent with a smaller rate)
 with the learning rate and its schedule chosen from a grid.
 
-*The grid.* Every rate runs a pilot with every schedule, a fifth of the epochs with the whole
-schedule compressed into it, because a rate must be judged by where its decay ends and not by its
-first noisy epochs. Pilots only rank the rates of one schedule and never one schedule against
+*The grid.* Every rate runs a pilot with every schedule, a fifth of the epochs (5000 at most) with
+the whole schedule compressed into it, because a rate must be judged by where its decay ends and not
+by its first noisy epochs. Pilots only rank the rates of one schedule and never one schedule against
 another: how soon a schedule arrives says little about where it ends, a cosine, say, arrives only at
 its end. The two best rates of each schedule (`finalists`) then run in full from the start, as a
 short run slightly favours large rates, and the lowest end wins. A constant rate and one that decays

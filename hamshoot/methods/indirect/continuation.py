@@ -11,6 +11,7 @@ from hamshoot.methods.common import starts
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution
+from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
@@ -140,14 +141,6 @@ def predict(before: Path | None, here: Path, stage: Stage) -> Path:
 def midpoints(layers: int) -> NDArray:
     """Middles of equal layers."""
     return (np.arange(layers) + 0.5) / layers
-
-
-def interpolate(x: NDArray, values: NDArray, at: NDArray) -> NDArray:
-    """Piecewise linear, constant beyond the ends."""
-    k = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
-    share = np.clip((at - x[k]) / (x[k + 1] - x[k]), 0.0, 1.0)
-    share = share.reshape(-1, *[1] * (values.ndim - 1))
-    return (1 - share) * values[k] + share * values[k + 1]
 
 
 def states_at(flow: HamiltonianFlow, t: NDArray, y: NDArray, at: NDArray) -> NDArray:

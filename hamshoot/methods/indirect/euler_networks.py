@@ -10,12 +10,13 @@ import numpy as np
 from hamshoot.dynamics.sweeps import EulerSweeps, blas_threads
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.common.watch import Best, Watch
-from hamshoot.methods.indirect.continuation import Path, Stage, interpolate, midpoints
+from hamshoot.methods.indirect.continuation import Path, Stage, midpoints
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.levenberg_marquardt import Minimum
 from hamshoot.methods.search.lbfgs import Minimizer
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from hamshoot.methods.indirect.continuation import (
     between,
     controls,
     distance,
-    interpolate,
     midpoints,
     predict,
     stage_name,
@@ -24,6 +23,7 @@ from hamshoot.methods.indirect.continuation import (
 )
 from hamshoot.methods.indirect.euler_networks import EulerNetworks
 from hamshoot.methods.indirect.stage_solver import StageSolver
+from hamshoot.support.interpolation import interpolate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,12 +15,12 @@ from hamshoot.methods.indirect.continuation import (
     Path,
     Stage,
     hamiltonians,
-    interpolate,
 )
 from hamshoot.methods.indirect.equations import NewtonResult, ShootingProblem, solve_shooting
 from hamshoot.methods.indirect.state_form import two_point
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 ROUNDS = 20
 #: Where the ladder begins and ends, as shares of the last ε; the first pair that ends lower is
 #: taken.
-LADDERS = ((10.0, 1.0), (1.0, 1.0), (0.1, 0.1), (0.01, 0.01))
+LADDERS = ((0.01, 0.01), (0.1, 0.1), (1.0, 1.0), (10.0, 1.0))
 #: Relative fall of J that counts.
 LOWER = 1e-10
 #: Controls up to which the test is made.

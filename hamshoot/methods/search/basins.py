@@ -5,10 +5,11 @@ J has many minima, and which one a descent ends in is decided early, at a large 
 1. the ε ladder is walked in a hurry from a path fit and an identity start (a stage ends when J
    hardly falls any more);
 2. the best end is *reheated*, in rounds of four: noise is laid on the controls, and from a larger
-   ε they are walked down again with more patience (`LARGE`, `SMALL`). The best of a round and what
-   it began with goes on to the next.
+   ε they are walked down again with more patience (`HOT`, `COLD`). The best of a round and what
+   it began with goes on to the next;
+3. where several rounds gain nothing, all of it is done again from two new starts.
 
-It ends when its budget is spent or several rounds gained nothing (`EFFORTS`). The budget is counted
+It ends when its budget is spent (`EFFORTS`). The budget is counted
 in iterations, by what an iteration costs on paper, never by a clock: the same seed gives the same
 answer on every machine, with any number of workers. Starts, and the reheats of a round, run side by
 side in threads; the compiled sweeps hold no lock.
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("hamshoot")
 
-#: Rounds of reheats, large and small: first ε, and noise on the controls as a share of their size
-#: in each layer. A round that gains nothing is followed by one of the other kind. Large noise is
-#: what lowers J of small teachers (of twenty sets this one was lowest after two seconds, on 24 of
-#: them), small noise that of tables with many inputs.
-LARGE = ((0.2, 0.5), (0.2, 1.0), (0.2, 1.5), (0.1, 1.0))
-SMALL = ((0.1, 0.03), (0.1, 0.1), (0.03, 0.1), (0.03, 0.3))
+#: Rounds of reheats, hot and cold: first ε, and noise on the controls as a share of their size in
+#: each layer. A round that gains nothing is followed by one of the other kind. A large ε is what
+#: lowers J of small teachers (of twenty sets the hot one was lowest after two seconds, on 24 of
+#: them); tables with many inputs, where every large ε leads to the same basin, need a small one.
+HOT = ((0.2, 0.5), (0.2, 1.0), (0.2, 1.5), (0.1, 1.0))
+COLD = ((0.03, 2.0), (0.03, 3.0), (0.003, 0.3), (0.003, 1.0))
 #: The search's own last ε at least; what is smaller than that does not change basins.
 LAST = 1e-3
 #: Pairs that L-BFGS keeps.
@@ -58,7 +59,17 @@ GAIN = 1e-5
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to search: starts, seconds of iterations by their cost, rounds without gain."""
+    """How long to search.
+
+    Attributes
+    ----------
+    starts : int
+        To begin with.
+    seconds : float
+        Of iterations, by their cost on paper.
+    patience : int
+        Rounds of reheats without gain until new starts are tried.
+    """
 
     starts: int
     seconds: float
@@ -72,8 +83,8 @@ class Effort:
         return max(self.seconds, min(3 * self.seconds, 6 * walk))
 
 
-EFFORTS = {"quick": Effort(2, 0.3, 1), "default": Effort(2, 1.5, 4),
-           "thorough": Effort(6, 20.0, 20)}
+EFFORTS = {"quick": Effort(2, 0.3, 2), "default": Effort(2, 1.5, 4),
+           "thorough": Effort(6, 20.0, 8)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,25 +227,39 @@ class BasinSearch:
     # -- reheats -----------------------------------------------------------------------------------
 
     def _reheated(self, basin: Basin) -> Basin:
-        """Rounds of reheats from the best, until the budget is spent or nothing is gained."""
-        rounds = self.options.reheats
-        kinds, number, idle = [LARGE, SMALL], 0, 0
-        while (number < rounds if rounds is not None else
-               self.spent < self.budget and idle < self.effort.patience):
+        """Rounds of reheats from the best; from a new start where they gain nothing any more."""
+        rounds, best = self.options.reheats, basin
+        kinds, number, idle = [HOT, COLD], 0, 0
+        while number < rounds if rounds is not None else self.spent < self.budget:
             if self.watch.seconds > STARTS_SHARE * (self.watch.time_limit or np.inf):
                 break
+            if rounds is None and idle == self.effort.patience:
+                basin, kinds, idle = self._anew(), [HOT, COLD], 0
+                best = _best([best, basin])
+                if basin.collapsed:
+                    break
+                continue
             ends = self._walks(self._reheats(basin, number, kinds[0]))
             self.reheat_objectives += [end.objective for end in ends]
             before, basin = basin, _best([basin, *ends])
+            best = _best([best, basin])
             number += 1
             gained = basin.objective < before.objective * (1 - GAIN)
             idle = 0 if gained else idle + 1
             if not gained:
                 kinds.reverse()
-            self.rounds.append(basin.objective)
-            _logger.info("search: reheats, round %d: J %.8g%s", number, basin.objective,
-                         f" by a {basin.part}" if gained else "")
-        return basin
+            self.rounds.append(best.objective)
+            _logger.info("search: reheats, round %d: J %.8g%s", number, best.objective,
+                         f" by a {basin.part}" if basin is best and gained else "")
+        return best
+
+    def _anew(self) -> Basin:
+        """The better end of two further starts."""
+        seed = self.options.seed + 1000 * (1 + len(self.start_objectives) // 2)
+        ends = self._walks([self._start_task(start, seed, f"another start, {start}, ")
+                            for start in ("path", "identity")])
+        self.start_objectives += [end.objective for end in ends]
+        return _best(ends)
 
     def _reheats(self, basin: Basin, number: int, kind: Sequence[tuple[float, float]]
                  ) -> list[_Task]:
@@ -349,11 +374,12 @@ def _best(ends: Sequence[Basin]) -> Basin:
 def iteration_seconds(problem: TrainingProblem, layers: int, memory: int = MEMORY) -> float:
     """What an iteration of L-BFGS costs on paper: about what one core of a server takes.
 
-    Measured with w = 5 to 8, N = 20 to 50, L = 12 to 20: 14 to 48 µs, of which this tells 11 to 58.
+    Measured with w = 3 to 8, N = 16 to 50, L = 12 to 20: 13 to 50 µs, of which this tells 12 to 65;
+    8 µs are those of the record.
     """
     w, N = problem.width, problem.n_samples
     size = layers * int(np.prod(problem.control_shape))
-    return 6 * size * N / 2e10 + 2e-9 * layers * w * N + 4 * memory * size / 8e9 + 1e-6
+    return 6 * size * N / 2e10 + 2e-9 * layers * w * N + 4 * memory * size / 8e9 + 8e-6
 
 
 def planned_starts(effort: Effort, iteration: float) -> int:

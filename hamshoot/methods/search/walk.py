@@ -24,6 +24,8 @@ HURRIED, PATIENT = 1e-2, 1e-3
 #: Stationarity at which L-BFGS hands over to exact Newton, where that is affordable, and the one
 #: asked of it: its convergence is quadratic, so the last digits cost one or two steps.
 HAND_OVER, EXACT = 1e-3, 1e-11
+#: Stationarity of the stages towards the kink, which the polish only needs to begin at.
+NEAR = 1e-4
 
 
 class LadderWalk:
@@ -92,7 +94,7 @@ class LadderWalk:
             self.set_activation(value)
             self.watch.stage = "to the kink, " + self.stage_name(value)
             if exact_newton.affordable(self.problem, self.sweeps.layers):
-                weights = self._newton(weights, 1e-2 * self.tol)
+                weights = self._newton(weights, NEAR)
             else:
                 weights = self.minimizer.minimize(weights, self.tol, self.stage_iter)
         return weights

@@ -95,16 +95,18 @@ class LadderSearch:
         """Converge from a guess; never end above it."""
         self.walk.minimizer.latest = guess
         before = self.walk.offer(guess)
-        first = min(GUESS_LADDER * self.options.epsilon[1], self.options.epsilon[0])
-        weights = self.walk.descend(guess, self._ladder(first))
-        outcome = self._converge(weights)
-        after = self.walk.evaluate(outcome.weights)
-        if after > before + ROUNDING * abs(before):
-            outcome.notes.append(
-                f"its objective {after:.10g} lies above the guess's {before:.10g}, "
-                "so the guess is returned as it came; a smaller last epsilon may get below it")
-            return _Outcome(Status.STALLED, guess, outcome.notes, outcome.residuals)
-        return outcome
+        bound = before + ROUNDING * abs(before)
+        first, last = self.options.epsilon[:2]
+        # Where the first ladder leaves the guess's basin, a lower one may not.
+        for epsilon in dict.fromkeys((min(GUESS_LADDER * last, first), last)):
+            outcome = self._converge(self.walk.descend(guess, self._ladder(epsilon)))
+            after = self.walk.evaluate(outcome.weights)
+            if after <= bound:
+                return outcome
+        outcome.notes.append(
+            f"its objective {after:.10g} lies above the guess's {before:.10g}, "
+            "so the guess is returned as it came; a smaller last epsilon may get below it")
+        return _Outcome(Status.STALLED, guess, outcome.notes, outcome.residuals)
 
     def _ladder(self, first: float | None = None) -> tuple[float, ...]:
         """ε of the stages, ending at the last; (0,) for a linear network."""

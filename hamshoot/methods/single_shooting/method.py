@@ -16,27 +16,26 @@ work grow only linearly in the number of samples. Two searches stand behind it:
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import Executor, threads
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.options import picked
-from hamshoot.methods.common.starts import start_seeds, weights_of
-from hamshoot.methods.common.watch import Stop, Watch, thinned
+from hamshoot.methods.common.starts import weights_of
 from hamshoot.methods.newton.active_set import MAX_CONTROLS, affordable
 from hamshoot.methods.search.basins import check_search_options
-from hamshoot.methods.single_shooting.ladder_search import HISTORY, LadderOptions, LadderSearch
-from hamshoot.methods.single_shooting.multilevel import Multilevel, schedule
-from hamshoot.methods.single_shooting.optimizer import Ended
+from hamshoot.methods.single_shooting.ladder_search import LadderOptions, LadderSearch
+from hamshoot.methods.single_shooting.level_search import (
+    LevelOptions,
+    LevelSearch,
+    checkpoint_file,
+)
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.solution.evaluate import solution_from_weights
-from hamshoot.solution.solution import Callback, Record, Solution, Status
+from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import (
     check_choice,
     check_count,
@@ -45,11 +44,6 @@ from hamshoot.support.checks import (
     check_positive,
 )
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-#: Flops of a gradient up to which a network is carried to `tol`, whatever its gradient.
-CHEAP = 2e8
 #: Hidden activations up to which "auto" takes the ladder for a network that is not to be polished.
 LADDER_ACTIVATIONS = 2_000_000
 OPTIMIZERS = ("auto", "lbfgs", "kronecker", "gauss_newton")
@@ -168,8 +162,9 @@ class DirectSingleShooting:
         if self.checkpoint is not None:
             if not isinstance(self.checkpoint, (str, os.PathLike)):
                 raise ValueError(f"checkpoint: expected a path, got {self.checkpoint!r}")
-            if not _checkpoint(self.checkpoint).parent.is_dir():
-                raise ValueError(f"checkpoint: no directory {_checkpoint(self.checkpoint).parent}")
+            folder = checkpoint_file(self.checkpoint).parent
+            if not folder.is_dir():
+                raise ValueError(f"checkpoint: no directory {folder}")
         if self.executor is not None and not callable(getattr(self.executor, "map", None)):
             raise ValueError(f"executor: expected an object with a map, got {self.executor!r}")
 
@@ -220,7 +215,9 @@ class DirectSingleShooting:
                 search = LadderSearch(picked(LadderOptions, self), problem, steps, callback)
                 return search.run(guess)
         with threads(problem) as pool:
-            return _LevelSearch(self, problem, steps, callback, self.executor or pool).run(guess)
+            levels = LevelSearch(picked(LevelOptions, self), problem, steps, callback,
+                                 self.executor or pool, self.optimizer_for(problem))
+            return levels.run(guess)
 
     def optimizer_for(self, problem: TrainingProblem) -> str:
         """The optimiser that "auto" stands for: the ladder up to the size of the exact methods."""
@@ -233,138 +230,3 @@ class DirectSingleShooting:
             activations = self.layers * problem.width * problem.n_samples
             exact = controls <= MAX_CONTROLS and activations <= LADDER_ACTIVATIONS
         return "lbfgs" if exact else "kronecker"
-
-
-def _checkpoint(path: Any) -> Path:
-    """The file's full name: `Solution.save` adds the suffix where there is none."""
-    path = Path(path)
-    return path if path.suffix else path.with_suffix(".npz")
-
-
-class _LevelSearch:
-    """One solve of a large network: levels, checkpoints, bookkeeping."""
-
-    def __init__(
-        self, method: DirectSingleShooting, problem: TrainingProblem, steps: NDArray,
-        callback: Callback | None, executor: Executor,
-    ):
-        self.method, self.problem, self.steps = method, problem, steps
-        self.watch = Watch(self._each, method.time_limit)
-        self.callback, self.saved = callback, time.perf_counter()
-        self.levels = Multilevel(
-            problem, steps, self.watch, executor, method.tol, self._gradient_tol(),
-            optimizer=method.optimizer_for(problem), memory=method.memory or 20, seed=method.seed)
-        self.start_objectives: list[float] = []
-        self.notes: list[str] = []
-        self.failed = ""
-
-    def _gradient_tol(self) -> float:
-        """The method's, or 0 where gradients are cheap enough to go on to the stationarity."""
-        N, (w, c) = self.problem.n_samples, self.problem.control_shape
-        return self.method.gradient_tol if 6 * self.method.layers * w * c * N > CHEAP else 0.0
-
-    def run(self, guess: NDArray | None) -> Solution:
-        """Search from the starts, or from given controls."""
-        try:
-            end = self._search(guess)
-            return self._solution(*self._verdict(end, guess))
-        except (Stop, KeyboardInterrupt) as stop:
-            status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
-        self.levels.rescue()
-        weights = self.levels.best.weights
-        if weights is not None:
-            return self._solution(status, weights)
-        # Nothing finite was met: the trivial network stands in, and is not called collapsed.
-        zero = np.zeros((len(self.steps), *self.problem.control_shape))
-        return self._solution(status, zero).replace(status=status, message=str(status))
-
-    def _search(self, guess: NDArray | None) -> NDArray:
-        """The last iterate of the last level."""
-        method, problem = self.method, self.problem
-        last = {"linear": 0.0, "smooth_relu": problem.sigma.epsilon}.get(
-            problem.activation, method.epsilon[1])
-        levels = schedule(problem, method.layers, last, method.stage_iter, coarse=guess is None)
-        if guess is not None:
-            self.levels.offer(guess)
-            return self.levels.walk(guess, levels, ())
-        cut = next(k for k, level in enumerate(levels) if level.samples == problem.n_samples
-                   and level.layers == method.layers)
-        ends = []
-        seeds = start_seeds(method.seed, method.starts or 1)
-        cut = max(cut, 1)
-        for seed in seeds:
-            begin = method.start or "path", seed, method.noise
-            try:
-                weights = self.levels.walk(None, levels[:cut], begin)
-            except Stop as stop:
-                if stop.status is not Status.DIVERGED:
-                    raise
-                continue
-            if len(seeds) == 1:
-                return self.levels.walk(weights, levels[cut:], ()) if levels[cut:] else weights
-            ends.append((self.levels.offer_coarse(weights), weights))
-            self.start_objectives.append(ends[-1][0])
-        ends = [end for end in ends if np.isfinite(end[0])]
-        if not ends:
-            raise Stop(Status.DIVERGED)
-        weights = min(ends, key=lambda end: end[0])[1]
-        return self.levels.walk(weights, levels[cut:], ()) if levels[cut:] else weights
-
-    def _verdict(self, end: NDArray, guess: NDArray | None) -> tuple[Status, NDArray]:
-        """Status, and the weights it is true of: the last iterate, unless that ends too high."""
-        levels, relu = self.levels, self.problem.activation == "relu"
-        objective = levels.offer(end)
-        too_high = guess is not None and objective > levels.offer(guess) * (1 + 1e-12)
-        best = end if levels.best.weights is None else levels.best.weights
-        if too_high:
-            self.notes.append(f"the smoothed optimum's objective {objective:.10g} lies above the "
-                              "guess's; a smaller last epsilon may get below it")
-            return Status.STALLED, best
-        if levels.ended is Ended.TOLERANCE:
-            return Status.SMOOTHED if relu else Status.CONVERGED, end
-        if levels.ended is Ended.FLAT:
-            return Status.FLAT, end
-        return Status.STALLED, best
-
-    def _each(self, record: Record) -> bool | None:
-        """The user's callback, the iteration limit, and the checkpoint when its time has come."""
-        method = self.method
-        stop = self.callback(record) if self.callback is not None else None
-        if record.iteration >= method.max_iter:
-            raise Stop(Status.MAX_ITER)
-        now = time.perf_counter()
-        due = method.checkpoint is not None and now - self.saved >= method.checkpoint_every
-        if due and self.levels.best.weights is not None:
-            try:
-                self._solution(Status.INTERRUPTED, self.levels.best.weights).save(
-                    _checkpoint(method.checkpoint))
-            except OSError as error:
-                self.failed = f"the last checkpoint could not be written: {error}"
-            self.saved = time.perf_counter()
-        return stop
-
-    def _solution(self, status: Status, weights: NDArray) -> Solution:
-        levels, watch, problem = self.levels, self.watch, self.problem
-        residuals = {"smooth_stationarity": levels.stationarity,
-                     "smooth_objective": levels.objective, "epsilon": levels.epsilon,
-                     "relative_gradient": levels.relative_gradient}
-        solution = solution_from_weights(
-            problem, weights, self.steps, status=status,
-            success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
-            method=f"single shooting ({levels.optimizer})", nit=watch.iterations,
-            history=thinned(watch.history, HISTORY), seconds=watch.seconds, residuals=residuals,
-            extra={"start_objectives": self.start_objectives, "trace": levels.trace,
-                   "evaluations": levels.gradients, "products": levels.products})
-        notes = list(self.notes)
-        if np.isfinite(levels.relative_gradient):
-            asked = f" (tol {levels.gradient_tol:g})" if levels.gradient_tol else ""
-            notes.append(f"relative gradient {levels.relative_gradient:.1e} of the path "
-                         f"fit's{asked}")
-        if problem.activation == "relu" and levels.epsilon:
-            notes.insert(0, f"ε = {levels.epsilon:g}")
-        notes.append(f"stationarity of this network {solution.stationarity:.1e}")
-        if len(self.start_objectives) > 1:
-            notes.append(f"best of {len(self.start_objectives)} starts after the coarse levels")
-        if self.failed:
-            notes.append(self.failed)
-        return solution.replace(message=f"{solution.message} ({'; '.join(notes)})")

@@ -36,6 +36,7 @@ from hamshoot.methods.single_shooting.trust_region import TrustRegionNewton
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.problem.activations import Activation
 from hamshoot.solution.solution import Status
+from hamshoot.support.interpolation import interpolate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -343,9 +344,4 @@ def prolong(weights: NDArray, steps: NDArray) -> NDArray:
     if len(weights) == len(steps):
         return weights
     old = (np.arange(len(weights)) + 0.5) / len(weights)
-    new = np.cumsum(steps) - steps / 2
-    k = np.clip(np.searchsorted(old, new) - 1, 0, max(len(old) - 2, 0))
-    if len(old) == 1:
-        return np.repeat(weights, len(steps), axis=0)
-    t = np.clip((new - old[k]) / (old[k + 1] - old[k]), 0, 1)[:, None, None]
-    return (1 - t) * weights[k] + t * weights[k + 1]
+    return interpolate(old, weights, np.cumsum(steps) - steps / 2)

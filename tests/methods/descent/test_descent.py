@@ -12,6 +12,7 @@ import hamshoot as hs
 from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.methods.common.starts import equidistant_steps, starting_weights
 from hamshoot.methods.descent.epochs import EpochLoop, largest_curvature
+from hamshoot.methods.descent.grid import pilot_epochs
 from hamshoot.methods.descent.optimizers import (
     HOLD,
     SCHEDULES,
@@ -512,3 +513,9 @@ def test_options_by_name_make_the_optimiser():
 
 def test_the_package_offers_them():
     assert (hs.train, hs.Adam, hs.SGD) == (train, Adam, SGD)
+
+
+def test_a_pilot_is_a_fifth_of_the_epochs_and_five_thousand_at_most():
+    lengths = {epochs: pilot_epochs(hs.Adam(epochs=epochs))
+               for epochs in (100, 500, 5000, 25_000, 50_000)}
+    assert lengths == {100: 100, 500: 200, 5000: 1000, 25_000: 5000, 50_000: 5000}
