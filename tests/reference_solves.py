@@ -76,7 +76,7 @@ def _of_network(network: hs.LeakyResNet, problem: hs.TrainingProblem) -> dict[st
 
 
 def _multiple(problem: hs.TrainingProblem, **options) -> hs.Solution:
-    return hs.DirectMultipleShooting(layers=8, **{"starts": 1, **options}).solve(problem)
+    return hs.DirectMultipleShooting(layers=8, **{"effort": "quick", **options}).solve(problem)
 
 
 @_reference
@@ -123,7 +123,7 @@ def multiple_shooting_hard_endpoint():
 
 
 def _single(problem: hs.TrainingProblem, **options) -> hs.Solution:
-    return hs.DirectSingleShooting(layers=8, **{"starts": 1, "tol": 1e-9, **options}).solve(problem)
+    return hs.DirectSingleShooting(layers=8, **{"effort": "quick", "tol": 1e-9, **options}).solve(problem)
 
 
 @_reference
@@ -154,7 +154,7 @@ def single_shooting_gauss_newton():
 @_reference
 def single_shooting_from_a_coarser_network():
     problem = teacher("smooth_relu")
-    coarse = hs.DirectSingleShooting(layers=5, starts=1).solve(problem)
+    coarse = hs.DirectSingleShooting(layers=5, effort="quick").solve(problem)
     return hs.solve(problem, "single_shooting", layers=8, tol=1e-9, initial_guess=coarse)
 
 
@@ -162,7 +162,7 @@ def single_shooting_from_a_coarser_network():
 
 
 def _geodesic(problem: hs.TrainingProblem, **options) -> hs.Solution:
-    return hs.IndirectShooting(**options).solve(problem)
+    return hs.IndirectShooting(**{"effort": "quick", **options}).solve(problem)
 
 
 @_reference
@@ -202,7 +202,7 @@ def geodesic_relu_smoothed():
 
 @_reference
 def geodesic_by_auto():
-    return hs.solve(teacher("linear"))
+    return hs.solve(teacher("linear"), effort="quick")
 
 
 # -- gradient descent ------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def network_polished():
 def network_polished_by_a_method_object():
     problem = teacher("relu")
     network = multiple_shooting_relu_smoothed().to_network()
-    return network.polish(problem, hs.DirectMultipleShooting(starts=1))
+    return network.polish(problem, hs.DirectMultipleShooting(effort="quick"))
 
 
 @_reference

@@ -18,6 +18,7 @@ from hamshoot.methods.descent.epochs import CHUNKS
 from hamshoot.methods.descent.grid import pilot_epochs
 from hamshoot.methods.descent.optimizers import HOLD
 from hamshoot.methods.search.basins import EFFORTS, MEMORY, WALK, iteration_seconds, planned_starts
+from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 
 if TYPE_CHECKING:
@@ -64,14 +65,15 @@ class Forecast:
 
 def search_forecast(problem: TrainingProblem, method: Any, guess: Any) -> Forecast | None:
     """Of the search that a method begins with; None where it makes none."""
-    effort = getattr(method, "effort", None)
-    if effort is None or guess is not None or method.start is not None or problem.hard_endpoint:
+    if not isinstance(method, (DirectSingleShooting, DirectMultipleShooting)):
+        return None
+    if guess is not None or method.start is not None or problem.hard_endpoint:
         return None
     if isinstance(method, DirectSingleShooting) and method.optimizer_for(problem) != "lbfgs":
         return None
     memory = getattr(method, "memory", None) or MEMORY
     iteration = iteration_seconds(problem, method.layers, memory)
-    plan = EFFORTS[effort]
+    plan = EFFORTS[method.effort]
     walk = WALK * iteration
     starts = method.starts or planned_starts(plan, iteration)
     total = max(plan.budget(walk), starts * walk)

@@ -241,3 +241,10 @@ def test_compiling_does_not_count():
     began = time.process_time()
     _, seconds = cpu_seconds(lambda: fresh(1.0))
     assert seconds < 0.5 * (time.process_time() - began)
+
+
+@pytest.mark.parametrize("effort", ["quick", "default"])
+def test_a_geodesic_has_no_forecast_and_takes_an_effort(effort):
+    problem = teacher("linear")
+    assert search_forecast(problem, hs.IndirectShooting(effort=effort), None) is None
+    assert hs.solve(problem, effort=effort).success
