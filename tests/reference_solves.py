@@ -123,7 +123,8 @@ def multiple_shooting_hard_endpoint():
 
 
 def _single(problem: hs.TrainingProblem, **options) -> hs.Solution:
-    return hs.DirectSingleShooting(layers=8, **{"effort": "quick", "tol": 1e-9, **options}).solve(problem)
+    options = {"effort": "quick", "tol": 1e-9, **options}
+    return hs.DirectSingleShooting(layers=8, **options).solve(problem)
 
 
 @_reference

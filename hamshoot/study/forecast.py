@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from hamshoot.methods.descent.epochs import CHUNKS
 from hamshoot.methods.descent.grid import pilot_epochs
 from hamshoot.methods.descent.optimizers import HOLD
-from hamshoot.methods.search.basins import EFFORTS, MEMORY, WALK, iteration_seconds, planned_starts
 from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
+from hamshoot.methods.search.basins import EFFORTS, MEMORY, WALK, iteration_seconds, planned_starts
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 
 if TYPE_CHECKING:

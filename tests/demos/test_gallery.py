@@ -1,7 +1,6 @@
 """The gallery says what the committed results hold, and calls things by what they are."""
 
 import copy
-import csv
 import json
 import re
 from pathlib import Path
