@@ -190,8 +190,8 @@ def certify(
         each of them; default 1e-10 over layers, 1e-9 on a path. Recorded residuals may differ by as
         much, or by rounding, 1e-12 (1e-10 where it is amplified by a roll-out).
     second_order : bool
-        Run the second-order test where it applies: Euler layers with the soft loss, and continuous
-        paths with the soft loss or a hard endpoint.
+        Run the second-order test where it applies: Euler layers and continuous paths, with the soft
+        loss or a hard endpoint.
     max_controls : int
         Size up to which the dense test over layers runs; the limit for paths is
         `hamshoot.optimality.second_order_path.MAX_NUMBERS`.

@@ -334,7 +334,9 @@ def _second_order(
         result = SecondOrder("not decided: the test is for Euler layers", NAN, (NAN, NAN))
     else:
         result = second_order(solution.problem, solution.weights, steps_of(solution),
-                              asked.max_controls, slopes=slopes)
+                              asked.max_controls, slopes=slopes,
+                              multiplier=solution.momenta[-1] if solution.problem.hard_endpoint
+                              else None)
     kinks = result.kinks
     return {
         "second_order": result.verdict, "min_eigenvalue": result.min_eigenvalue,

@@ -47,8 +47,13 @@ controls, so if −Σ⟨v, r⟩ over its entries grows with every move of them (
 it is ≥ 0 as above. All hypotheses are checked in floating point, with room for rounding; the
 program, up to MOST_CONCAVE concave entries.
 
-The other way round every claim of a descent is shown: a direction is only reported with values of J
-along it that are lower.
+The other way round every claim of a descent is shown: a direction is only reported with values of
+J along it that are lower.
+
+**A hard endpoint.** Its augmented Lagrangian (`hamshoot.optimality.augmented`) is a J with a loss:
+if W is a strict local minimum of that, it is one of the norm among the networks that reach the
+endpoint. What is refuted at one weight is tried again at larger ones, where the way down has to
+keep closer to the endpoint.
 
 Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, O(n³)
 for the null space and the eigenvalues; for k idle entries another O(n²k), and what
@@ -62,7 +67,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hamshoot.optimality import coupling, formulas
-from hamshoot.optimality.checks import setting_of
+from hamshoot.optimality.augmented import augmented, stiffness
+from hamshoot.optimality.checks import missed, setting_of
 from hamshoot.optimality.directions import followed, steepest
 from hamshoot.optimality.expansion import (
     Derivatives,
@@ -94,6 +100,9 @@ SAME, HOPELESS, CROSSED = 1e-6, 0.995, 1e-8
 #: Concave kinks up to which all combinations of sides are tried; slopes, as shares of the largest
 #: force, that count as falling; how much less an entry may cost in a proof.
 MOST_CONCAVE, STEEP, STRICT = 8, 1e-9, 1e-6
+#: With a hard endpoint, the weights of the augmented Lagrangian against that of the stiff loss; and
+#: the largest gap, relative to the endpoint, that counts as none.
+WEIGHTS, CLOSED = (1.0, 1e2, 1e4), 1e-8
 
 
 class SecondOrder(NamedTuple):
@@ -148,12 +157,13 @@ def second_order(
     max_controls: int = MAX_CONTROLS,
     *,
     slopes: NDArray | None = None,
+    multiplier: NDArray | None = None,
     derivatives: Derivatives | None = None,
     prove: bool = True,
     starts: int = coupling.STARTS,
     seed: int = 0,
 ) -> SecondOrder:
-    """Decide whether an Euler network with a soft loss is a strict local minimum of J.
+    """Decide whether an Euler network is a strict local minimum of J.
 
     Parameters
     ----------
@@ -165,6 +175,8 @@ def second_order(
     slopes : ndarray, shape (L, w, N), optional
         For ReLU, σ′ with slopes d ∈ [0, 1] on the kink that make W stationary; by default a search
         for them (`hamshoot.theory.clarke`).
+    multiplier : ndarray, shape (w, N), optional
+        B_1 of a hard endpoint, needed there.
     derivatives : callable, optional
         In place of `complex_step_derivatives`, for a solver that has faster ones.
     prove : bool
@@ -180,7 +192,8 @@ def second_order(
     """
     nan = float("nan")
     if problem.hard_endpoint:
-        return SecondOrder("not decided: the test is for the soft loss", nan, (nan, nan))
+        return _with_endpoint(problem, weights, steps, multiplier, max_controls, dict(
+            slopes=slopes, derivatives=derivatives, prove=prove, starts=starts, seed=seed))
     if weights.size > max_controls:
         return SecondOrder(
             f"not decided: {weights.size} controls, the dense test takes {max_controls}",
@@ -194,6 +207,28 @@ def second_order(
     if not at.gradient <= STATIONARY * at.size:
         return _result(at, f"not decided: not a stationary point (gradient {at.gradient:.1e})", nan)
     return _verdict(at, prove, starts, seed)
+
+
+def _with_endpoint(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, multiplier: NDArray | None,
+    max_controls: int, more: dict[str, Any],
+) -> SecondOrder:
+    """The verdict on the augmented Lagrangian, at the least weight that does not refute."""
+    assert problem.endpoint is not None
+    nan = float("nan")
+    if multiplier is None:
+        return SecondOrder("not decided: the multiplier of the hard endpoint is not known", nan,
+                           (nan, nan))
+    end = formulas.roll_out(setting_of(problem), weights, steps)[-1]
+    apart = missed(end, problem.endpoint)
+    if not apart <= CLOSED:
+        return SecondOrder(f"not decided: the endpoint is missed by {apart:.1e}", nan, (nan, nan))
+    for factor in WEIGHTS:
+        soft = augmented(problem, multiplier, factor * stiffness(problem))
+        found = second_order(soft, weights, steps, max_controls, **more)
+        if not found.refuted:
+            break
+    return found
 
 
 def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:

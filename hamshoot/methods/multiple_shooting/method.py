@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.starts import weights_of
+from hamshoot.methods.multiple_shooting.endpoint_search import EndpointSearch
 from hamshoot.methods.multiple_shooting.nlp import (
     NLP_SOLVERS,
     SMALL_NODE,
@@ -169,7 +170,8 @@ class DirectMultipleShooting:
         steps = self._mesh(problem)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         with blas_threads(problem):
-            search = Search(
+            kind = EndpointSearch if problem.hard_endpoint else Search
+            search = kind(
                 picked(SearchOptions, self), problem, steps, callback,
                 integrator=self.integrator, nlp_solver=self.nlp_solver,
                 solver_options=self._solver_options(problem), given=self.solver_options,

@@ -101,10 +101,15 @@ class Program:
         elif self.problem.activation == "smooth_relu" and epsilon != self.problem.sigma.epsilon:
             self.smooth = self.problem.replace(epsilon=epsilon)
 
-    def begin_at(self, weights: NDArray) -> None:
-        """Roll controls out and sweep back: a feasible x, and the adjoint for multipliers."""
+    def begin_at(self, weights: NDArray, multiplier: NDArray | None = None) -> None:
+        """Roll controls out and sweep back: a feasible x, and the adjoint for multipliers.
+
+        With a hard endpoint the sweep begins at its multiplier (w, N), 0 by default.
+        """
         A = discrete.roll_out(self.smooth, weights, self.steps, self.integrator)
-        terminal = np.zeros_like(A[0]) if self.problem.hard_endpoint else None
+        terminal = None
+        if self.problem.hard_endpoint:
+            terminal = np.zeros_like(A[0]) if multiplier is None else multiplier
         B, _ = discrete.costates(self.smooth, A, weights, self.steps, self.integrator, terminal)
         self.x, self.lam = self.nlp.pack(weights, A), self.nlp.multipliers(B)
 

@@ -1,10 +1,10 @@
 """Multiple shooting around the program: the shared search, the NLP solver, the exact end.
 
-With a loss the basin is that of `hamshoot.methods.search.basins`; the program solves for the
-network of that basin, nodes and multipliers included, and the exact end is shared as well. With a
-hard endpoint there is no J of the controls alone, and the program itself walks the ε ladder from
-the starts. A stage is begun near a stationary point, by a descent in the controls alone where that
-applies, and run warm from the stage before after that; one that struggles is restarted so.
+The basin is that of `hamshoot.methods.search.basins`; the program solves for the network of that
+basin, nodes and multipliers included, and the exact end is shared as well. What differs with a hard
+endpoint is in `hamshoot.methods.multiple_shooting.endpoint_search`. A stage is begun near a
+stationary point, by a descent in the controls alone where that applies, and run warm from the stage
+before after that; one that struggles is restarted so.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Outcome:
 
     status: Status
     weights: NDArray
-    momenta: NDArray | None = None
+    multiplier: NDArray | None = None  # of a hard endpoint, (w, N)
     notes: list[str] = field(default_factory=list)
     residuals: dict[str, float] = field(default_factory=dict)
     objective: float = np.inf
@@ -93,33 +93,39 @@ class Search:
         self.counter = Counter(self.watch, options.max_iter)
         self.best = Best()
         self.start_objectives: list[float] = []
-        self.basins: BasinSearch | None = None
         self.end: ExactEnd | None = None
-        if not problem.hard_endpoint:
-            self.basins = BasinSearch(options, problem, steps, self.watch, self.best)
-        if not problem.hard_endpoint and program["integrator"] == "euler":
-            walk = LadderWalk(problem, steps, self.watch, tol=options.tol,
+        self._set_up(program["integrator"])
+        self.program = Program(problem, steps, counter=self.counter, offer=self._offer, **program)
+
+    def _set_up(self, integrator: str) -> None:
+        """What finds the basin, and what ends there."""
+        options, problem = self.options, self.problem
+        self.basins = BasinSearch(options, problem, self.steps, self.watch, self.best)
+        if integrator == "euler":
+            walk = LadderWalk(problem, self.steps, self.watch, tol=options.tol,
                               max_iter=options.max_iter, stage_iter=options.stage_iter,
                               memory=options.memory or MEMORY)
             walk.best = self.best
             self.end = ExactEnd(walk, options.tol, options.polish)
-        self.program = Program(problem, steps, counter=self.counter, offer=self._offer, **program)
 
     def run(self, guess: NDArray | None) -> Solution:
         """Search from the starts, or from given controls."""
         try:
             if guess is not None:
                 outcome = self._from_guess(guess)
-            elif self.basins is not None and self.options.warm_up:
-                outcome = self._from_basin(self.basins)
+            elif self.options.warm_up:
+                outcome = self._from_basin()
             else:
                 outcome = self._best_of_starts()
         except (Stop, KeyboardInterrupt) as stop:
             if self.best.weights is None:  # before the first iterate there is nothing to keep
                 raise
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
-            outcome = Outcome(status, self.best.weights, self.program.momenta)
+            outcome = self._stopped(status, self.best.weights)
         return self._solution(outcome)
+
+    def _stopped(self, status: Status, weights: NDArray) -> Outcome:
+        return Outcome(status, weights)
 
     # -- starts ------------------------------------------------------------------------------------
 
@@ -135,13 +141,16 @@ class Search:
             weights = starting_weights(self.problem, self.steps, options.start or "path", seed,
                                        options.noise)
             ends.append(self._walk(weights, options.epsilon[0], prefix))
-            self.start_objectives.append(ends[-1].objective)
-        reached = [end for end in ends if end.status not in (Status.INFEASIBLE, Status.DIVERGED)]
+        return self._least(ends)
+
+    def _least(self, ends: list[Outcome]) -> Outcome:
+        self.start_objectives += [end.objective for end in ends]
+        reached = [end for end in ends if end.status is not Status.DIVERGED]
         return min(reached or ends, key=lambda end: end.objective)
 
-    def _from_basin(self, basins: BasinSearch) -> Outcome:
+    def _from_basin(self) -> Outcome:
         """From the shared search, carried to the program's last ε and solved there."""
-        weights, first = basins.run().weights, basins.last
+        weights, first = self.basins.run().weights, self.basins.last
         if self.end is not None:
             weights = self.end.converged(weights, first)
             last = epsilon_stages(self.problem, self.options.epsilon)[-1]
@@ -150,7 +159,7 @@ class Search:
         return self._walk(weights, first)
 
     def _from_guess(self, guess: NDArray) -> Outcome:
-        """Walk from a guess; never end above it when there is a loss."""
+        """Walk from a guess; never end above it."""
         last = self.options.epsilon[1]
         start = self._offer(guess)
         if not np.isfinite(start):
@@ -158,11 +167,11 @@ class Search:
                              f"got an objective of {start}")
         outcome = self._walk(guess, min(GUESS_LADDER * last, self.options.epsilon[0]))
         above = outcome.objective > start + ROUNDING * abs(start)
-        if above and not self.problem.hard_endpoint:
+        if above:
             # The ladder's first ε left the guess's basin: begin at the last one.
             outcome = self._walk(guess, last, "again, ")
             above = outcome.objective > start + ROUNDING * abs(start)
-        if above and not self.problem.hard_endpoint:
+        if above:
             note = (f"its objective {outcome.objective:.10g} lies above the guess's {start:.10g}, "
                     "so the guess is returned as it came")
             return Outcome(Status.STALLED, guess, None, [note], objective=start)
@@ -182,33 +191,32 @@ class Search:
             solved = self._stage(epsilon, restart)
             restart = None
         outcome = self._judge(epsilon, solved)
-        if self.end is not None and outcome.success:
+        if outcome.success:
             outcome = self._exact_end(outcome, epsilon)
         outcome.objective = self._offer(outcome.weights)
         return outcome
 
     def _exact_end(self, outcome: Outcome, epsilon: float) -> Outcome:
         """The polish and the second-order test; the program again where a smooth network moved."""
-        assert self.end is not None
+        if self.end is None:
+            return outcome
         end = self.end.run(outcome.weights, epsilon, outcome.status)
         smooth = self.problem.activation != "relu"
         left = self.end.escape is not None and self.end.escape.left
         if smooth and left and end.status is Status.CONVERGED:  # for its multipliers
             self._set_stage(epsilon, "")
             outcome = self._judge(epsilon, self._stage(epsilon, end.weights))
-            return Outcome(outcome.status, outcome.weights, outcome.momenta,
+            return Outcome(outcome.status, outcome.weights, None,
                            outcome.notes + end.notes, outcome.residuals)
-        if end.weights is not outcome.weights:
-            outcome.momenta = None
         if end.status is Status.CONVERGED:
             outcome.notes = []
-        return Outcome(end.status, end.weights, outcome.momenta, outcome.notes + end.notes,
+        return Outcome(end.status, end.weights, None, outcome.notes + end.notes,
                        outcome.residuals)
 
     def _stage(self, epsilon: float, weights: NDArray | None) -> bool:
         """Solve the program at one ε; warm from the stage before unless given controls."""
         if weights is not None:
-            self.program.begin_at(self._descended(weights) if self._can_descend() else weights)
+            self._begin_at(weights)
         begun = self.program.weights
         limit = WARM if weights is None else LONG
         for attempt in range(RESTARTS + 1):
@@ -216,11 +224,14 @@ class Search:
                 # A branch of stationary points can end in a fold on the way down the ladder (a
                 # network without bias that uses the offset ε/2 of the smooth ReLU as one): Newton's
                 # method wanders there, one that only descends rolls down to the branch below.
-                self.program.begin_at(self._descended(begun) if self._can_descend() else
-                                      self.program.weights)
+                self._begin_at(begun if self._can_descend() else self.program.weights)
             if self.program.converge(epsilon, limit):
                 return True
         return False
+
+    def _begin_at(self, weights: NDArray) -> None:
+        """Set the program to controls, descended where that applies."""
+        self.program.begin_at(self._descended(weights) if self._can_descend() else weights)
 
     def _set_stage(self, epsilon: float, prefix: str) -> None:
         self.program.smooth_by(epsilon)
@@ -228,8 +239,7 @@ class Search:
                                      self.program.nlp_solver)
 
     def _can_descend(self) -> bool:
-        return (self.options.warm_up and self.program.integrator == "euler"
-                and not self.problem.hard_endpoint)
+        return self.options.warm_up and self.program.integrator == "euler"
 
     def _descended(self, weights: NDArray) -> NDArray:
         """Controls near a stationary point of the stage, by Newton's method with descent."""
@@ -244,6 +254,7 @@ class Search:
         """What the last stage reached, by the adjoint of its own roll-out."""
         weights = self.program.weights
         momenta = self.program.momenta
+        assert momenta is not None  # a stage begins with some
         A, B, stationarity = self.program.adjoint(weights, momenta)
         size = max(1.0, float(np.abs(B[1:]).max()))
         residuals = {
@@ -255,57 +266,56 @@ class Search:
         if self.problem.activation != "linear":
             residuals["epsilon"] = epsilon
         relu = self.problem.activation == "relu"
-        enough = ENOUGH if self.end is not None and self.end.polishes else self.options.tol
+        enough = ENOUGH if self._polishes() else self.options.tol
         status = Status.SMOOTHED if relu else Status.CONVERGED
         if not stationarity <= max(enough, self.options.tol):
             status = Status.STALLED
-        if self.problem.hard_endpoint and discrete.boundary_residual(
-                self.problem, A, B) > 100 * self.options.tol:
-            status = Status.INFEASIBLE
         notes = [f"ε = {epsilon:g}, smooth stationarity {stationarity:.1e}"] if relu else []
         if not solved:
             notes.append(f"{self.program.nlp_solver} did not report success at its last stage")
-        return Outcome(status, weights, momenta, notes, residuals)
+        return Outcome(status, weights, momenta[-1], notes, residuals)
+
+    def _polishes(self) -> bool:
+        return self.end is not None and self.end.polishes
 
     # -- parts -------------------------------------------------------------------------------------
 
     def _objective(self, weights: NDArray) -> float:
-        """J of the problem's own network; with a hard endpoint, of its norm alone."""
+        """J of the problem's own network."""
         A = discrete.roll_out(self.problem, weights, self.steps, self.program.integrator)
         return discrete.objective(self.problem, A[-1], weights, self.steps)[0]
 
     def _offer(self, weights: NDArray) -> float:
         with np.errstate(all="ignore"):
             objective = self._objective(weights)
-        if self.problem.hard_endpoint:
-            # The norm alone says nothing of an endpoint missed: the latest iterate is the best.
-            self.best.objective = np.inf
         self.best.offer(objective, weights)
         return objective
 
     def _solution(self, outcome: Outcome) -> Solution:
-        options, watch = self.options, self.watch
-        terminal = None
-        if self.problem.hard_endpoint:
-            terminal = np.zeros_like(self.problem.endpoint) if outcome.momenta is None \
-                else outcome.momenta[-1]
+        searched = not self.start_objectives
         extra: dict[str, Any] = {"start_objectives": self.start_objectives}
-        if self.basins is not None and not self.start_objectives:
+        if searched:
             extra = self.basins.record()
         if self.end is not None and self.end.escape is not None:
             extra |= self.end.escape.record()
-        solution = solution_from_weights(
+        solution = self._evaluated(outcome, extra)
+        notes = [*outcome.notes, self._stationarity(solution)]
+        notes += self.basins.notes() if searched else starts_notes(self.start_objectives)
+        if not searched:
+            return judged(solution, np.inf, notes)
+        return judged(solution, self.basins.trivial, notes, self.basins.checked())
+
+    def _stationarity(self, solution: Solution) -> str:
+        return f"stationarity {solution.stationarity:.1e} (tol {self.options.tol:g})"
+
+    def _evaluated(self, outcome: Outcome, extra: dict[str, Any]) -> Solution:
+        """What the reference formulas say of the outcome."""
+        watch = self.watch
+        return solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.success, method=f"multiple shooting ({self.program.nlp_solver})",
             integrator=self.program.integrator, nit=watch.iterations,
-            history=thinned(watch.history, HISTORY), seconds=watch.seconds, terminal=terminal,
+            history=thinned(watch.history, HISTORY), seconds=watch.seconds,
+            terminal=outcome.multiplier if self.problem.hard_endpoint else None,
             residuals=outcome.residuals, extra=extra,
         )
-        notes = [*outcome.notes, f"stationarity {solution.stationarity:.1e} (tol {options.tol:g})"]
-        if self.basins is None or self.start_objectives:
-            trivial, checked = np.inf, ""
-            notes += starts_notes(self.start_objectives)
-        else:
-            trivial, checked = self.basins.trivial, self.basins.checked()
-            notes += self.basins.notes()
-        return judged(solution, trivial, notes, checked)
