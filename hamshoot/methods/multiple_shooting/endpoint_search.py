@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.methods.multiple_shooting.hard_endpoint import HardEndpoint, Reached
-from hamshoot.methods.multiple_shooting.search import ENOUGH, Outcome, Search
+from hamshoot.methods.multiple_shooting.search import ENOUGH, LONG, WARM, Outcome, Search
 from hamshoot.methods.search.basins import BasinSearch
 from hamshoot.methods.search.ladder import GUESS_LADDER
 from hamshoot.methods.search.outcome import judged
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Searches at most, each from another seed, and the seeds between them.
 SEARCHES, BETWEEN = 3, 1_000_000
+#: A network whose relative gap is larger than this after all multipliers is given up.
+FAR = 1e-3
 
 
 class EndpointSearch(Search):
@@ -63,14 +65,24 @@ class EndpointSearch(Search):
             if number:
                 self.basins = self._search(number)
             basin = self.basins.run()
-            self._set_stage(self.basins.last, "")
-            self.at = self.to.begin(basin.weights)
-            if self.to.affordable:
-                self.at = self.to.reach(self.at, self.basins.last)
-            ends.append(self._walk(self.at.weights, self.basins.last))
+            ends.append(self._from_network(basin.weights))
             if ends[-1].success:
                 return ends[-1]
         return min(ends, key=self._apart)
+
+    def _from_network(self, weights: NDArray) -> Outcome:
+        """From a network of the search to the endpoint, by multipliers, and then the program.
+
+        Another integrator than Euler moves the states, and takes the whole ladder.
+        """
+        if not self.exact:
+            return self._walk(weights, self.options.epsilon[0])
+        first = self.basins.last
+        self._set_stage(first, "")
+        self.at = at = self.to.reach(self.to.begin(weights), first)
+        if at.gap > FAR:
+            return Outcome(Status.INFEASIBLE, at.weights, at.multiplier)
+        return self._walk(at.weights, first)
 
     def _from_guess(self, guess: NDArray) -> Outcome:
         """Walk from a guess."""
@@ -102,26 +114,38 @@ class EndpointSearch(Search):
                 at = self.to.reach(at, epsilon)
         self.program.begin_at(at.weights, at.multiplier)
 
+    def _stage(self, epsilon: float, weights: NDArray | None) -> bool:
+        """Solve the program at one ε; where it fails, by multipliers alone."""
+        if not self._can_descend():
+            return super()._stage(epsilon, weights)
+        if weights is not None:
+            self._begin_at(weights)
+        begun, momenta = self.program.weights, self.program.momenta
+        if self.program.converge(epsilon, WARM if weights is None else LONG):
+            return True
+        assert momenta is not None
+        at = self.to.reach(self.to.begin(begun, momenta[-1]), epsilon)
+        self.program.begin_at(at.weights, at.multiplier)
+        return max(at.gap, at.stationarity) <= self.options.tol
+
+    def _lost(self) -> bool:
+        return self.exact and not self._smooth_gap(self.program.weights) <= FAR
+
+    def _smooth_gap(self, weights: NDArray) -> float:
+        """Relative gap of the network of the stage."""
+        with np.errstate(all="ignore"):
+            A = discrete.roll_out(self.program.smooth, weights, self.steps,
+                                  self.program.integrator)
+            return discrete.boundary_residual(self.problem, A, A)
+
     def _can_descend(self) -> bool:
         return super()._can_descend() and self.to.affordable
 
     def _judge(self, epsilon: float, solved: bool) -> Outcome:
-        """What the last stage reached; where the program did not, what multipliers alone reach."""
-        outcome = self._held_to_the_endpoint(super()._judge(epsilon, solved))
-        if outcome.success or not self._can_descend():
-            return outcome
-        at = self.to.reach(self.to.begin(outcome.weights), epsilon)
-        self.program.begin_at(at.weights, at.multiplier)
-        alone = self._held_to_the_endpoint(super()._judge(epsilon, False))
-        return alone if alone.success or self._apart(alone) < self._apart(outcome) else outcome
-
-    def _held_to_the_endpoint(self, outcome: Outcome) -> Outcome:
-        """INFEASIBLE where the network of the stage misses it."""
+        """What the last stage reached; INFEASIBLE where its network misses the endpoint."""
+        outcome = super()._judge(epsilon, solved)
         enough = max(ENOUGH if self._polishes() else 0.0, self.options.tol)
-        problem, smooth = self.problem, self.program.smooth
-        A = discrete.roll_out(smooth, outcome.weights, self.steps, self.program.integrator)
-        gap = discrete.boundary_residual(problem, A, A)
-        if not gap <= enough:
+        if not self._smooth_gap(outcome.weights) <= enough:
             outcome.status = Status.INFEASIBLE
         return outcome
 

@@ -190,6 +190,8 @@ class Search:
             self._set_stage(epsilon, prefix)
             solved = self._stage(epsilon, restart)
             restart = None
+            if self._lost():
+                break
         outcome = self._judge(epsilon, solved)
         if outcome.success:
             outcome = self._exact_end(outcome, epsilon)
@@ -274,6 +276,10 @@ class Search:
         if not solved:
             notes.append(f"{self.program.nlp_solver} did not report success at its last stage")
         return Outcome(status, weights, momenta[-1], notes, residuals)
+
+    def _lost(self) -> bool:
+        """Whether stages further down are of no use."""
+        return False
 
     def _polishes(self) -> bool:
         return self.end is not None and self.end.polishes
