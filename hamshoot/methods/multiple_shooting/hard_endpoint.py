@@ -12,7 +12,7 @@ them out. A round is a warm start, of one or two Newton steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from hamshoot.methods.newton.active_set import Polished, polish
 from hamshoot.methods.newton.active_set import affordable as polishable
 from hamshoot.methods.newton.escape import Escape, escape
 from hamshoot.methods.newton.escape import affordable as testable
+from hamshoot.methods.newton.levenberg_marquardt import Minimum
 from hamshoot.methods.search.exact_end import DEEPER, POLISH_SHARE
 from hamshoot.optimality.augmented import (
     augmented,
@@ -165,28 +166,30 @@ class HardEndpoint:
         """Rounds of multipliers at one ε, by Newton's method."""
         problem = self._smooth(epsilon)
 
-        def local(soft: TrainingProblem, weights: NDArray) -> NDArray:
+        def local(soft: TrainingProblem, weights: NDArray) -> Minimum:
             return exact_newton.minimise(soft, weights, self.steps, tol=tol,
-                                         max_iter=NEWTON_STEPS, callback=self._told).weights
+                                         max_iter=NEWTON_STEPS, callback=self._told)
 
         return self._rounds(problem, at, local, closed, rounds)
 
     def _rounds(self, problem: TrainingProblem, at: Reached,
-                local: Callable[[TrainingProblem, NDArray], NDArray], closed: float, rounds: int
-                ) -> Reached:
-        """Minimise for a multiplier, take the next; the round with the least gap."""
-        best, before, limit = at, np.inf, HEAVIEST * self.least_weight
+                local: Callable[[TrainingProblem, NDArray], Minimum | Polished], closed: float,
+                rounds: int) -> Reached:
+        """Minimise for a multiplier, take the next; the stationary round with the least gap."""
+        best, before = replace(at, gap=np.inf, stationarity=np.inf), np.inf
+        limit = HEAVIEST * self.least_weight
         weights, weight, known = at.weights, at.weight, Extrapolated(at.multiplier)
         for _ in range(rounds):
             used = known.multiplier
             self._constant = constant(self.problem, used, weight)
-            weights = local(augmented(problem, used, weight), weights)
-            now = self._measured(problem, weights, used, weight)
+            least = local(augmented(problem, used, weight), weights)
+            weights = least.weights
+            now = self._measured(problem, Reached(weights, used, weight,
+                                                  stationarity=least.stationarity))
             if not np.isfinite(now.gap):
                 break
             self.offer(weights)
-            if now.gap < best.gap:
-                best = now
+            best = min(best, now, key=lambda one: (not one.stationarity <= self.tol, one.gap))
             if now.gap <= closed:
                 break
             known.next(now.multiplier)
@@ -198,16 +201,14 @@ class HardEndpoint:
             before = now.gap
         return best
 
-    def _measured(self, problem: TrainingProblem, weights: NDArray, used: NDArray, weight: float
-                  ) -> Reached:
-        """Where a minimum of the augmented Lagrangian is, with its terminal momentum."""
+    def _measured(self, problem: TrainingProblem, least: Reached) -> Reached:
+        """A minimum of the augmented Lagrangian with its gap, and its terminal momentum."""
         assert problem.endpoint is not None
-        A = discrete.roll_out(problem, weights, self.steps)
-        apart = A[-1] - problem.endpoint
-        multiplier = better_multiplier(problem, used, weight, apart)
-        gap = float(np.linalg.norm(apart)) / max(1.0, float(np.linalg.norm(problem.endpoint)))
-        _, G = discrete.costates(problem, A, weights, self.steps, terminal=multiplier)
-        return Reached(weights, multiplier, weight, gap, discrete.stationarity(weights, G))
+        apart = discrete.roll_out(problem, least.weights, self.steps)[-1] - problem.endpoint
+        return replace(
+            least,
+            multiplier=better_multiplier(problem, least.multiplier, least.weight, apart),
+            gap=float(np.linalg.norm(apart)) / max(1.0, float(np.linalg.norm(problem.endpoint))))
 
     def _told(self, objective: float, stationarity: float) -> None:
         self.count(objective - self._constant, stationarity)
@@ -257,14 +258,14 @@ class HardEndpoint:
         """Rounds of multipliers with the polish; None where it ends short of the tolerance."""
         last: list[Polished] = []
 
-        def local(soft: TrainingProblem, weights: NDArray) -> NDArray:
+        def local(soft: TrainingProblem, weights: NDArray) -> Polished:
             first = epsilon if not last else ON_KINKS
             last.append(polish(soft, weights, self.steps, first, tol=min(self.tol, 1e-10),
                                callback=self._told))
-            return last[-1].weights
+            return last[-1]
 
         end = self._rounds(self.problem, at, local, CLOSED, ROUNDS)
-        if not last or end is at or end.gap > self.tol or last[-1].stationarity > self.tol:
+        if not max(end.gap, end.stationarity) <= self.tol:
             return None
         return end, last[-1]
 
@@ -317,7 +318,7 @@ class HardEndpoint:
             there, notes = found[0], [found[1].words]
         else:
             there, notes = self.reach(start, epsilon), []
-            if there.gap > self.tol or there.stationarity > self.tol:
+            if not max(there.gap, there.stationarity) <= self.tol:
                 return None
         self.escape = left
         lower = self._norm(there) < self._norm(at) * (1 - LOWER)

@@ -143,7 +143,7 @@ def test_slsqp_finds_nothing_lower_from_the_answer(activation, case):
                  method="SLSQP", constraints={"type": "eq", "fun": gap, "jac": slope},
                  callback=seen, options={"maxiter": 60, "ftol": 1e-14})
     J = scale * rho @ solution.weights.ravel()**2
-    assert J == pytest.approx(solution.objective, rel=1e-12)
+    assert pytest.approx(solution.objective, rel=1e-12) == J
     assert lowest
     assert min(lowest) > J * (1 - 1e-7)
 
