@@ -4,8 +4,8 @@ J is the norm alone, which says nothing of an endpoint missed. So the basin is s
 endpoint as a stiff loss, rounds of multipliers take the network to the endpoint, and there the
 program begins, with the multiplier. Where the program wanders off, as it does where activations on
 the kink leave the endpoint's conditions dependent, the rounds go on to the end by themselves. A
-search whose network does not reach the endpoint is followed by others, from other seeds. What is no
-closer to the endpoint than the tolerance is no success.
+search whose network does not reach the endpoint is followed by the program from a cold start, and
+by others, from other seeds. What is no closer to the endpoint than the tolerance is no success.
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.multiple_shooting.hard_endpoint import HardEndpoint, Reached
-from hamshoot.methods.multiple_shooting.search import ENOUGH, LONG, WARM, Outcome, Search
+from hamshoot.methods.multiple_shooting.search import (
+    ENOUGH,
+    LONG,
+    WARM,
+    Outcome,
+    Search,
+    stationarity_note,
+)
 from hamshoot.methods.search.basins import BasinSearch
 from hamshoot.methods.search.ladder import GUESS_LADDER
 from hamshoot.methods.search.outcome import judged
@@ -26,8 +34,8 @@ from hamshoot.theory import layers as discrete
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Searches at most, each from another seed, and the seeds between them.
-SEARCHES, BETWEEN = 3, 1_000_000
+#: Attempts at most: searches and cold starts in turn, each pair from other seeds, so far apart.
+ATTEMPTS, BETWEEN = 4, 1_000_000
 #: A network whose relative gap is larger than this after all multipliers is given up.
 FAR = 1e-3
 
@@ -42,7 +50,7 @@ class EndpointSearch(Search):
         self.at: Reached | None = None  # where the stage began
         self.exact = integrator == "euler" and self.to.affordable
         self.apart: list[float] = []  # gaps of the starts
-        self.searches = 0
+        self.attempts = 0
 
     def _search(self, number: int) -> BasinSearch:
         options = replace(self.options, seed=self.options.seed + BETWEEN * number)
@@ -58,17 +66,33 @@ class EndpointSearch(Search):
     # -- starts ------------------------------------------------------------------------------------
 
     def _from_basin(self) -> Outcome:
-        """From the first search whose network reaches the endpoint, else the closest."""
+        """From the first attempt whose network reaches the endpoint, else the closest."""
         ends = []
-        for number in range(SEARCHES):
-            self.searches = number + 1
-            if number:
-                self.basins = self._search(number)
-            basin = self.basins.run()
-            ends.append(self._from_network(basin.weights))
+        for number in range(ATTEMPTS):
+            self.attempts = number + 1
+            ends.append(self._cold(number // 2) if number % 2 else self._searched(number // 2))
             if ends[-1].success:
                 return ends[-1]
         return min(ends, key=self._apart)
+
+    def _searched(self, number: int) -> Outcome:
+        """From a search with the endpoint as a stiff loss."""
+        if number:
+            self.basins = self._search(number)
+        return self._from_network(self.basins.run().weights)
+
+    def _cold(self, number: int) -> Outcome:
+        """The program alone, from a start as it is.
+
+        A descent of the stiff loss may end where A_1 has lost a rank, in a minimum at some distance
+        from the endpoint (a linear map whose determinant is to be negative: it is positive at the
+        start). A path fit is beyond that, near the endpoint, at a large norm.
+        """
+        options = self.options
+        weights = starting_weights(self.problem, self.steps, options.start or "path",
+                                   options.seed + BETWEEN * number, options.noise)
+        self.at = self.to.begin(weights)
+        return self._walk(weights, options.epsilon[0], "from the start, ")
 
     def _from_network(self, weights: NDArray) -> Outcome:
         """From a network of the search to the endpoint, by multipliers, and then the program.
@@ -203,7 +227,7 @@ class EndpointSearch(Search):
         if solution.success and not relative <= tol:
             # The smoothed network reaches it, the problem's own does not.
             solution = solution.replace(status=Status.UNSETTLED, success=False)
-        notes = [*outcome.notes, self._stationarity(solution),
+        notes = [*outcome.notes, stationarity_note(solution, tol),
                  f"gap to the endpoint {gap:.1e}, {relative:.1e} of its norm or of 1 (tol {tol:g})",
                  *self._starts_note()]
         return judged(solution, np.inf, notes)
@@ -211,7 +235,7 @@ class EndpointSearch(Search):
     def _starts_note(self) -> list[str]:
         """What a message says of several starts: J of those that reach the endpoint."""
         if not self.start_objectives:
-            return [f"after {self.searches} searches"] if self.searches > 1 else []
+            return [f"attempt {self.attempts} of {ATTEMPTS}"] if self.attempts > 1 else []
         if len(self.start_objectives) < 2:
             return []
         reached = [J for J, apart in zip(self.start_objectives, self.apart, strict=True)

@@ -305,14 +305,11 @@ class Search:
         if self.end is not None and self.end.escape is not None:
             extra |= self.end.escape.record()
         solution = self._evaluated(outcome, extra)
-        notes = [*outcome.notes, self._stationarity(solution)]
+        notes = [*outcome.notes, stationarity_note(solution, self.options.tol)]
         notes += self.basins.notes() if searched else starts_notes(self.start_objectives)
         if not searched:
             return judged(solution, np.inf, notes)
         return judged(solution, self.basins.trivial, notes, self.basins.checked())
-
-    def _stationarity(self, solution: Solution) -> str:
-        return f"stationarity {solution.stationarity:.1e} (tol {self.options.tol:g})"
 
     def _evaluated(self, outcome: Outcome, extra: dict[str, Any]) -> Solution:
         """What the reference formulas say of the outcome."""
@@ -325,3 +322,8 @@ class Search:
             terminal=outcome.multiplier if self.problem.hard_endpoint else None,
             residuals=outcome.residuals, extra=extra,
         )
+
+
+def stationarity_note(solution: Solution, tol: float) -> str:
+    """What a message says of the stationarity."""
+    return f"stationarity {solution.stationarity:.1e} (tol {tol:g})"

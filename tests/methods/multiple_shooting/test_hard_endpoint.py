@@ -74,6 +74,17 @@ def test_whatever_the_options(options):
     assert_exact(solved(**options))
 
 
+@pytest.mark.parametrize(("seed", "width", "samples"), [(3, 2, 3), (47, 3, 4)])
+def test_a_map_that_reverses_the_orientation(seed, width, samples):
+    """A descent of the stiff loss ends where the map has lost a rank, short of the endpoint."""
+    problem = between_normals(seed, width, samples, "linear")
+    problem = problem.replace(effective_depth=5.0, weight_decay=3e-2)
+    start, end = (np.linalg.det(np.diff(A[:, : width + 1], axis=1))
+                  for A in (problem.initial_state, problem.endpoint))
+    assert start * end < 0
+    assert_exact(hs.DirectMultipleShooting(layers=15).solve(problem))
+
+
 def test_without_bias():
     """More samples than neurons: the last layer alone cannot place them."""
     problem = between_normals(bias=False)
