@@ -7,13 +7,13 @@ warm-started in the controls, the nodes and the multipliers, and ends with the p
 (`hamshoot.methods.newton.active_set`) that holds the activations on the kink: the answer is
 stationary for the ReLU network itself.
 
-With a loss the network to solve for is found by `hamshoot.methods.search.basins`, as by the other
-methods. It is rolled out and swept back, so that the first iterate is feasible and its multipliers
-are the exact adjoint. Before that a descent in the controls alone
-(`hamshoot.methods.newton.minimise`) takes it near a stationary point: there the NLP solver
-converges in a handful of iterations, where from a cold start it takes fifty to hundreds, each of
-which factorises the whole KKT matrix. A stage that struggles, as it does where the branch it
-follows ends in a fold, is restarted in the same way.
+The network to solve for is found by `hamshoot.methods.search.basins`, as by the other methods, a
+hard endpoint as a stiff loss (`hamshoot.methods.multiple_shooting.endpoint_search`). It is rolled
+out and swept back, so that the first iterate is feasible and its multipliers are the exact adjoint.
+Before that a descent in the controls alone (`hamshoot.methods.newton.minimise`) takes it near a
+stationary point: there the NLP solver converges in a handful of iterations, where from a cold start
+it takes fifty to hundreds, each of which factorises the whole KKT matrix. A stage that struggles,
+as it does where the branch it follows ends in a fold, is restarted in the same way.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class DirectMultipleShooting:
         wN of about 200; sqpmethod is for experiments on small problems.
     tol : float
         Bound on the stationarity max_ℓ ‖W_ℓ − L̃B_ℓσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F) of the rolled-out
-        network: for ReLU, of the ReLU network itself, at the best slopes on its kinks.
+        network: for ReLU, of the ReLU network itself, at the best slopes on its kinks. With a hard
+        endpoint also on ‖A_1 − endpoint‖_F / max(1, ‖endpoint‖_F) of that network.
     max_iter : int
         Iterations of all starts and stages together.
     time_limit : float, optional
@@ -83,14 +84,15 @@ class DirectMultipleShooting:
     reheats : int, optional
         Rounds of reheats from the best of the starts; by default by `effort`.
     warm_up : bool
-        Whether the search and descents in the controls alone go before the NLP solver (with a
-        loss); False leaves every start, cold, to the NLP solver.
+        Whether the search and descents in the controls alone go before the NLP solver; False
+        leaves every start, cold, to the NLP solver.
     epsilon : tuple of float
         First and last ε of the ladder, and the factor between stages. A large first ε sees past
         small minima. A smooth ReLU uses the ladder down to its own ε, a linear network none.
     polish : bool
-        Whether ReLU is carried to its exact optimum (Euler, a loss, a size within
-        `hamshoot.methods.newton.active_set.affordable`); otherwise the status is SMOOTHED.
+        Whether ReLU is carried to its exact optimum (Euler, a size within
+        `hamshoot.methods.newton.active_set.affordable`); otherwise the status is SMOOTHED, or with
+        a hard endpoint that only the smoothed network reaches UNSETTLED, no success.
     solver_options : dict, optional
         Passed on to `casadi.nlpsol`, over those chosen here.
 
@@ -160,7 +162,8 @@ class DirectMultipleShooting:
         Solution
             Its momenta are the adjoint of the roll-out; `residuals["multiplier_error"]` says how
             far the multipliers of the program are from it. Status CONVERGED; for ReLU UNSETTLED
-            or SMOOTHED when the polish failed or does not apply; else why it ended.
+            or SMOOTHED when the polish failed or does not apply; INFEASIBLE when a hard endpoint
+            was not reached; else why it ended. `residuals["endpoint_gap"]` is ‖A_1 − endpoint‖_F.
 
         Raises
         ------
