@@ -149,13 +149,14 @@ def test_slsqp_finds_nothing_lower_from_the_answer(activation, case):
             lowest.append(scale * rho @ x**2)
 
     noise = 1e-2 * np.random.default_rng(0).standard_normal(solution.weights.size)
+    seen(solution.weights.ravel())  # on kinks it may come back to the endpoint from nowhere
     for start in (solution.weights.ravel(), solution.weights.ravel() + noise):
         minimize(lambda x: scale * rho @ x**2, start, jac=lambda x: 2 * scale * rho * x,
                  method="SLSQP", constraints={"type": "eq", "fun": gap, "jac": slope},
                  callback=seen, options={"maxiter": 60, "ftol": 1e-14})
     J = scale * rho @ solution.weights.ravel()**2
     assert pytest.approx(solution.objective, rel=1e-12) == J
-    assert lowest
+    assert len(lowest) > (activation == "smooth_relu")
     assert min(lowest) > J * (1 - 1e-7)
 
 
