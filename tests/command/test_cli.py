@@ -259,8 +259,6 @@ def test_effort_reaches_the_solver_of_a_comparison(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "says"), [
     (["--effort", "heroic"], "effort: expected one of quick, default, thorough, got 'heroic'"),
     (["--workers", "0"], "workers: "),
-    (["--method", "indirect", "--effort", "quick"], "effort: indirect has no such option"),
-    (["--method", "indirect", "--workers", "2"], "workers: indirect has no such option"),
 ])
 @pytest.mark.parametrize("command", ["solve", "compare"])
 def test_effort_and_workers_where_they_do_not_fit(command, arguments, says, tmp_path, capsys):
@@ -276,9 +274,10 @@ def test_the_summary_tells_what_the_search_did(solved):
     search = json.loads((out / "summary.json").read_text())["search"]
     extra = hs.Solution.load(out / "solution.npz").extra
     assert search == {
-        "starts": 2, "reheats": len(extra["reheat_objectives"]),
+        "starts": len(extra["start_objectives"]), "reheats": len(extra["reheat_objectives"]),
         "rounds": len(extra["reheat_rounds"]), "start_objectives": extra["start_objectives"],
         "reheat_objectives": extra["reheat_objectives"], "reheat_rounds": extra["reheat_rounds"]}
+    assert search["starts"] >= 2
     assert search["reheats"] == 4 * search["rounds"] > 0
     assert search["reheat_rounds"] == sorted(search["reheat_rounds"], reverse=True)
     assert json.loads(done.stdout)["objective"] <= search["reheat_rounds"][-1] * 1.01

@@ -132,7 +132,7 @@ def test_the_optimal_network_is_stationary_and_the_gaps_are_those_of_the_objecti
         continued = rows["optimal control from descent"]["objective"]
         better = min(adam["objective"], rows["gradient descent, longer"]["objective"])
         assert continued <= better * (1 + 1e-9)
-        sentence = one(record["findings"], "From the same start")
+        sentence = one(record["findings"], "From that of Adam's usual run")
         assert f"{100 * gap:+.1f} %" in sentence
         assert ("lower at 1 of 1" in sentence) == (gap < 0)
 
