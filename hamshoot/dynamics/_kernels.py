@@ -241,7 +241,8 @@ def lbfgs(
     tol : float
         Ends where the stationarity is within it.
     window, decrease : int, float
-        Ends where J fell by less than the share `decrease` over `window` iterations.
+        Ends where J fell by less than the share `decrease` over `window` iterations, or neither J
+        beyond its rounding nor the stationarity by half.
     scale : ndarray, shape (n,)
         Of every control.
     S, Y, rho, alpha : ndarray, shapes (memory, n), (memory, n), (memory,), (memory,)
@@ -324,6 +325,10 @@ def lbfgs(
         done += 1
         if stationarities[k] <= tol:
             return 1, shrink, before
-        if k >= window and values[k - window] - value < decrease * abs(value):
-            return 2, shrink, before
+        if k >= window:
+            fall = values[k - window] - value
+            # At the rounding of J steps go on for ever; only the gradient can still be gained.
+            still = stationarities[k] > 0.5 * stationarities[k - window]
+            if (still and fall <= 1e-14 * abs(value)) or fall < decrease * abs(value):
+                return 2, shrink, before
     return 0, shrink, before

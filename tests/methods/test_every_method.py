@@ -169,7 +169,8 @@ def multiple_shooting(**options) -> Callable:
 
 
 def single_shooting(optimizer: str) -> Callable:
-    return hs.DirectSingleShooting(layers=LAYERS, optimizer=optimizer, max_iter=3000).solve
+    most = 10**6 if optimizer == "lbfgs" else 3000  # of all walks of the search, and of one
+    return hs.DirectSingleShooting(layers=LAYERS, optimizer=optimizer, max_iter=most).solve
 
 
 def indirect_shooting(**options) -> Callable:

@@ -283,7 +283,7 @@ def rungs(solution, name):
 ])
 def test_continuation_in_each_parameter_reaches_another_problem(change, name):
     """Every step starts from the geodesic before it, and the last stage is the problem itself."""
-    near = solved()
+    near = IndirectShooting(start="identity").solve(teacher(activation="smooth_relu"))
     far = near.problem.replace(**change)
     solution = IndirectShooting().solve(far, initial_guess=near)
     assert solution.success
@@ -294,7 +294,7 @@ def test_continuation_in_each_parameter_reaches_another_problem(change, name):
 
 
 def test_steps_of_continuation_grow_on_success():
-    near = solved()
+    near = IndirectShooting(start="identity").solve(teacher(activation="smooth_relu"))
     solution = IndirectShooting().solve(near.problem.replace(epsilon=0.002), initial_guess=near)
     steps = -np.diff(np.log([0.1, *rungs(solution, "ε")]))
     assert abs(steps[0] - np.log(2)) < 1e-2  # epsilon_factor

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from problems import one_neuron, teacher
 import hamshoot as hs
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Best, Stop, Watch
-from hamshoot.methods.search.basins import BasinOptions, BasinSearch
+from hamshoot.methods.search.basins import EFFORTS, BasinOptions, BasinSearch
 from hamshoot.methods.search.side_by_side import side_by_side
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.theory import layers as discrete
@@ -78,7 +79,8 @@ def test_workers_change_nothing_but_the_time(activation):
     assert solutions[0].nit == solutions[1].nit
 
 
-def test_efforts_search_longer():
+def test_efforts_search_longer(monkeypatch):
+    monkeypatch.setitem(EFFORTS, "default", replace(EFFORTS["default"], seconds=0.8))
     problem = teacher(dims=(4, 2, 4), samples=12, width=4)
     spent = []
     for effort in ("quick", "default"):
