@@ -14,7 +14,8 @@ time to the best; that is inside their seconds. J and ∂J/∂W are the same com
 (BFGS, trust-krylov and SciPy's L-BFGS-B go round them in Python, on top of the 10 to 30 µs of a
 gradient of the small sizes). `hamshoot.solve` is `effort="quick"` and "default", solved again with
 seeds 1, 2, … until the seconds are over, and one "thorough" stopped by the clock. J of its search
-counts when a round is logged, everything else when it returns. Compilation is left out.
+counts when a round is logged, everything else when it returns. Compilation is left out. On a busy
+machine CPU seconds do less than on a free one, the most for full matrices, which share its memory.
 
 A problem is *solved to within τ* when J ≤ (1 + τ) J*, J* the lowest that any of them found. Seeds
 of the teachers are 1000, 1001, …, which nothing was tuned on. J* is that of these seconds: with
