@@ -396,7 +396,8 @@ def bfgs_run(value: Callable, v: np.ndarray, scaled: bool, look: Callable[[float
     H = np.asfortranarray(np.eye(len(v)))
     while not flat(J):
         d = -blas.dsymv(1.0, H, g, lower=1)
-        found = weak_wolfe(value, v, J, g, d, min(1.0, 1 / np.linalg.norm(g)) if first else 1.0)
+        first_step = 1 / max(1.0, float(np.linalg.norm(g))) if first else 1.0
+        found = weak_wolfe(value, v, J, g, d, first_step)
         if found is None:
             if first:
                 break
