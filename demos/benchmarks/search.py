@@ -2,7 +2,8 @@
 
 Run ``OMP_NUM_THREADS=1 python search.py``; about twenty minutes on one core, ``--small`` a quarter
 of a minute. Teachers of three sizes (6 → 2 → 6, 30 samples, width 6, L̃ = 7, 20 layers; 8 → 3 → 8,
-50, 8, 3, 20; 4 → 2 → 4, 20, 5, 5, 12; ReLU, λ = 1e-3) at eight seeds each:
+50, 8, 3, 20; 4 → 2 → 4, 20, 5, 5, 12; ReLU, λ = 1e-3) at eight seeds each (the report counts how
+many of them are in search.json):
 
 * `hamshoot.solve` with its default effort, quick and thorough: J and CPU seconds, all of a solve;
 * Adam restarted for 20 CPU seconds: path and identity starts, rates from a grid, cosine schedules

@@ -113,7 +113,7 @@ class DirectMultipleShooting:
     integrator: str = "euler"
     nlp_solver: str = "ipopt"
     tol: float = 1e-8
-    max_iter: int = 1_000_000
+    max_iter: int = 10_000_000
     time_limit: float | None = None
     seed: int = 0
     start: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -98,10 +98,15 @@ def side_by_side(task: Task[T], count: int, watch: Watch, workers: int | None) -
         try:
             return [_heard(future, tape, watch) for future, tape in
                     zip(futures, tapes, strict=True)]
-        except BaseException:
+        except BaseException as error:
             stopped.set()
             for future in futures:
                 future.cancel()
+            wait(futures)
+            if isinstance(error, Stop):  # of each, one record at least
+                for tape in tapes:
+                    with suppress(Stop):
+                        tape.play()
             raise
 
 

@@ -129,7 +129,7 @@ class DirectSingleShooting:
     steps: Any = "equidistant"
     tol: float = 1e-6
     gradient_tol: float = 1e-4
-    max_iter: int = 1_000_000
+    max_iter: int = 10_000_000
     time_limit: float | None = None
     seed: int = 0
     start: str | None = None
