@@ -437,7 +437,8 @@ def page(record: dict[str, Any]) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         lines += [f"## {size}", "",
                   f"{run['problems']} problems of the {run['problems_meant']} that are meant, "
-                  f"{run['date']}, {run['machine']}; {versions}.", "",
+                  f"{run['date']}, {run['machine']}; {versions}. {run.get('remark', '')}".rstrip(),
+                  "",
                   *[f"- {line}" for line in record["findings"][size]], "", *table(rows), ""]
         lines += [f"![J ≤ (1 + {t:g}) J*]({figure_of(size, t).name})" for t in TOLERANCES] + [""]
     return lines

@@ -14,6 +14,7 @@ Problems*, Springer 2004); and has the mesh cut where that does not help. Two pa
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -71,7 +72,7 @@ class Step:
         return self.damping == 1
 
 
-class Rules:
+class Rules(ABC):
     """How a solve is steered. These defaults linearise in each step."""
 
     least: float  # λ below which a step is given up
@@ -80,23 +81,23 @@ class Rules:
         """The direction of the step (M, n): the correction, or what is better."""
         return step.correction
 
+    @abstractmethod
     def first(self, step: Step) -> float:
         """The λ to begin with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def following(
         self, step: Step, damping: float, simplified: NDArray | None, level: float
     ) -> float | None:
         """The λ after this one; None to take it. The trial was not finite if `simplified` is."""
-        raise NotImplementedError
 
     def keep(self, step: Step) -> bool:
         """Whether the linearisation serves the next step too, which begins with `simplified`."""
         return False
 
+    @abstractmethod
     def judge(self, step: Step, newton: Newton) -> End | NDArray | None:
         """An end, CONVERGED among them; or pieces (S,) to cut each segment into; or go on."""
-        raise NotImplementedError
 
 
 @dataclass

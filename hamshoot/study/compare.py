@@ -51,7 +51,8 @@ CONTINUED = "optimal control from descent"
 #: Factor on the epochs of the longer run, and the flops up to which it is done (a minute or less).
 TIMES, LONGER_FLOPS = 10, 2e12
 #: Schedules of the longer run, where all are to be tried. Without the constant one it takes 0.86 of
-#: the time (median of 18 teachers), and its J was the same on 17 of them, 0.2 % higher on one.
+#: the time (median of 18 teachers), and its J was the same on 17 of them, 0.2 % higher on one
+#: (`demos/benchmarks/longer_runs.py`).
 SCHEDULES_LONGER = ("decay", "cosine")
 #: A training with its grid of rates and schedules takes as long as so many runs, see `train`.
 GRID_RUNS = 8

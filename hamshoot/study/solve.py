@@ -48,8 +48,8 @@ def solve(
     ----------
     problem : TrainingProblem
     method : {"auto", "multiple_shooting", "single_shooting", "indirect"} or method object
-        "indirect" gives the continuous geodesic, the others the optimal L-layer network: the same
-        one, from the same search, unless options tell them apart. "auto" takes the faster, single
+        "indirect" gives the continuous geodesic, the others an optimal L-layer network, up to the
+        size of the exact methods from the same search. "auto" takes the faster, single
         shooting, and multiple shooting for a hard endpoint; see `choose`. A method object is
         anything with a `solve`, see `hamshoot.solution.method`.
     layers : int, optional
@@ -116,8 +116,8 @@ def choose(
         return "multiple_shooting", {"layers": layers}, (
             "auto chose multiple shooting: it meets a hard endpoint")
     return "single_shooting", {"layers": layers}, (
-        f"auto chose single shooting of {layers} layers: of the methods that end at the same "
-        "network it is the fastest")
+        f"auto chose single shooting of {layers} layers: multiple shooting begins with the same "
+        "search and takes longer")
 
 
 def method_named(name: str, options: dict[str, Any]) -> Method:

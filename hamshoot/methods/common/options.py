@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def picked(kind: type[Options], method: Any) -> Options:
@@ -14,7 +17,7 @@ def picked(kind: type[Options], method: Any) -> Options:
     A field with a default may be missing there.
     """
     values = {}
-    for field in fields(kind):  # type: ignore[arg-type]
+    for field in fields(kind):
         if hasattr(method, field.name) or field.default is MISSING:
             values[field.name] = getattr(method, field.name)
     return kind(**values)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Length of a pilot: this share of the epochs, at least and at most so many. Of 50 000 epochs, a
 #: pilot of 5000 is half of that share: the training takes 0.85 of the time (median of 18 teachers,
-#: 0.78 to 0.98), and its J was the same on 13 of them, lower on 4 (by 12 % at most) and higher on
+#: 0.60 to 0.95), and its J was the same on 13 of them, lower on 4 (by 12 % at most) and higher on
 #: one (by 0.1 %; `demos/benchmarks/longer_runs.py`).
 PILOT_SHARE, PILOT_LEAST, PILOT_MOST = 0.2, 200, 5000
 #: A trial of a rate after Adam: this share of its epochs, at most so many rates, a third each time.

@@ -56,8 +56,7 @@ def find_networks(
     """Networks of equal layers to begin with, the lowest first.
 
     Searched for is the problem as it stands at the top of the ladder in ε and, where that is
-    another activation, the problem itself: on 42 random problems each of the two was lower by
-    1e-3 or more than the other in about ten.
+    another activation, the problem itself: either may find the lower network.
 
     Parameters
     ----------

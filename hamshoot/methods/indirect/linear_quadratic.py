@@ -23,6 +23,7 @@ m = w(w+1), linear in N.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class LinearQuadraticSystem:
+class LinearQuadraticSystem(ABC):
     """The Newton system at an iterate, factored; `_factor` and `_feedforward` say how.
 
     Parameters
@@ -80,13 +81,13 @@ class LinearQuadraticSystem:
         self.K: NDArray | None = None
         self._factor()
 
+    @abstractmethod
     def _factor(self) -> None:
         """Prepare `_feedforward`; set `definite` and `least`, and `K` if there is feedback."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _feedforward(self, g: NDArray) -> NDArray:
         """Controls (S, m) that answer a linear term g (S, m) in the controls."""
-        raise NotImplementedError
 
     # -- linearisation -----------------------------------------------------------------------------
 

@@ -307,9 +307,8 @@ class Search:
         solution = self._evaluated(outcome, extra)
         notes = [*outcome.notes, stationarity_note(solution, self.options.tol)]
         notes += self.basins.notes() if searched else starts_notes(self.start_objectives)
-        if not searched:
-            return judged(solution, np.inf, notes)
-        return judged(solution, self.basins.trivial, notes, self.basins.checked())
+        return judged(solution, self.basins.trivial, notes,
+                      self.basins.checked() if searched else "")
 
     def _evaluated(self, outcome: Outcome, extra: dict[str, Any]) -> Solution:
         """What the reference formulas say of the outcome."""
