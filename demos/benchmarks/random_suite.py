@@ -13,7 +13,8 @@ when it is solved and its J is not above that of the layered optimum found by si
 1e-3 of J, or when it collapsed and single shooting found nothing lower. The discretisation error is
 that of the optimal network on the geodesic's own branch, J against `J_branch`; `excess` is how far
 J_branch lies above J_L, relatively: more than 0 means that a better basin is known. Above the
-trivial objective nothing is right.
+trivial objective nothing is right. More than one discretisation error is allowed because it is
+known for the geodesic's own branch only, while J_L may belong to another, whose error differs.
 """
 
 from __future__ import annotations
