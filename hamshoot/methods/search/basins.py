@@ -307,7 +307,8 @@ class BasinSearch:
             return Basin(weights, objective, walk.collapsed(), task.part)
 
         try:
-            return side_by_side(one, len(tasks), self.watch, self.options.workers)
+            return side_by_side(one, len(tasks), self.watch, self.options.workers,
+                                self.options.max_iter)
         finally:
             for walk in walks:
                 if walk.minimizer.latest is not None:

@@ -63,15 +63,24 @@ class Tape:
         if self.stopped.is_set():
             raise Stop(Status.INTERRUPTED)
 
-    def play(self) -> None:
-        """Tell the watch what was kept."""
+    def play(self, limit: int | None = None) -> None:
+        """Tell the watch what was kept, until that many iterations have been told in all.
+
+        Raises
+        ------
+        Stop
+            Where the watch says so, or at the limit.
+        """
         kept, self._kept = self._kept, []
         for stage, objective, stationarity in kept:
             self.watch.stage = stage
             self.watch.record(objective, stationarity)
+            if limit is not None and self.watch.iterations >= limit:
+                raise Stop(Status.MAX_ITER)
 
 
-def side_by_side(task: Task[T], count: int, watch: Watch, workers: int | None) -> list[T]:
+def side_by_side(task: Task[T], count: int, watch: Watch, workers: int | None,
+                 limit: int | None = None) -> list[T]:
     """Results of `count` tasks, in order.
 
     Parameters
@@ -82,6 +91,9 @@ def side_by_side(task: Task[T], count: int, watch: Watch, workers: int | None) -
         Hears of the iterations in the order of the tasks, from this thread.
     workers : int, optional
         Threads; by default one for each core that this process may use.
+    limit : int, optional
+        Iterations of the whole solve. A task alone minds it itself; in threads each knows of its
+        own only, and they are added up here.
 
     Raises
     ------
@@ -96,28 +108,28 @@ def side_by_side(task: Task[T], count: int, watch: Watch, workers: int | None) -
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(task, number, tape) for number, tape in enumerate(tapes)]
         try:
-            return [_heard(future, tape, watch) for future, tape in
+            return [_heard(future, tape, watch, limit) for future, tape in
                     zip(futures, tapes, strict=True)]
         except BaseException as error:
             stopped.set()
             for future in futures:
                 future.cancel()
             wait(futures)
-            if isinstance(error, Stop):  # of each, one record at least
-                for tape in tapes:
+            if isinstance(error, Stop) and error.status is Status.TIME_LIMIT:
+                for tape in tapes:  # a record of each, so that the history is never empty
                     with suppress(Stop):
                         tape.play()
             raise
 
 
-def _heard(future: Future[T], tape: Tape, watch: Watch) -> T:
+def _heard(future: Future[T], tape: Tape, watch: Watch, limit: int | None) -> T:
     """The result of a task, its iterations told; raises `Stop` when time is up meanwhile."""
     while not future.done():
         with suppress(TimeoutError):
             future.exception(timeout=LOOK)
         if watch.remaining <= 0:
             raise Stop(Status.TIME_LIMIT)
-    tape.play()
+    tape.play(limit)
     return future.result()
 
 

@@ -290,14 +290,15 @@ def test_iteration_limit(nlp_solver):
 
 
 @pytest.mark.parametrize("nlp_solver", SOLVERS)
-def test_callback_returning_true_stops(nlp_solver):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_callback_returning_true_stops(nlp_solver, workers):
     records = []
 
     def callback(record):
         records.append(record)
         return len(records) == 3
 
-    solution = DirectMultipleShooting(layers=8, nlp_solver=nlp_solver).solve(
+    solution = DirectMultipleShooting(layers=8, nlp_solver=nlp_solver, workers=workers).solve(
         teacher(), callback=callback)
     assert solution.status is Status.INTERRUPTED
     assert len(records) == 3

@@ -294,10 +294,11 @@ def test_time_limit_keeps_the_best_iterate():
     assert solution.objective <= start_objective(problem, 20) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("limit", [1, 20, 200])
-def test_iteration_limit(limit):
+def test_iteration_limit(limit, workers):
     problem = teacher()
-    solution = DirectSingleShooting(layers=8, max_iter=limit).solve(problem)
+    solution = DirectSingleShooting(layers=8, max_iter=limit, workers=workers).solve(problem)
     assert solution.status is Status.MAX_ITER
     assert not solution.success
     assert solution.nit == len(solution.history) == limit
