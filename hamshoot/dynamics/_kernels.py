@@ -2,8 +2,13 @@
 
 Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere). Arrays
 in, numbers out; the activation is an integer code (`hamshoot.problem.activations`); nothing is
-allocated in a loop. No fastmath: non-finite numbers must stay visible. What each function computes
-is written down, readably, in `hamshoot.theory.layers`; tests hold the two together.
+allocated in a loop. Non-finite numbers must stay visible, so that of fastmath no more is used than
+sums in another order and fused products. What each function computes is written down, readably, in
+`hamshoot.theory.layers`; tests hold the two together.
+
+Products of narrow layers are loops of their own, two rows of the result at a time: a call of BLAS
+takes as long as the product. At w = 16 the sweeps over blocks, which call BLAS, take 1.6 times as
+long, at w = 32 the same (`demos/benchmarks/sweeps.py`).
 
 Arrays shared by the kernels (C-contiguous float64; c = w + 1 with a bias, else w):
 
@@ -23,6 +28,9 @@ _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
 # own they would be compiled, and then optimised once more with it. Those that Python calls too have
 # a second name, compiled when it is used.
 _INNER = dict(_OPTIONS, inline="always")
+# Sums in any order, so that they run in vector registers; NaN and infinity pass as without.
+_SUMS = dict(_OPTIONS, fastmath={"reassoc", "contract"})
+_NARROW = 32  # widths up to which products are loops
 _RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.problem.activations (a literal keeps the cache valid)
 
 
@@ -54,14 +62,126 @@ def _activate(code, epsilon, A, S, slope):
                 slope[i, j] = 1.0
 
 
+@njit(**_SUMS)
+def _step(k, W, S, keep, rho, A):
+    """A_{k+1} = keep A_k + ρ W_k S_k, two rows at a time."""
+    w, columns = W.shape[1], W.shape[2]
+    N = S.shape[2]
+    for i in range(0, w - 1, 2):
+        for j in range(N):
+            A[k + 1, i, j] = keep * A[k, i, j]
+            A[k + 1, i + 1, j] = keep * A[k, i + 1, j]
+        fours = columns - columns % 4
+        for q in range(0, fours, 4):
+            a0, a1 = rho * W[k, i, q], rho * W[k, i, q + 1]
+            a2, a3 = rho * W[k, i, q + 2], rho * W[k, i, q + 3]
+            b0, b1 = rho * W[k, i + 1, q], rho * W[k, i + 1, q + 1]
+            b2, b3 = rho * W[k, i + 1, q + 2], rho * W[k, i + 1, q + 3]
+            for j in range(N):
+                s0, s1, s2, s3 = S[k, q, j], S[k, q + 1, j], S[k, q + 2, j], S[k, q + 3, j]
+                A[k + 1, i, j] += a0 * s0 + a1 * s1 + a2 * s2 + a3 * s3
+                A[k + 1, i + 1, j] += b0 * s0 + b1 * s1 + b2 * s2 + b3 * s3
+        for q in range(fours, columns):
+            a0, b0 = rho * W[k, i, q], rho * W[k, i + 1, q]
+            for j in range(N):
+                A[k + 1, i, j] += a0 * S[k, q, j]
+                A[k + 1, i + 1, j] += b0 * S[k, q, j]
+    if w % 2:
+        for j in range(N):
+            A[k + 1, w - 1, j] = keep * A[k, w - 1, j]
+        for q in range(columns):
+            a0 = rho * W[k, w - 1, q]
+            for j in range(N):
+                A[k + 1, w - 1, j] += a0 * S[k, q, j]
+
+
+@njit(**_SUMS)
+def _control_gradient(k, D, S, rho, share, W, G):
+    """G_k = ρ (D_{k+1} S_kᵀ + share W_k), two rows at a time."""
+    w, columns = W.shape[1], W.shape[2]
+    N = S.shape[2]
+    for i in range(0, w - 1, 2):
+        fours = columns - columns % 4
+        for q in range(0, fours, 4):
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = 0.0
+            for j in range(N):
+                a, b = D[k + 1, i, j], D[k + 1, i + 1, j]
+                s0, s1, s2, s3 = S[k, q, j], S[k, q + 1, j], S[k, q + 2, j], S[k, q + 3, j]
+                a0 += a * s0
+                a1 += a * s1
+                a2 += a * s2
+                a3 += a * s3
+                b0 += b * s0
+                b1 += b * s1
+                b2 += b * s2
+                b3 += b * s3
+            G[k, i, q], G[k, i, q + 1], G[k, i, q + 2], G[k, i, q + 3] = a0, a1, a2, a3
+            i1 = i + 1
+            G[k, i1, q], G[k, i1, q + 1], G[k, i1, q + 2], G[k, i1, q + 3] = b0, b1, b2, b3
+        for q in range(fours, columns):
+            a0 = b0 = 0.0
+            for j in range(N):
+                a0 += D[k + 1, i, j] * S[k, q, j]
+                b0 += D[k + 1, i + 1, j] * S[k, q, j]
+            G[k, i, q], G[k, i + 1, q] = a0, b0
+    if w % 2:
+        for q in range(columns):
+            a0 = 0.0
+            for j in range(N):
+                a0 += D[k + 1, w - 1, j] * S[k, q, j]
+            G[k, w - 1, q] = a0
+    for i in range(w):
+        for q in range(columns):
+            G[k, i, q] = rho * (G[k, i, q] + share * W[k, i, q])
+
+
+@njit(**_SUMS)
+def _step_back(k, W, keep, rho, slope, T, D):
+    """D_k = keep D_{k+1} + ρ σ′ ⊙ W_kᵀ D_{k+1}, two rows at a time; T is scratch."""
+    w, N = W.shape[1], D.shape[2]
+    for q in range(0, w - 1, 2):
+        for j in range(N):
+            T[0, j] = T[1, j] = 0.0
+        fours = w - w % 4
+        for i in range(0, fours, 4):
+            a0, a1, a2, a3 = W[k, i, q], W[k, i + 1, q], W[k, i + 2, q], W[k, i + 3, q]
+            r = q + 1
+            b0, b1, b2, b3 = W[k, i, r], W[k, i + 1, r], W[k, i + 2, r], W[k, i + 3, r]
+            for j in range(N):
+                d0, d1 = D[k + 1, i, j], D[k + 1, i + 1, j]
+                d2, d3 = D[k + 1, i + 2, j], D[k + 1, i + 3, j]
+                T[0, j] += a0 * d0 + a1 * d1 + a2 * d2 + a3 * d3
+                T[1, j] += b0 * d0 + b1 * d1 + b2 * d2 + b3 * d3
+        for i in range(fours, w):
+            a0, b0 = W[k, i, q], W[k, i, q + 1]
+            for j in range(N):
+                T[0, j] += a0 * D[k + 1, i, j]
+                T[1, j] += b0 * D[k + 1, i, j]
+        for j in range(N):
+            D[k, q, j] = keep * D[k + 1, q, j] + rho * slope[k, q, j] * T[0, j]
+            D[k, q + 1, j] = keep * D[k + 1, q + 1, j] + rho * slope[k, q + 1, j] * T[1, j]
+    if w % 2:
+        for j in range(N):
+            T[0, j] = 0.0
+        for i in range(w):
+            a0 = W[k, i, w - 1]
+            for j in range(N):
+                T[0, j] += a0 * D[k + 1, i, j]
+        for j in range(N):
+            D[k, w - 1, j] = keep * D[k + 1, w - 1, j] + rho * slope[k, w - 1, j] * T[0, j]
+
+
 @njit(**_INNER)
 def _forward(W, steps, leak, code, epsilon, A, S, slope):
     _, w, N = A.shape
     for k in range(W.shape[0]):
         rho = steps[k]
         keep = 1 - rho * leak
+        _activate(code, epsilon, A[k], S[k], slope[k])
+        if w <= _NARROW:
+            _step(k, W, S, keep, rho, A)
+            continue
         here, above = A[k], A[k + 1]
-        _activate(code, epsilon, here, S[k], slope[k])
         np.dot(W[k], S[k], above)
         for i in range(w):
             for j in range(N):
@@ -98,6 +218,11 @@ def _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G):
             D[layers, i, j] *= scale
     for k in range(layers - 1, -1, -1):
         rho = steps[k]
+        if w <= _NARROW:
+            _control_gradient(k, D, S, rho, share, W, G)
+            if k > 0:
+                _step_back(k, W, 1 - rho * leak, rho, slope, T, D)
+            continue
         above, here, x, g, slopes = D[k + 1], D[k], W[k], G[k], slope[k]
         np.dot(above, S[k].T, g)
         for i in range(w):
@@ -185,7 +310,7 @@ def epochs(
     return len(rates), best
 
 
-@njit(**_OPTIONS)
+@njit(**_SUMS)
 def _two_loops(g, S, Y, rho, alpha, head, used, shrink, d):
     """d = −H g, H the inverse Hessian of L-BFGS from the `used` pairs before `head`."""
     memory, n = S.shape
@@ -193,18 +318,24 @@ def _two_loops(g, S, Y, rho, alpha, head, used, shrink, d):
         d[i] = -g[i]
     for k in range(used):
         j = (head - 1 - k) % memory
-        alpha[j] = rho[j] * np.dot(S[j], d)
-        y, a = Y[j], alpha[j]
+        a = 0.0
         for i in range(n):
-            d[i] -= a * y[i]
+            a += S[j, i] * d[i]
+        a *= rho[j]
+        alpha[j] = a
+        for i in range(n):
+            d[i] -= a * Y[j, i]
     if used:
         for i in range(n):
             d[i] *= shrink
     for k in range(used - 1, -1, -1):
         j = (head - 1 - k) % memory
-        s, a = S[j], alpha[j] - rho[j] * np.dot(Y[j], d)
+        a = 0.0
         for i in range(n):
-            d[i] += a * s[i]
+            a += Y[j, i] * d[i]
+        a = alpha[j] - rho[j] * a
+        for i in range(n):
+            d[i] += a * S[j, i]
 
 
 @njit(**_OPTIONS)

@@ -4,9 +4,10 @@ Solvers that search over the controls alone (single shooting, gradient descent) 
 many times on the same problem and mesh. `EulerSweeps` allocates once and hands out both. The
 readable reference of the same formulas is `hamshoot.theory.layers`.
 
-`hamshoot.dynamics.block_sweeps` computes the same for many samples. Its gradient takes 1.07 to 2.15
-times as long at w = 2 to 8, N = 5 to 60, L = 10 to 60 (median 1.6), and 0.91 to 0.99 times at
-w = 16 to 100, N = 200 to 1000 (`demos/benchmarks/sweeps.py`), so there are both.
+`hamshoot.dynamics.block_sweeps` computes the same for many samples. Its gradient takes 1.6 to 4.5
+times as long at w = 2 to 8, N = 5 to 60, L = 10 to 60 (median 2.6 to 3.1 by activation), 1.6 times
+at w = 16, N = 200, and 0.90 to 1.04 times at w = 32 to 100, N = 500 to 1000
+(`demos/benchmarks/sweeps.py`), so there are both.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Rows of the constraints within this fraction of the largest of being dependent count as such.
 RANK_TOLERANCE = 1e-12
 _STEP = 1e-30
+#: Up to this size all eigenvalues of a matrix take no longer than one.
+FEW = 200
 _CHUNK_NUMBERS = 20_000_000
 
 #: Hessian (n, n) and rows (k, n) from (setting, weights, steps, pattern, entries).
@@ -145,22 +147,58 @@ class Expansion:
         return self._expanded[2]
 
     @cached_property
-    def basis(self) -> NDArray:
-        """Orthonormal basis, (n, m), of the directions that leave the entries that stay."""
-        n = self.weights.size
-        if not len(self.fixed):
-            return np.eye(n)
-        from scipy.linalg import qr
-
-        Q, R, _ = qr(self.fixed.T, pivoting=True, check_finite=False)
-        sizes = np.abs(np.diag(R))
-        return Q[:, int(np.sum(sizes > negligible(sizes[0]))) :]
+    def free(self) -> Free:
+        """The directions that leave the entries that stay, (n,), m of them independent."""
+        return Free(self.fixed)
 
     @cached_property
     def reduced(self) -> NDArray:
-        """Hessian in that basis, (m, m)."""
-        reduced = self.basis.T @ self.hessian @ self.basis
+        """Hessian in their coordinates, (m, m)."""
+        reduced = self.free.coordinates(self.free.coordinates(self.hessian).T)
         return 0.5 * (reduced + reduced.T)
+
+
+class Free:
+    """The null space of k rows (k, n), with orthonormal coordinates, from their QR factors.
+
+    The basis, n by n − k, is never formed: with few rows a product with the k reflections costs 4nk
+    flops a vector, with the basis 2n².
+
+    Attributes
+    ----------
+    rank : int
+        Rows that count as independent.
+    """
+
+    def __init__(self, rows: NDArray) -> None:
+        from scipy.linalg import qr
+
+        self.rank = 0
+        if len(rows):
+            (self._reflections, self._scales), R, _ = qr(
+                rows.T, mode="raw", pivoting=True, check_finite=False)
+            sizes = np.abs(np.diag(R))
+            self.rank = int(np.sum(sizes > negligible(sizes[0])))
+
+    def coordinates(self, X: NDArray) -> NDArray:
+        """Of the parts of vectors, the columns of X, (n, …), within the null space: (m, …)."""
+        return self._rotated(X, "T")[self.rank :]
+
+    def directions(self, Y: NDArray) -> NDArray:
+        """Vectors (n, …) of coordinates (m, …)."""
+        return self._rotated(np.concatenate([np.zeros((self.rank, *Y.shape[1:])), Y]), "N")
+
+    def _rotated(self, X: NDArray, trans: str) -> NDArray:
+        """Q X, or QᵀX."""
+        if not self.rank:
+            return X
+        from scipy.linalg import get_lapack_funcs
+
+        (rotate,) = get_lapack_funcs(("ormqr",), (self._reflections,))
+        columns = np.asfortranarray(X.reshape(len(X), -1), dtype=float)
+        size = int(rotate("L", trans, self._reflections, self._scales, columns, -1)[1][0])
+        rotated, _, _ = rotate("L", trans, self._reflections, self._scales, columns, size)
+        return rotated.reshape(X.shape)
 
 
 def expanded(
@@ -183,3 +221,30 @@ def expanded(
         setting.decay / setting.leak * max(
             1.0, float(np.linalg.norm(np.sqrt(steps)[:, None, None] * weights))),
         kinks, multipliers, derivatives)
+
+
+def smallest_eigenvalue(matrix: NDArray) -> tuple[float, float, NDArray]:
+    """The smallest eigenvalue of a symmetric matrix, the largest in size, and the former's vector.
+
+    A definite matrix has a Cholesky factor, and the Lanczos method on its inverse finds the
+    smallest eigenvalue after a few solves; the largest, which is a scale, by Lanczos too, to three
+    digits. Others take all eigenvalues, 4n³/3 flops.
+    """
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    n = len(matrix)
+    if n > FEW:
+        try:
+            factor = cho_factor(matrix, lower=True, check_finite=False)
+        except LinAlgError:
+            pass
+        else:
+            start = np.random.default_rng(0).standard_normal(n)
+            inverse = LinearOperator((n, n), matvec=lambda x: cho_solve(
+                factor, x, check_finite=False))
+            values, vectors = eigsh(inverse, k=1, v0=start, tol=1e-10)
+            largest = eigsh(matrix, k=1, v0=start, tol=1e-3, return_eigenvectors=False)
+            return 1 / float(values[0]), float(largest[0]), vectors[:, 0]
+    values, vectors = np.linalg.eigh(matrix)
+    return float(values[0]), float(np.abs(values).max()), vectors[:, 0]

@@ -55,8 +55,9 @@ if W is a strict local minimum of that, it is one of the norm among the networks
 endpoint. What is refuted at one weight is tried again at larger ones, where the way down has to
 keep closer to the endpoint.
 
-Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, O(n³)
-for the null space and the eigenvalues; for k idle entries another O(n²k), and what
+Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, 4n²k for
+the null space of k entries held, n³/3 for a Cholesky factor, and 4n³/3 more for the eigenvalues
+where that does not exist; for k idle entries another O(n²k), and what
 `hamshoot.optimality.coupling` says.
 """
 
@@ -75,6 +76,7 @@ from hamshoot.optimality.expansion import (
     Expansion,
     complex_step_derivatives,
     expanded,
+    smallest_eigenvalue,
 )
 from hamshoot.optimality.kinks import Kinks
 from hamshoot.problem.training_problem import TrainingProblem
@@ -237,12 +239,11 @@ def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:
         result = _on_concave_kinks(at)
         if result is not None:
             return result
-    eigenvalues, vectors = np.linalg.eigh(at.reduced)
-    smallest, largest = float(eigenvalues[0]), float(np.abs(eigenvalues).max())
+    smallest, largest, vector = smallest_eigenvalue(at.reduced)
     number = f"smallest eigenvalue {smallest:.2e}"
     of = "network" if at.kinks is None else "ReLU network"
     if smallest < -EIGENVALUE_TOLERANCE * largest:
-        return _falling(at, f"saddle of the {of}: {number}", at.basis @ vectors[:, 0], smallest)
+        return _falling(at, f"saddle of the {of}: {number}", at.free.directions(vector), smallest)
     if smallest <= EIGENVALUE_TOLERANCE * largest:
         return _result(at, f"not decided: {number} is zero to rounding", smallest)
     doubt = _doubt(at)
@@ -259,7 +260,7 @@ def _doubt(at: Expansion) -> str:
 
     The form is that of the exact stationary point near by, and of the pattern of activations here.
     """
-    step = np.linalg.solve(at.reduced, at.basis.T @ at.slope)
+    step = np.linalg.solve(at.reduced, at.free.coordinates(at.slope))
     away = float(np.linalg.norm(step)) / max(1.0, float(np.linalg.norm(at.weights)))
     if away > CLOSE:
         return (f"the stationary point is still {away:.1e} of the weights away by a Newton step, "
@@ -350,10 +351,10 @@ class _Dead:
         read = np.zeros((len(layer), *at.weights.shape))
         force = -at.setting.decay * at.steps[layer, None] * at.momenta[layer + 1, :, sample]
         read[np.arange(len(layer)), layer, :, neuron] = force
-        self._factor, self._basis = cholesky(at.reduced, lower=True), at.basis
+        self._factor, self._free = cholesky(at.reduced, lower=True), at.free
         self._weights, self._neurons = at.weights, neuron
         self.feeding, self.reading = (
-            solve_triangular(self._factor, at.basis.T @ part.T, lower=True)
+            solve_triangular(self._factor, at.free.coordinates(part.T), lower=True)
             for part in (at.feeding, read.reshape(len(layer), -1)))
 
     def crossed(self) -> bool:
@@ -393,7 +394,7 @@ class _Dead:
         rows = np.zeros((len(self._weights[0]), *self._weights.shape))
         for k, row in enumerate(rows):
             row[:, neuron] = self._weights[:, k]
-        return (rows.reshape(len(rows), -1) @ self._basis) @ self._factor
+        return self._free.coordinates(rows.reshape(len(rows), -1).T).T @ self._factor
 
     def switched_on(self, own: NDArray, found: coupling.Found) -> NDArray:
         """The direction in the controls of a coupling: y, and the c that answers it best."""
@@ -401,7 +402,7 @@ class _Dead:
 
         feeding, reading = self.group(own)
         z = found.y - reading @ np.maximum(found.y @ feeding, 0.0)
-        return self._basis @ solve_triangular(self._factor, z, lower=True, trans=1)
+        return self._free.directions(solve_triangular(self._factor, z, lower=True, trans=1))
 
 
 def _held(at: Expansion) -> str:

@@ -83,7 +83,7 @@ class Effort:
         return max(self.seconds, min(3 * self.seconds, 6 * walk))
 
 
-EFFORTS = {"quick": Effort(2, 0.3, 2), "default": Effort(2, 1.5, 4),
+EFFORTS = {"quick": Effort(2, 0.25, 2), "default": Effort(2, 1.2, 4),
            "thorough": Effort(6, 20.0, 8)}
 
 
@@ -379,12 +379,12 @@ def _best(ends: Sequence[Basin]) -> Basin:
 def iteration_seconds(problem: TrainingProblem, layers: int, memory: int = MEMORY) -> float:
     """What an iteration of L-BFGS costs on paper: about what one core of a server takes.
 
-    At the three sizes of `demos/benchmarks/search.py`, where 16, 34 and 53 µs were measured, this
-    tells 18, 35 and 66; 8 µs are those of the record.
+    At the three sizes of `demos/benchmarks/search.py`, where 12, 27 and 41 µs were measured, this
+    tells 12, 23 and 43; 5 µs are those of the record.
     """
     w, N = problem.width, problem.n_samples
     size = layers * int(np.prod(problem.control_shape))
-    return 6 * size * N / 2e10 + 2e-9 * layers * w * N + 4 * memory * size / 8e9 + 8e-6
+    return 6 * size * N / 4e10 + 1.2e-9 * layers * w * N + 4 * memory * size / 1e10 + 5e-6
 
 
 def planned_starts(effort: Effort, iteration: float) -> int:

@@ -1,7 +1,7 @@
 """The exact end of a search: for ReLU the polish, then off stationary points that are no minima.
 
-It begins where a smooth network is stationary at the last ε. Newton's method carries that to
-smaller ε, where few activations are left to change sides, and the polish
+It begins where a smooth network is stationary at the last ε. L-BFGS and Newton's method carry that
+to smaller ε, where few activations are left to change sides, and the polish
 (`hamshoot.methods.newton.active_set`) to the ReLU network itself; if it does not settle it is tried
 again from smaller ε. Then the second-order test: what it refutes is left
 (`hamshoot.methods.newton.escape`).

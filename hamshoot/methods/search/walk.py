@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 HURRIED, PATIENT = 1e-2, 1e-3
 #: Stationarity at which L-BFGS hands over to exact Newton, where that is affordable, and the one
 #: asked of it: its convergence is quadratic, so the last digits cost one or two steps.
-HAND_OVER, EXACT = 1e-3, 1e-11
-#: Stationarity of the stages towards the kink, which the polish only needs to begin at.
-NEAR = 1e-4
+HAND_OVER, EXACT = 1e-4, 1e-11
+#: Stationarity of the stages towards the kink, which the polish only needs to begin at, and
+#: iterations of L-BFGS that may get there: they cost what one to three of Newton's do.
+NEAR, NEARING = 1e-4, 2000
 
 
 class LadderWalk:
@@ -89,14 +90,16 @@ class LadderWalk:
                 return weights
 
     def lower(self, weights: NDArray, epsilon: float, target: float) -> NDArray:
-        """From a stationary point at one ε to one at a smaller."""
+        """From a stationary point at one ε to one at a smaller: L-BFGS, then Newton if needed."""
         for value in epsilon_ladder(epsilon, target, 0.25)[1:]:
             self.set_activation(value)
             self.watch.stage = "to the kink, " + self.stage_name(value)
-            if exact_newton.affordable(self.problem, self.sweeps.layers):
+            exact = exact_newton.affordable(self.problem, self.sweeps.layers)
+            weights = self.minimizer.minimize(
+                weights, max(self.tol, NEAR) if exact else self.tol,
+                min(self.stage_iter, NEARING) if exact else self.stage_iter)
+            if exact and self.minimizer.stationarity > NEAR:
                 weights = self._newton(weights, NEAR)
-            else:
-                weights = self.minimizer.minimize(weights, self.tol, self.stage_iter)
         return weights
 
     def _newton(self, weights: NDArray, tol: float) -> NDArray:
