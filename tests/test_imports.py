@@ -14,7 +14,8 @@ ROOT = Path(hamshoot.__file__).parent
 #: would pay (measured beside NumPy's 0.11): CasADi 0.18, numba 0.39, matplotlib 0.44, SciPy's
 #: sub-packages 0.3 to 0.6 (also the kernels' BLAS), rich 0.05 (not with --json). The others are
 #: extras that need not be there.
-HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn"}
+HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn",
+         "pandas", "polars"}
 #: Imports upwards, for annotations alone: what `LeakyResNet.polish` takes and returns.
 ANNOTATIONS = {("hamshoot.network.leaky_resnet", "hamshoot.solution.method"),
                ("hamshoot.network.leaky_resnet", "hamshoot.solution.solution")}

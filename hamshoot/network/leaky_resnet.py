@@ -56,6 +56,8 @@ class LeakyResNet(LayeredNetwork):
     classes : tuple of str, optional
         Labels of the outputs of a classifier.
     target_names, input_names : tuple of str, optional
+    preparation : Preparation, optional
+        How the columns of a table become inputs, where the network was trained on one.
 
     Raises
     ------
@@ -90,7 +92,7 @@ class LeakyResNet(LayeredNetwork):
             bias=bool(problem.bias), lift=problem.lift, readout=problem.readout,
             input_scaling=problem.input_scaling, target_scaling=problem.target_scaling,
             classes=problem.classes, target_names=problem.target_names,
-            input_names=problem.input_names,
+            input_names=problem.input_names, preparation=problem.preparation,
         )
 
     @classmethod

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.support.checks import brief
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -49,17 +51,18 @@ class Activation:
     epsilon: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in CODES:
+        if not isinstance(self.name, str) or self.name not in CODES:
             raise ValueError(
-                f"activation: expected one of {', '.join(sorted(CODES))}, got {self.name!r}"
+                f"activation: expected one of {', '.join(sorted(CODES))}, "
+                f"got {brief(self.name)}"
             )
         if self.name == "smooth_relu" and not (self.epsilon > 0 and np.isfinite(self.epsilon)):
             raise ValueError(
-                f"epsilon: smooth_relu needs a finite number > 0, got {self.epsilon!r}"
+                f"epsilon: smooth_relu needs a finite number > 0, got {brief(self.epsilon)}"
             )
         if self.name != "smooth_relu" and self.epsilon != 0:
             raise ValueError(
-                f"epsilon: only smooth_relu has one, got {self.epsilon!r} with {self.name!r}"
+                f"epsilon: only smooth_relu has one, got {brief(self.epsilon)} with {self.name!r}"
             )
 
     @property

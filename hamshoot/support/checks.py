@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+
+#: Characters of a value or a cell that a message repeats.
+MOST_REPEATED = 60
+
+
+def brief(value: Any) -> str:
+    """The value as Python writes it, cut where it is long: what a message repeats of bad input."""
+    if isinstance(value, int) and abs(value) >= 10**MOST_REPEATED:
+        return f"an integer of {int(math.log10(abs(value))) + 1} digits"
+    # Of a long string or list the beginning alone is written out.
+    if isinstance(value, (str, bytes, list, tuple)) and len(value) > MOST_REPEATED:
+        value = value[:MOST_REPEATED]
+        text = repr(value)
+        return text[: MOST_REPEATED - 1] + "…"
+    text = repr(value)
+    return text if len(text) <= MOST_REPEATED else text[: MOST_REPEATED - 1] + "…"
+
+
+def finite(value: Any) -> bool:
+    """Whether a number is finite as a double; integers beyond all doubles are not."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def check_options(method: Any) -> None:
@@ -25,21 +50,21 @@ def check_options(method: Any) -> None:
 def check_positive(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a finite number > 0."""
     good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not (good and np.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+    if not (good and finite(value) and value > 0):
+        raise ValueError(f"{name}: expected a finite number > 0, got {brief(value)}")
 
 
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise ValueError unless `value` is an integer ≥ `least`."""
     good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not (good and value >= least):
-        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+        raise ValueError(f"{name}: expected an integer >= {least}, got {brief(value)}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {brief(value)}")
 
 
 def check_layers(layers: int, effective_depth: float, steps: Any = None) -> None:
