@@ -1,4 +1,4 @@
-"""The command line: solve, compare, verify, plot, init.
+"""The command line: solve, compare, verify, plot, predict, init.
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from hamshoot.command.config import TEMPLATE, Config, read_config
+from hamshoot.command.predict import predict
 from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
 from hamshoot.network.layer_steps import steps_of
@@ -182,6 +183,9 @@ def init(path: Path, force: bool) -> int:
     write_whole(path, lambda file: file.write(TEMPLATE), mode="w")
     click.echo(f"Wrote {path}; edit it, then: hamshoot compare {path}")
     return SOLVED
+
+
+cli.add_command(predict)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
