@@ -89,7 +89,7 @@ def solve(
         _print_json(summary)
     else:
         _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
-        click.echo(_closing(solution.success, solution.message))
+        click.echo("\n".join([_closing(solution.success, solution.message), *summary["remarks"]]))
         click.echo(f"Wrote {', '.join(names)} to {output}")
     return SOLVED if solution.success else NOT_CONVERGED
 
@@ -129,7 +129,8 @@ def compare(
         _print_json(summary)
     else:
         _print(comparison_table(summary["rows"]))
-        click.echo(_closing(comparison.complete, summary["finding"]))
+        click.echo("\n".join([_closing(comparison.complete, summary["finding"]),
+                              *summary["remarks"]]))
         click.echo(f"Wrote {', '.join([*written, 'summary.json', 'comparison.png'])} to {output}")
     return SOLVED if summary["success"] else NOT_CONVERGED
 
