@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.support.checks import brief
+from hamshoot.support.checks import brief, check_positive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LINEAR, RELU, SMOOTH_RELU = 0, 1, 2
+#: Stages of a ladder in ε at most.
+MOST_STAGES = 10_000
 CODES = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU}
 
 
@@ -135,10 +137,15 @@ def epsilon_ladder(first: float, last: float, factor: float = 0.5) -> tuple[floa
     ValueError
         Unless 0 < last ≤ first and 0 < factor < 1.
     """
+    for value in (first, last, factor):
+        check_positive("epsilon ladder", value)
     if not 0 < last <= first:
         raise ValueError(f"epsilon ladder: expected 0 < last <= first, got {first!r} to {last!r}")
     if not 0 < factor < 1:
         raise ValueError(f"epsilon ladder: factor must lie in (0, 1), got {factor!r}")
+    if np.log(first / last) > -MOST_STAGES * np.log(factor):
+        raise ValueError(f"epsilon ladder: expected at most {MOST_STAGES} stages, got more from "
+                         f"{first!r} to {last!r} with the factor {factor!r}")
     stages = max(1, int(np.ceil(np.log(last / first) / np.log(factor) - 1e-9))) + 1
     if first == last:
         return (float(first),)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MATRICES = ("embedding", "orthonormal")
 DEFAULT_EPSILON = 0.1
+#: Largest number in data: sums of squares of such are doubles yet.
+LARGEST = 1e150
 #: Neurons of a layer at most, which no method comes near.
 MOST_WIDTH = 30_000
 
@@ -239,6 +241,10 @@ def matrix(name: str, value: ArrayLike) -> NDArray:
     if len(bad):
         i, j = bad[0]
         raise ValueError(_not_finite(name, len(bad), i, j, array[i, j]))
+    largest = float(np.abs(array).max())
+    if largest > LARGEST:
+        raise ValueError(f"{name}: expected numbers up to {LARGEST:g} in size, whose squares are "
+                         f"numbers too, got {largest:.3g}; give them in other units")
     return array
 
 

@@ -73,11 +73,13 @@ def _by_pandas(
 ) -> dict[str, list[str] | NDArray] | None:
     import pandas
 
+    # Since 3 the default, as before this name, is the double next to what is written.
+    old = int(pandas.__version__.partition(".")[0]) < 3
+    exact: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
     try:
         frame = pandas.read_csv(
             path, sep=separator, decimal=decimal, encoding="utf-8-sig", low_memory=False,
-            keep_default_na=False, na_values=[], skipinitialspace=True, index_col=None,
-            float_precision="round_trip")
+            keep_default_na=False, na_values=[], skipinitialspace=True, index_col=None, **exact)
     except (ValueError, pandas.errors.ParserError, pandas.errors.EmptyDataError):
         return None
     if not isinstance(frame.index, pandas.RangeIndex):

@@ -387,7 +387,8 @@ def _check_known(sheet: Sheet, column: Column, cells: Sequence[str]) -> None:
 
 
 def _middle(values: NDArray, missing: str) -> float:
-    return float(np.mean(values) if missing == "mean" else np.median(values))
+    size = np.abs(values).max() or 1.0  # of the largest doubles the sum is none
+    return float(size * (np.mean if missing == "mean" else np.median)(values / size))
 
 
 def _filled(column: Column) -> NDArray:

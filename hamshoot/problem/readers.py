@@ -17,13 +17,14 @@ from hamshoot.problem.frames import read_large
 from hamshoot.problem.preparation import (
     FEW_LEVELS,
     Preparation,
+    check_choices,
     check_columns,
     fitted,
     holds_numbers,
     target_numbers,
     target_words,
 )
-from hamshoot.problem.sheets import Sheet, read_sheet
+from hamshoot.problem.sheets import Sheet, check_form, read_sheet
 from hamshoot.support.checks import brief
 from hamshoot.support.files import load_npz
 
@@ -97,6 +98,9 @@ class Scaling:
                 f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
             )
         mean, spread, size, common = mapped.moments(values)
+        if not np.isfinite([*spread, common]).all():
+            raise ValueError(f"{argument}: expected numbers whose squares are numbers too, got "
+                             f"{size.max():.3g}; give them in other units")
         constant = np.flatnonzero(spread <= 1e-13 * size)
         if kind == "common":
             if constant.size == values.shape[1]:
@@ -105,8 +109,9 @@ class Scaling:
         if constant.size:
             k = int(constant[0])
             raise ValueError(
-                f"{argument}: column {names[k]!r} is constant ({values[0, k]:g} in all "
-                f"{len(values)} rows) and cannot be standardised; drop it or do not standardise"
+                f"{argument}: column {brief(names[k])} is constant ({values[0, k]:g} in all "
+                f"{len(values)} rows, to rounding) and cannot be standardised; "
+                "drop it or do not standardise"
             )
         return cls(mean, spread)
 
@@ -165,6 +170,8 @@ def read_csv(
     """
     if not isinstance(classes, bool):
         raise ValueError(f"classes: expected true or false, got {brief(classes)}")
+    check_form(separator, decimal)
+    check_choices(missing, categories)
     choices: dict[str, Any] = dict(
         targets=targets, drop=drop, missing=missing, categories=categories, classes=classes)
     path = Path(path)

@@ -149,11 +149,11 @@ def sheet_of(text: str, name: str, separator: str | None = None, decimal: str = 
         As in `read_sheet`.
     """
     check_form(separator, decimal)
-    if not text.strip():
-        raise ValueError(f"{name}: empty, expected a header row and data")
     separator = separator or _separator(text, decimal)
     records = _records(text, name, separator)
-    _, first = next(records)
+    _, first = next(records, (0, []))
+    if not first:
+        raise ValueError(f"{name}: empty, expected a header row and data")
     rows, body = [], []
     for row, cells in records:
         if len(cells) != len(first):

@@ -54,6 +54,13 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected a finite number > 0, got {brief(value)}")
 
 
+def check_not_negative(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a finite number ≥ 0."""
+    good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not (good and finite(value) and value >= 0):
+        raise ValueError(f"{name}: expected a number >= 0, got {brief(value)}")
+
+
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise ValueError unless `value` is an integer ≥ `least`."""
     good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
