@@ -73,7 +73,7 @@ def _by_pandas(
 ) -> dict[str, list[str] | NDArray] | None:
     import pandas
 
-    # Since 3 the default, as before this name, is the double next to what is written.
+    # The nearest double of what is written: since pandas 3 the default, which warns of the name.
     old = int(pandas.__version__.partition(".")[0]) < 3
     exact: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
     try:

@@ -151,7 +151,7 @@ def sheet_of(text: str, name: str, separator: str | None = None, decimal: str = 
     check_form(separator, decimal)
     separator = separator or _separator(text, decimal)
     records = _records(text, name, separator)
-    _, first = next(records, (0, []))
+    first: list[str] = next((cells for _, cells in records if _holds(cells)), [])
     if not first:
         raise ValueError(f"{name}: empty, expected a header row and data")
     rows, body = [], []
@@ -160,6 +160,9 @@ def sheet_of(text: str, name: str, separator: str | None = None, decimal: str = 
             raise ValueError(_uneven(name, row, len(cells), len(first), separator))
         rows.append(row)
         body.append([cell.strip() for cell in cells])
+    while body and not any(body[-1]):  # separators alone, as spreadsheets leave them at the end
+        body.pop()
+        rows.pop()
     columns = list(map(list, zip(*body, strict=True))) if body else [[] for _ in first]
     # Columns without a name and without a cell are of separators that end every line.
     kept = [(column.strip(), cells) for column, cells in zip(first, columns, strict=True)
@@ -182,16 +185,21 @@ def check_header(header: Sequence[str], name: str) -> None:
 
 
 def _records(text: str, name: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each row that is not blank."""
+    """Number and cells of each row that is not blank; one of separators alone is not."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True,
                         strict=True)
     row = 0
     try:
         for row, cells in enumerate(reader, start=1):
-            if any(cell.strip() for cell in cells):
+            if len(cells) > 1 or _holds(cells):
                 yield row, cells
     except csv.Error as error:
         raise ValueError(f"{name}, row {row + 1}: not a CSV file ({error})") from None
+
+
+def _holds(cells: Sequence[str]) -> bool:
+    """Whether a cell of a row has anything in it."""
+    return any(cell.strip() for cell in cells)
 
 
 def _separator(text: str, decimal: str) -> str:

@@ -110,9 +110,11 @@ def test_byte_order_marks_semicolons_and_decimal_commas(tmp_path, encoding):
 
 
 def test_separators_at_the_end_of_all_lines_make_no_column(tmp_path):
-    table = read_csv(write(tmp_path, "a,y,,\n1,2,,\n3,4,,\n"))
+    table = read_csv(write(tmp_path, ",,,\na,y,,\n1,2,,\n3,4,,\n,,,\n,,,\n"))
     assert table.input_names == ("a",)
     np.testing.assert_array_equal(table.Y[:, 0], [2, 4])
+    with pytest.raises(ValueError, match=r"row 3, column 'a': .* got an empty cell"):
+        read_csv(write(tmp_path, "a,y,,\n1,2,,\n,,,\n3,4,,\n"))
 
 
 def test_another_encoding_is_named_with_the_line(tmp_path):
