@@ -12,7 +12,7 @@ from typing import Any
 from hamshoot.problem.hints import log_hints
 from hamshoot.problem.readers import read_csv, read_npz, split_rows, teacher_data
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.support.checks import MOST_REPEATED, brief
+from hamshoot.support.checks import MOST_REPEATED, brief, check_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -201,21 +201,17 @@ def _built_in() -> dict[str, Any]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a TOML file, got a directory")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: expected a TOML file, got a pipe or a device")
+    if not path.exists():
+        raise ValueError(
+            f"{path}: no such file; 'hamshoot init' writes a commented PROBLEM.toml")
+    check_regular(path, "a TOML file")
     try:
         return _parsed(path.read_bytes().decode())
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: no such file; 'hamshoot init' writes a commented PROBLEM.toml"
-        ) from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or a number of too many digits
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a TOML file ({reason[:MOST_REPEATED * 2]})") from None
+        raise ValueError(f"{path}: not a TOML file ({reason[:2 * MOST_REPEATED]})") from None
 
 
 def _parsed(text: str) -> dict[str, Any]:

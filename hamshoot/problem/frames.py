@@ -1,5 +1,8 @@
 """Large CSV files through pandas or polars, where one is installed: faster, and in less memory.
 
+300 000 rows of ten numbers take 0.4 s of CPU and 150 MB by pandas, 0.7 s and 220 MB by polars, and
+2.6 s and 580 MB without (`demos/benchmarks/large_csv.py`).
+
 They are asked for what leaves no doubt alone: rows as long as the header, and columns that are
 plain numbers throughout, or texts. Whatever else there is (a gap, a date, a decimal comma, a row
 too short) they would read in a way of their own, and the answer here is None: the reader of
@@ -39,7 +42,7 @@ def read_large(path: Path, separator: str | None, decimal: str) -> Sheet | None:
     Rows are counted as if none were blank: where one has a fault, the other reader names it.
     """
     check_form(separator, decimal)
-    if not path.is_file() or path.stat().st_size < LARGE_BYTES:
+    if path.stat().st_size < LARGE_BYTES:
         return None
     for package, columns_of in (("pandas", _by_pandas), ("polars", _by_polars)):
         if importlib.util.find_spec(package) is None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hamshoot.support.checks import check_regular
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -247,8 +249,7 @@ def map_npz(path: Path) -> dict[str, NDArray]:
     ValueError
         If a member is compressed, or the file is not a complete .npz file.
     """
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
+    check_regular(path, "an .npz file")
     try:
         with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
             members = archive.infolist()

@@ -25,7 +25,7 @@ from hamshoot.problem.preparation import (
     target_words,
 )
 from hamshoot.problem.sheets import Sheet, check_form, read_sheet
-from hamshoot.support.checks import brief
+from hamshoot.support.checks import brief, check_regular
 from hamshoot.support.files import load_npz
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def read_csv(
     choices: dict[str, Any] = dict(
         targets=targets, drop=drop, missing=missing, categories=categories, classes=classes)
     path = Path(path)
+    check_regular(path, "a CSV file")
     if isinstance(categories, str) and not classes:
         large = read_large(path, separator, decimal)
         if large is not None:
@@ -252,6 +253,7 @@ def read_npz(path: str | PathLike, mmap: bool = False) -> Table:
         to be mapped.
     """
     path = Path(path)
+    check_regular(path, "an .npz file")
     arrays = mapped.map_npz(path) if mmap else load_npz(path)
     for name in ("X", "Y"):
         if name not in arrays:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.problem.cells import DECIMALS, number
-from hamshoot.support.checks import brief
+from hamshoot.support.checks import brief, check_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,13 +105,7 @@ def text_of(path: Path) -> str:
         For a missing file, a directory, a pipe or a device (which would be waited for), and what
         is no text.
     """
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a CSV file, got a directory")
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a regular file, got a pipe or a device; write the "
-                         "table to a file first")
+    check_regular(path, "a CSV file")
     try:
         return decoded(path.read_bytes(), str(path))
     except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import stat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,29 @@ def brief(value: Any) -> str:
         return text[: MOST_REPEATED - 1] + "…"
     text = repr(value)
     return text if len(text) <= MOST_REPEATED else text[: MOST_REPEATED - 1] + "…"
+
+
+def check_regular(path: Path, expected: str) -> None:
+    """Raise ValueError unless a path is that of a file: a pipe or a device is waited for.
+
+    Parameters
+    ----------
+    path : Path
+    expected : str
+        What is wanted, as "a CSV file".
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # the name itself: too long, or with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{brief(str(path))[1:-1]}: cannot be read ({reason})") from None
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{path}: expected {expected}, got a directory")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path}: expected {expected}, got a pipe or a device; what comes out of "
+                         "it has to be written to a file first")
 
 
 def finite(value: Any) -> bool:

@@ -125,8 +125,10 @@ def test_another_encoding_is_named_with_the_line(tmp_path):
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(ValueError, match="expected a regular file, got a pipe"):
+    with pytest.raises(ValueError, match="expected a CSV file, got a pipe"):
         read_csv(tmp_path / "pipe.csv")
+    with pytest.raises(ValueError, match=r"expected an \.npz file, got a pipe"):
+        read_npz(tmp_path / "pipe.csv", mmap=True)
 
 
 def test_a_header_of_many_columns_costs_in_proportion():
