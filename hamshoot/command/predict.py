@@ -13,7 +13,7 @@ import click
 from hamshoot.solution.solution import Solution
 from hamshoot.study.predict import Predictions, load_network, read_new
 from hamshoot.study.predict import predict as predict_rows
-from hamshoot.support.checks import brief
+from hamshoot.support.checks import brief, plain
 from hamshoot.support.files import write_whole
 
 
@@ -99,8 +99,8 @@ def _told(predictions: Predictions, classes: bool) -> list[str]:
     if classes:
         return [f"The table holds {brief(name)}: {share:.1%} of its labels are met."
                 for name, share in predictions.measured.items()]
-    return [f"The table holds {brief(name)}: the root mean squared error is {error:.4g}, in its "
-            "own units." for name, error in predictions.measured.items()]
+    return [f"The table holds {brief(name)}: the root mean squared error is {plain(error)}, "
+            "in its own units." for name, error in predictions.measured.items()]
 
 
 def _listed(names: Sequence[str]) -> str:

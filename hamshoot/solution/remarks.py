@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.support.checks import brief
+from hamshoot.support.checks import brief, plain
 from hamshoot.theory.hamiltonian import is_dimension
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _each(network: LeakyResNet, problem: TrainingProblem) -> str:
     """Root mean squared errors by target."""
     errors = np.sqrt(np.mean((network.predict(np.asarray(problem.X_test)) - problem.Y_test) ** 2,
                              axis=0))
-    told = [f"{error:.4g} for {brief(name)}"
+    told = [f"{plain(error)} for {brief(name)}"
             for error, name in zip(errors, problem.target_names or (), strict=True)]
     return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
 

@@ -26,6 +26,13 @@ def brief(value: Any) -> str:
     return text if len(text) <= MOST_REPEATED else text[: MOST_REPEATED - 1] + "…"
 
 
+def plain(value: float) -> str:
+    """Four digits of a number, without an exponent where people write none."""
+    if 1e-4 <= abs(value) < 1e9:
+        return f"{float(f'{value:.4g}'):.10g}"
+    return f"{value:.4g}"
+
+
 def check_regular(path: Path, expected: str) -> None:
     """Raise ValueError unless a path is that of a file: a pipe or a device is waited for.
 

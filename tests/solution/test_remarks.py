@@ -6,6 +6,7 @@ import pytest
 import hamshoot as hs
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.remarks import comparison_remarks, error_of_mean, remarks
+from hamshoot.support.checks import plain
 
 RNG = np.random.default_rng(0)
 X, X_TEST = RNG.standard_normal((20, 2)), RNG.standard_normal((8, 2))
@@ -47,7 +48,7 @@ def test_a_test_error_is_told_in_the_table_s_units():
     solution = solved(scale=0.5)
     predicted = solution.to_network().predict(X_TEST)
     error = np.sqrt(np.mean((predicted - solution.problem.Y_test) ** 2))
-    assert f"{error:.4g} for 'price'" in remarks(solution)[-1]
+    assert f"{plain(error)} for 'price'" in remarks(solution)[-1]
     assert "8 held-out rows" in remarks(solution)[-1]
 
 
