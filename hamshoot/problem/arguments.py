@@ -54,6 +54,20 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return values | _held_out({**given, **values})
 
 
+def replaced(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with some changed; other inputs come from no table, unless it is said how.
+
+    Raises
+    ------
+    ValueError
+        For an argument that there is not.
+    """
+    for name in sorted(set(changes) - set(given)):
+        raise ValueError(f"replace: no argument {name!r}; known: {', '.join(given)}")
+    elsewhere = {"preparation": None} if "X" in changes else {}
+    return {**given, **elsewhere, **changes}
+
+
 # -- groups of arguments ---------------------------------------------------------------------------
 
 

@@ -40,6 +40,13 @@ def log_hints(problem: Problem) -> Problem:
     return problem
 
 
+def projected(problem: Any) -> str:
+    """For the `repr` of a problem: whether its inputs are projected, as nobody asked for."""
+    given = vars(problem)["_given"]
+    narrow = problem.d_in > problem.width and given["lift"] is None
+    return " (inputs projected at random)" if narrow else ""
+
+
 def _projection(problem: Any) -> list[str]:
     """Of inputs or outputs that are more than the width, where nothing was said of the maps."""
     given, w = vars(problem)["_given"], problem.width

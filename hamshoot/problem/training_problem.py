@@ -23,7 +23,7 @@ from hamshoot.problem import arguments, saved
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
-from hamshoot.problem.hints import log_hints
+from hamshoot.problem.hints import log_hints, projected
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
 
@@ -152,9 +152,7 @@ class TrainingProblem:
 
     def replace(self, **changes: Any) -> TrainingProblem:
         """Return the same problem with some arguments changed (defaults are derived anew)."""
-        for name in sorted(set(changes) - set(self._given)):
-            raise ValueError(f"replace: no argument {name!r}; known: {', '.join(self._given)}")
-        return TrainingProblem(**{**self._given, **changes})
+        return TrainingProblem(**arguments.replaced(self._given, changes))
 
     def subset(self, rows: ArrayLike) -> TrainingProblem:
         """Problem of some samples alone, in the scaled units of this one, without test data.
@@ -270,7 +268,8 @@ class TrainingProblem:
     def __repr__(self) -> str:
         sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
         return (
-            f"TrainingProblem(N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}, "
+            f"TrainingProblem(N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
+            f"{projected(self)}, "
             f"{sigma}{'' if self.bias else ', no bias'}, L̃={self.effective_depth:g}, "
             f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})"
         )

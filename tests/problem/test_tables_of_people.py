@@ -285,8 +285,10 @@ def test_the_preparation_is_of_the_inputs(tmp_path):
     again = TrainingProblem.from_arrays(*problem.to_arrays())
     assert again.preparation == problem.preparation
     assert problem.subset([0, 1]).preparation is None
+    assert problem.replace(width=5).preparation == problem.preparation
+    assert problem.replace(X=2 * problem.X).preparation is None  # of no table any more
     with pytest.raises(ValueError, match="preparation: expected one of 2 inputs, got 3"):
-        problem.replace(X=problem.X[:, :2], input_names=None)
+        problem.replace(X=problem.X[:, :2], input_names=None, preparation=problem.preparation)
 
 
 # -- hints -----------------------------------------------------------------------------------------
@@ -300,6 +302,9 @@ def test_classes_written_as_numbers_and_narrow_widths_get_a_sentence(tmp_path, c
         TrainingProblem.from_csv(path, width=2, **settings)
     assert "The 3 inputs are projected at random (seed 0) to the width 2" in caplog.text
     assert "'y' holds the whole numbers 0 and 1 alone" in caplog.text
+    assert "(inputs projected at random)" in repr(TrainingProblem.from_csv(path, width=2,
+                                                                           **settings))
+    assert "projected" not in repr(TrainingProblem.from_csv(path, width=3, **settings))
     assert hints(TrainingProblem.from_csv(path, width=3, classes=True, **settings)) == []
     assert hints(TrainingProblem.from_csv(path, width=2, lift="orthonormal", classes=True,
                                           **settings)) == []
