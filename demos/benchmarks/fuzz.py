@@ -1,4 +1,4 @@
-"""Files as nobody should write them: thousands of damaged CSV files and PROBLEM.toml.
+"""Files as nobody should write them: thousands of damaged CSV files, PROBLEM.toml and mapped .npz.
 
     python demos/benchmarks/fuzz.py                       # ten thousand of each
     python demos/benchmarks/fuzz.py --cases 500 --seed 1  # fewer, other ones; keeps nothing
@@ -15,12 +15,14 @@ counts are kept in fuzz.json, and the test suite runs a few hundred of such case
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import platform
 import resource
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -294,11 +296,57 @@ def _answer(read: Callable[[], Any], path: Path) -> Any:
     return sentence
 
 
+# -- mapped arrays ---------------------------------------------------------------------------------
+
+SHAPES = st.sampled_from(["(6, 3)", "(6,)", "(1" + 30 * "0" + ",)", "(-3, 2)", "(1.5,)", "('a',)",
+                          "(10000000000, 3)", "()", "6", "(6, 3"])
+TYPES = st.sampled_from(["'<f8'", "'<f8'", "'|O'", "'<c16'", "'<U5'", "[('a', '<f8')]", "'M8[s]'",
+                         "3", "'zz'", "None", "'<i4'", "'|b1'"])
+
+
+@st.composite
+def archives(draw: Callable) -> bytes:
+    """An .npz file as `numpy.savez` writes it, or of headers that no array has."""
+    file = io.BytesIO()
+    if draw(st.booleans()):
+        np.savez(file, X=np.arange(18.0).reshape(6, 3), Y=np.arange(6.0))
+        return file.getvalue()
+    with zipfile.ZipFile(file, "w", draw(st.sampled_from(3 * [zipfile.ZIP_STORED] + [
+            zipfile.ZIP_DEFLATED]))) as archive:
+        for name in draw(st.lists(st.sampled_from(["X.npy", "Y.npy", "../X.npy", "X"]), min_size=1,
+                                  max_size=3, unique=True)):
+            text = (f"{{'descr': {draw(TYPES)}, 'fortran_order': {draw(st.booleans())}, "
+                    f"'shape': {draw(SHAPES)}, }}").encode()
+            head = text + b" " * (-(len(text) + 11) % 64) + b"\n"
+            version = draw(st.sampled_from([b"\x01\x00", b"\x01\x00", b"\x02\x00", b"\x09\x00"]))
+            size = len(head).to_bytes(4 if version[0] == 2 else 2, "little")
+            archive.writestr(name, b"\x93NUMPY" + version + size + head + bytes(144))
+    return file.getvalue()
+
+
+def check_mapped(content: bytes, folder: Path) -> str:
+    """One .npz file whose arrays are to stay in it: read, checked and described as a problem."""
+    path = folder / "a.npz"
+    path.write_bytes(content)
+
+    def read() -> Any:
+        return hs.TrainingProblem.from_npz(path, mmap=True, effective_depth=1.0, weight_decay=0.1,
+                                           width=3, standardize=False)
+
+    problem = _answer(read, path)
+    if isinstance(problem, str):
+        return "refused"
+    assert np.isfinite(problem.initial_state).all()
+    assert problem.targets.shape == (problem.d_out, problem.n_samples)
+    return "read"
+
+
 # -- runs ------------------------------------------------------------------------------------------
 
 #: By format: the cases, and what becomes of one.
 CHECKS: dict[str, tuple[st.SearchStrategy, Callable[[Any, Path], str]]] = {
-    "csv": (csv_cases(), check_csv), "toml": (TOML_CASES, check_toml)}
+    "csv": (csv_cases(), check_csv), "toml": (TOML_CASES, check_toml),
+    "mapped": (damaged(archives()), check_mapped)}
 
 
 def run(name: str, cases: int, seed: int) -> Counter:

@@ -20,7 +20,7 @@ def fuzz():
     return module
 
 
-@pytest.mark.parametrize("name", ["csv", "toml"])
+@pytest.mark.parametrize("name", ["csv", "toml", "mapped"])
 def test_damaged_files_are_read_or_refused_in_a_sentence(fuzz, name, caplog):
     caplog.set_level(logging.CRITICAL, "hamshoot")
     ended = fuzz.run(name, CASES, SEED)
