@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SPECTRUM_SHARE = 1e-4
 SPECTRA = ("representations", "weights")
 #: Energies are drawn up to so many times the size of H.
-REACH = 1e6
+REACH = 1e4
 
 
 def plot_spectra(
@@ -108,7 +108,7 @@ def plot_energies(
     -----
     Where rows of A_p leave the row space of σ̂(A_p) the kinetic and the potential energy are large
     and nearly cancel. Beyond ten times the size of H (or L̃/2, a rank of one) the scale is
-    logarithmic on both sides of a linear middle, and holds all curves whole. Beyond a million
+    logarithmic on both sides of a linear middle, and holds all curves whole. Beyond ten thousand
     times, where K_p is nearly singular, they have gaps, and the panel says so.
     """
     ax = axes_or_new(ax)

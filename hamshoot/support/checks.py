@@ -13,17 +13,15 @@ import numpy as np
 MOST_REPEATED = 60
 
 
-def brief(value: Any) -> str:
+def brief(value: Any, most: int = MOST_REPEATED) -> str:
     """The value as Python writes it, cut where it is long: what a message repeats of bad input."""
-    if isinstance(value, int) and abs(value) >= 10**MOST_REPEATED:
+    if isinstance(value, int) and abs(value) >= 10**most:
         return f"an integer of {int(math.log10(abs(value))) + 1} digits"
     # Of a long string or list the beginning alone is written out.
-    if isinstance(value, (str, bytes, list, tuple)) and len(value) > MOST_REPEATED:
-        value = value[:MOST_REPEATED]
-        text = repr(value)
-        return text[: MOST_REPEATED - 1] + "…"
+    if isinstance(value, (str, bytes, list, tuple)) and len(value) > most:
+        return repr(value[:most])[: most - 1] + "…"
     text = repr(value)
-    return text if len(text) <= MOST_REPEATED else text[: MOST_REPEATED - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def plain(value: float) -> str:

@@ -110,7 +110,7 @@ def test_lines_of_energies_are_the_energies(colour):
     assert len(looks) == 5
 
 
-@pytest.mark.parametrize("size", [1e1, 1e4, 1e5, 1e12])
+@pytest.mark.parametrize("size", [1e1, 1e3, 1e7, 1e12])
 def test_all_curves_of_energies_stay_inside_their_frame(size):
     """However far the plain energies run where K_p is nearly singular."""
     solution = drawn()
