@@ -269,8 +269,7 @@ class TrainingProblem:
         sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
         return (
             f"TrainingProblem(N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
-            f"{projected(self)}, "
-            f"{sigma}{'' if self.bias else ', no bias'}, L̃={self.effective_depth:g}, "
+            f"{projected(self)}, {sigma}{'' if self.bias else ', no bias'}, L̃={self.effective_depth:g}, "
             f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})"
         )
 
