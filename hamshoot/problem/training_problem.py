@@ -267,11 +267,10 @@ class TrainingProblem:
 
     def __repr__(self) -> str:
         sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
-        return (
-            f"TrainingProblem(N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
-            f"{projected(self)}, {sigma}{'' if self.bias else ', no bias'}, L̃={self.effective_depth:g}, "
-            f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})"
-        )
+        what = f"{sigma}{'' if self.bias else ', no bias'}"
+        sizes = f"N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
+        return (f"TrainingProblem({sizes}{projected(self)}, {what}, L̃={self.effective_depth:g}, "
+                f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})")
 
     def __getstate__(self) -> dict[str, Any]:
         """Of maps the paths alone; the other side opens them again."""
