@@ -119,7 +119,7 @@ def cast(arrays: dict[str, NDArray], dtype: str) -> dict[str, NDArray]:
         if not np.all(np.isfinite(new)) or np.any(lost):
             raise ValueError(f"dtype: {dtype} cannot hold the network's {name.replace('_', ' ')}, "
                              f"of up to {np.abs(value).max():.3g}; use float64")
-        changed[name] = np.ascontiguousarray(new)
+        changed[name] = np.array(new, order="C")
     return changed
 
 
@@ -149,7 +149,7 @@ def network_from(
         Takes the fields of a network by name.
     arrays : mapping of str to ndarray
         In any precision. What single precision rounded is set right: steps to the sum 1, and what
-        the problem has, where it rounds to the very numbers given.
+        the string or the problem has, where it rounds to the very numbers given.
     text : str, optional
         What `description` wrote.
     source : str
@@ -162,7 +162,9 @@ def network_from(
     ValueError
         Naming the source, where arrays are missing or do not belong together.
     """
-    given = {name: np.asarray(arrays[name]) for name in NAMES if name in arrays}
+    words = _words(text, source)
+    given = {name: restored(np.asarray(arrays[name]), _number(words, name))
+             for name in NAMES if name in arrays}
     if problem is not None:
         known = _shared(problem, problem.sigma)
         given = {**known, **{name: restored(value, known.get(name))
@@ -175,10 +177,10 @@ def network_from(
         held = ", ".join(sorted(arrays)[:12]) or "nothing"
         raise ValueError(f"{source}: no network: expected the array {absent[0]!r}, "
                          f"it holds {held}")
-    words = _words(text, source) if text is not None or problem is None else {
-        name: getattr(problem, name) for name in ("classes", "target_names", "input_names")}
+    names = {name: words.get(name) if words or problem is None else getattr(problem, name)
+             for name in ("classes", "target_names", "input_names")}
     try:
-        return build(**_fields(given), **words)
+        return build(**_fields(given), **names)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source}: no network ({error})") from None
 
@@ -234,7 +236,7 @@ def _scaling(given: dict[str, NDArray], of: str) -> Scaling:
 
 
 def _words(text: str | None, source: str) -> dict[str, Any]:
-    """Names and labels of the string; none without it."""
+    """What the string says; nothing without it."""
     if text is None:
         return {}
     try:
@@ -246,7 +248,13 @@ def _words(text: str | None, source: str) -> dict[str, Any]:
     if words.get("format") != FORMAT:
         raise ValueError(
             f"{source}: format {words.get('format')}, this hamshoot reads format {FORMAT}")
-    return {name: words.get(name) for name in ("classes", "target_names", "input_names")}
+    return words
+
+
+def _number(words: dict[str, Any], name: str) -> NDArray | None:
+    """The exact number of that name in the string."""
+    value = words.get(name)
+    return np.array(value) if isinstance(value, float) else None
 
 
 # -- how far predictions differ --------------------------------------------------------------------

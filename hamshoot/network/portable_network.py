@@ -58,6 +58,33 @@ class PortableNetwork(LayeredNetwork):
         """
         return _torch("to_torch").module_of(self, dtype, X)
 
+    def to_torch_file(
+        self, path: str | PathLike, dtype: Any = "float64", X: ArrayLike | None = None
+    ) -> Exported:
+        """Write the module of `to_torch` to a file, as ``module.save(path)`` does.
+
+        ``torch.load`` gives a dict of ``state_dict``, tensors alone, and ``hamshoot``, one JSON
+        string; `from_torch` reads the network back.
+
+        Parameters
+        ----------
+        path : path
+            `.pt` is added when the name has no suffix.
+        dtype, X
+            As in `to_torch`.
+
+        Returns
+        -------
+        Exported
+            The file written, whole or not at all; prints with its discrepancy.
+
+        Raises
+        ------
+        ImportError, ValueError
+            As `to_torch`.
+        """
+        return _torch("to_torch_file").write(self, path, dtype, X)
+
     @classmethod
     def from_torch(
         cls: type[Network], module: Any, problem: TrainingProblem | None = None

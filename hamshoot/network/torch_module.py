@@ -7,6 +7,7 @@ Its state_dict holds the arrays of `hamshoot.network.interchange` under their na
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -234,13 +235,15 @@ def network_of(
 def _loaded(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    foreign = f"{path}: not a PyTorch file of tensors alone, as module.save(path) writes it"
+    if not zipfile.is_zipfile(path):  # then torch would unpickle whatever it is
+        raise ValueError(f"{foreign} (truncated, or of another kind)")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError,
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
             pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ValueError(f"{path}: not a PyTorch file of tensors alone, as module.save(path) "
-                         f"writes it ({reason})") from None
+        raise ValueError(f"{foreign} ({reason})") from None
 
 
 def _of_state(
