@@ -82,7 +82,7 @@ epsilon, activation_code : torch.Tensor
         ValueError
             If X does not have the training columns.
         """
-        X = torch.as_tensor(X, device=self.lift.device)
+        X = self._tensor(X)
         if X.ndim < 1 or X.shape[-1] != self.lift.shape[1]:
             raise ValueError(f"X: expected {self.lift.shape[1]} columns as in training, got shape "
                              f"{tuple(X.shape)}")
@@ -131,7 +131,7 @@ epsilon, activation_code : torch.Tensor
         weight_decay : float
             λ.
         """
-        Y = torch.as_tensor(Y, device=self.lift.device)
+        Y = self._tensor(Y)
         error = self.outputs(X) - (Y - self.target_mean) / self.target_scale
         norm = (self.steps[:, None, None] * self.weights**2).sum()
         return (error**2).sum() / len(error) + weight_decay / (2 * self.effective_depth) * norm
@@ -162,6 +162,12 @@ epsilon, activation_code : torch.Tensor
         if found["steps"].size and abs(found["steps"].sum() - 1) > 1e-12:
             found["steps"] = found["steps"] / found["steps"].sum()
         return found
+
+    def _tensor(self, values: Any) -> Any:
+        """A tensor on the module's device; of arrays, which may be read-only, a copy."""
+        if not isinstance(values, torch.Tensor):
+            values = torch.tensor(np.asarray(values))
+        return values.to(self.lift.device)
 
     def extra_repr(self) -> str:
         """The sizes."""

@@ -213,9 +213,9 @@ def certify(
     steps : array_like, shape (L,), optional
         ρ of weights that are given as an array; default equidistant.
     stationarity : float, optional
-        Bound asked of the stationarity. Default 1e-6 for CONVERGED and for a candidate. SMOOTHED claims a stationary
-        point of the smoothed network: 1e-6, or what is given here if that is more, bounds that
-        network's. Every other status claims none: without this argument such a solution does not
+        Bound asked of the stationarity. Default 1e-6 for CONVERGED and for a candidate. SMOOTHED
+        claims a stationary point of the smoothed network: 1e-6, or what is given here if that is
+        more, bounds that network's. Every other status claims none: without this argument such a solution does not
         hold.
     defect : float, optional
         Bound on the defects of the stored arrays. Default 1e-13 over layers, where only rounding
