@@ -215,8 +215,8 @@ def certify(
     stationarity : float, optional
         Bound asked of the stationarity. Default 1e-6 for CONVERGED and for a candidate. SMOOTHED
         claims a stationary point of the smoothed network: 1e-6, or what is given here if that is
-        more, bounds that network's. Every other status claims none: without this argument such a solution does not
-        hold.
+        more, bounds that network's. Every other status claims none: without this argument such a
+        solution does not hold.
     defect : float, optional
         Bound on the defects of the stored arrays. Default 1e-13 over layers, where only rounding
         tells them from the formulas. On a path, which is integrated anew, 1e-9 of A and 1e-7 of B,

@@ -186,7 +186,7 @@ def test_a_network_of_a_hard_endpoint_is_not_exported(tmp_path):
                lambda: net.to_safetensors(tmp_path / "a"),
                lambda: net.to_torch_file(tmp_path / "a"))
     for export in exports:
-        with pytest.raises(ValueError, match="hard endpoint.*predicts nothing"):
+        with pytest.raises(ValueError, match=r"hard endpoint.*predicts nothing"):
             export()
     assert list(tmp_path.iterdir()) == []
     assert hs.LeakyResNet.load(net.save(tmp_path / "net.npz")).hard_endpoint

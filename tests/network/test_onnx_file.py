@@ -93,7 +93,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = net.to_onnx(tmp_path / "net.onnx").path
     before = path.read_bytes()
     monkeypatch.setattr(onnx_file, "MOST_BYTES", 100)
-    with pytest.raises(ValueError, match="to_onnx: expected a network of at most.*safetensors"):
+    with pytest.raises(ValueError, match=r"to_onnx: expected a network of at most.*safetensors"):
         net.to_onnx(path)
     monkeypatch.undo()
     with pytest.raises(OSError, match="No such file or directory"):

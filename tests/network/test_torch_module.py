@@ -84,8 +84,8 @@ def test_a_module_read_back_is_the_network():
 
 
 def test_of_single_precision_only_the_weights_stay_rounded():
-    """Also after .float(), .double() and a change of the weights."""
-    problem, net = small()
+    """Also after .float(), .double() and .half()."""
+    _, net = small()
     for module in (net.to_torch("float32"), net.to_torch().float(),
                    net.to_torch(torch.float32).double(), net.to_torch().half()):
         again = hs.LeakyResNet.from_torch(module)
@@ -233,7 +233,7 @@ def test_linear_layers_of_a_module_of_ones_own_are_read(bias):
 def test_a_module_that_predicts_otherwise_is_refused():
     problem, net = small("relu")
     torch.manual_seed(0)
-    with pytest.raises(ValueError, match="4 linear layers 4 → 4, it predicts otherwise.*by up to"):
+    with pytest.raises(ValueError, match=r"4 linear layers 4 → 4, it predicts otherwise.*by up to"):
         hs.LeakyResNet.from_torch(Own(problem, leak=1.0), problem)
     twice = torch.nn.Sequential(net.to_torch(), torch.nn.Linear(2, 2).double())
     with pytest.raises(ValueError, match="the Leaky ResNet in it, it predicts otherwise"):
@@ -244,7 +244,7 @@ def test_a_module_that_predicts_otherwise_is_refused():
         hs.LeakyResNet.from_torch(torch.nn.Linear(3, 2))
     with pytest.raises(ValueError, match="linear layers 4 → 4 with bias as the problem has"):
         hs.LeakyResNet.from_torch(torch.nn.Linear(3, 2), problem)
-    with pytest.raises(ValueError, match="expected a torch.nn.Module, a state_dict or.*got int"):
+    with pytest.raises(ValueError, match=r"expected a torch.nn.Module, a state_dict or.*got int"):
         hs.LeakyResNet.from_torch(3)
 
 

@@ -19,7 +19,8 @@ ROWS = ("objective", "loss", "parameter_norm", "stationarity", "clarke_residual"
 @pytest.fixture(scope="module")
 def solved():
     """A ReLU network at a strict minimum, with activations on the kink."""
-    return hs.solve(teacher(samples=20, seed=0), hs.DirectSingleShooting(layers=8, starts=1, reheats=0))
+    return hs.solve(teacher(samples=20, seed=0),
+                    hs.DirectSingleShooting(layers=8, starts=1, reheats=0))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_a_network_that_is_not_stationary_is_told_by_how_much(solved, trained):
     assert [bound.name for bound in found.failures] == ["stationarity"]
     A = discrete.roll_out(problem, trained.weights, trained.steps)
     slopes = clarke_residual(problem, A, trained.weights, trained.steps).slopes
-    B, gradient = discrete.costates(problem, A, trained.weights, trained.steps, slopes=slopes)
+    _, gradient = discrete.costates(problem, A, trained.weights, trained.steps, slopes=slopes)
     # The gradient against finite differences of J, as everything rests on it.
     scale = problem.weight_decay / problem.effective_depth
     h, k = 1e-6, (3, 1, 2)
@@ -245,7 +246,7 @@ def test_what_is_no_candidate_is_refused_in_one_sentence(solved, tmp_path):
 def test_a_smooth_network_of_another_epsilon_is_refused():
     one, other = (teacher("smooth_relu", epsilon=e) for e in (0.1, 0.2))
     net = hs.LeakyResNet.from_weights(one, np.ones((4, *one.control_shape)))
-    with pytest.raises(ValueError, match="expected epsilon 0.2 as the problem has, got 0.1"):
+    with pytest.raises(ValueError, match=r"expected epsilon 0.2 as the problem has, got 0.1"):
         hs.certify(net, other)
 
 
