@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from hamshoot.command.config import TEMPLATE, Config, read_config
-from hamshoot.command.exports import export_file, to_verify
+from hamshoot.command.exports import export_file, remarks, to_verify
 from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
 from hamshoot.network.layer_steps import steps_of
@@ -179,8 +179,8 @@ def export(result: Path, output: Path, float32: bool, layers: int | None, steps:
         _print_json(summary)
     else:
         click.echo(f"Wrote {exported}")
-        if summary["success"] is False:
-            click.echo(f"It comes from a solution that has not converged ({summary['status']}).")
+        for remark in remarks(summary):
+            click.echo(remark)
     return SOLVED
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Most rows of a problem on which a discrepancy is measured.
 MOST_ROWS = 10_000
+#: Share of a target's scale above which the discrepancy is pointed out.
+MUCH = 1e-3
 #: Formats by the ending of the file.
 FORMATS = {".onnx": "ONNX", ".safetensors": "safetensors", ".pt": "PyTorch", ".pth": "PyTorch"}
 
@@ -75,6 +77,18 @@ def export_file(
         "status": None if solution is None else solution.status.name.lower(),
     }
     return exported, summary
+
+
+def remarks(summary: dict[str, Any]) -> list[str]:
+    """Sentences on what a user should know of the file that was written."""
+    found = []
+    if summary["success"] is False:
+        found.append(f"It comes from a solution that has not converged ({summary['status']}).")
+    if summary["discrepancy"]["relative"] > MUCH:
+        found.append("Predictions are off by more than "
+                     f"{MUCH:g} of a target's scale: export in double precision, without "
+                     "--float32.")
+    return found
 
 
 def to_verify(

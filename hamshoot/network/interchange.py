@@ -162,7 +162,7 @@ def network_from(
     ValueError
         Naming the source, where arrays are missing or do not belong together.
     """
-    words = _words(text, source)
+    words, arrays = _words(text, source), _unwrapped(arrays)
     given = {name: restored(np.asarray(arrays[name]), _number(words, name))
              for name in NAMES if name in arrays}
     if problem is not None:
@@ -190,8 +190,18 @@ def restored(value: NDArray, exact: NDArray | None) -> NDArray:
     if exact is None or value.shape != exact.shape or value.dtype == exact.dtype:
         return value
     with np.errstate(over="ignore"):
-        same = value.dtype.kind == "f" and np.array_equal(exact.astype(value.dtype), value)
+        # "V" is the kind of bfloat16, which NumPy knows from elsewhere.
+        same = value.dtype.kind in "fV" and np.array_equal(exact.astype(value.dtype), value)
     return exact if same else value
+
+
+def _unwrapped(arrays: Mapping[str, NDArray]) -> Mapping[str, NDArray]:
+    """Without the prefix that a module around the network gives to every name."""
+    wrapped = (name for name in arrays if name.endswith(".weights"))
+    prefix = next(wrapped, "weights").removesuffix("weights")
+    if not all(name.startswith(prefix) for name in arrays):
+        return arrays
+    return {name.removeprefix(prefix): value for name, value in arrays.items()}
 
 
 def _shared(source: LayeredNetwork | TrainingProblem, activation: Activation

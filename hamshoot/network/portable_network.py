@@ -53,8 +53,9 @@ class PortableNetwork(LayeredNetwork):
 
         Notes
         -----
-        In double precision predictions differ by rounding alone, 1e-12 or less of a target's scale;
-        in single precision by what ``module.discrepancy`` says.
+        In double precision predictions differ by rounding alone; ``module.discrepancy`` says by how
+        much, in either precision. Single precision loses most where inputs vary little around a
+        large mean.
         """
         return _torch("to_torch").module_of(self, dtype, X)
 

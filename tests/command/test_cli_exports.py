@@ -150,6 +150,19 @@ def test_a_solution_is_exported_at_other_layers_and_an_unconverged_one_says_so(
     assert (net.layers, np.ptp(net.steps) > 1e-3) == (9, True)
 
 
+def test_single_precision_that_loses_much_is_pointed_out(tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    X = 1e8 + np.arange(12.0)[:, None]
+    problem = hs.TrainingProblem(X, np.sin(X), effective_depth=2.0, width=2, weight_decay=0.1,
+                                 standardize=True)
+    net = hs.LeakyResNet.from_weights(problem, np.ones((4, 2, 3)))
+    net.save(tmp_path / "net.npz")
+    for flags, said in (([], False), (["--float32"], True)):
+        code, out, _ = run(capsys, "export", tmp_path / "net.npz", "-o",
+                           tmp_path / "n.safetensors", "--force", *flags)
+        assert (code, "export in double precision" in out) == (0, said)
+
+
 def test_what_cannot_be_exported_is_refused_in_one_line(place, tmp_path, capsys):
     pytest.importorskip("safetensors")
     solution = place / "out" / "solution.npz"

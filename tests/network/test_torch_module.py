@@ -135,6 +135,10 @@ def test_it_is_copied_pickled_and_wrapped():
                   torch.nn.Sequential(module)):
         assert torch.equal(other(X), module(X))
         np.testing.assert_array_equal(hs.LeakyResNet.from_torch(other).weights, net.weights)
+    for wrapper in (torch.nn.Sequential(module), torch.compile(module, backend="eager")):
+        assert torch.equal(wrapper(X), module(X))
+        again = hs.LeakyResNet.from_torch(wrapper.state_dict())
+        np.testing.assert_array_equal(again.predict(problem.X), net.predict(problem.X))
     assert "3 → 2, layers=5, width=4, smooth_relu, bias=True, float64" in repr(module)
 
 
@@ -240,6 +244,8 @@ def test_a_module_that_predicts_otherwise_is_refused():
         hs.LeakyResNet.from_torch(twice)
     with pytest.raises(ValueError, match="could not be called with rows"):
         hs.LeakyResNet.from_torch(torch.nn.Sequential(torch.nn.Linear(7, 7), net.to_torch()))
+    with pytest.raises(ValueError, match="expected the array 'weights', it holds 0"):
+        hs.LeakyResNet.from_torch(twice.state_dict())  # what the other layer does is not known
     with pytest.raises(ValueError, match="expected one made by to_torch in it, got 0 in Linear"):
         hs.LeakyResNet.from_torch(torch.nn.Linear(3, 2))
     with pytest.raises(ValueError, match="linear layers 4 → 4 with bias as the problem has"):
