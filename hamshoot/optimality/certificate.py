@@ -97,6 +97,10 @@ class Certificate:
     layer_stationarity : tuple of float
         ‖W_ℓ − L̃Bσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F) of every layer, (L,), whose largest is the stationarity;
         empty on a path.
+    near_kinks : int
+        Hidden entries of ReLU that are off the kink by at most 1e-5 of the largest, of neurons that
+        are read: single precision rounds activations off the kink, and training stops short of
+        it. Not counted (0) where the states are not stored.
     """
 
     objective: float
@@ -122,6 +126,7 @@ class Certificate:
     direction: NDArray | None = None
     descent: tuple[tuple[float, float], ...] = ()
     layer_stationarity: tuple[float, ...] = ()
+    near_kinks: int = 0
 
     @property
     def holds(self) -> bool:
@@ -159,6 +164,14 @@ class Certificate:
                 f"{int(np.argmin(layers)) + 1} of {len(layers)}, {min(layers):.1e}, most in layer "
                 f"{int(np.argmax(layers)) + 1}"]
 
+    def _near(self) -> list[str]:
+        """A line on activations that miss the kink, where the network is not stationary."""
+        if not self.near_kinks or "stationarity" not in [bound.name for bound in self.failures]:
+            return []
+        count = f"{self.near_kinks} activation{'s' * (self.near_kinks > 1)}"
+        return [f"  near kinks    {count} within 1e-5 of the kink and not on it, as single precision"
+                " or training leaves them; solve on from here"]
+
     def to_json(self) -> str:
         """`to_dict` as strict JSON, one string over several lines."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
@@ -171,6 +184,7 @@ class Certificate:
             f"  objective     {self.objective:.12g}",
             f"  stationarity  {self.stationarity:.2e}   kinks {self.kinks}{idle}",
             *self._by_layer(),
+            *self._near(),
             f"  Hamiltonian   {self.hamiltonian:.8g}, drift {self.hamiltonian_drift:.1e}",
             f"  second order  {self.second_order}",
         ]

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 AGREEMENT = 1e-10
 #: A column of W below this times the largest one (or 1) reads nothing.
 IDLE_COLUMN = 1e-13
+#: Entries off the kink by no more than this share of the largest are near it: as far as rounding to
+#: single precision takes them, or training that was not finished leaves them.
+NEAR_KINK = 1e-5
 #: Numbers of the representations of one block, where the states are not stored.
 BLOCK_NUMBERS = 2_000_000
 
@@ -72,7 +75,7 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
         **measured, **residuals, **stored, "layer_stationarity": _by_layer(W, G),
         "hamiltonian": float(np.median(H)),
         "hamiltonian_drift": checks.drift(H), "kinks": int(on_kink.sum()),
-        "idle_kinks": int(idle.sum()),
+        "idle_kinks": int(idle.sum()), "near_kinks": near_kinks(setting, A, W, rule),
         **_second_order(solution, measured["objective"], asked, slopes),
     }
     return Findings(numbers, bounds)
@@ -91,6 +94,15 @@ def kinks(
         on_kink[1:] = np.abs(left[1:]) <= tolerance * max(1.0, float(np.abs(left).max()))
     columns = np.linalg.norm(W[:, :, : A.shape[1]], axis=1)[:, :, None]
     return on_kink, on_kink & (columns <= IDLE_COLUMN * columns.max(initial=1.0))
+
+
+def near_kinks(setting: Setting, A: NDArray, W: NDArray, rule: str) -> int:
+    """How many entries are near the kink and not on it, of neurons that are read."""
+    counts = []
+    for tolerance in (NEAR_KINK, KINK_TOLERANCE):
+        on_kink, idle = kinks(setting, A, W, rule, tolerance)
+        counts.append(int(np.sum(on_kink & ~idle)))
+    return counts[0] - counts[1]
 
 
 def witnessed_slopes(

@@ -99,6 +99,19 @@ def test_a_network_that_is_not_stationary_is_told_by_how_much(solved, trained):
     assert f"most in layer {np.argmax(expected) + 1}" in repr(found)
 
 
+def test_activations_that_single_precision_takes_off_the_kink_are_counted(solved, proof):
+    rounded = solved.weights.astype(np.float32).astype(float)
+    found = hs.certify(rounded, solved.problem)
+    assert proof.near_kinks == 0
+    assert found.near_kinks > 0
+    assert found.kinks + found.near_kinks == proof.kinks
+    assert found.objective == pytest.approx(proof.objective, rel=1e-6)
+    assert f"near kinks    {found.near_kinks} activation" in repr(found)
+    assert "near kinks" not in repr(proof)
+    again = hs.LeakyResNet.from_weights(solved.problem, rounded).polish(solved.problem)
+    assert hs.certify(again.to_network(), solved.problem).kinks == proof.kinks
+
+
 def test_the_bound_is_the_one_asked_for(solved, trained):
     loose = hs.certify(trained, solved.problem, stationarity=100.0)
     assert loose.holds
