@@ -169,8 +169,8 @@ class Certificate:
         if not self.near_kinks or "stationarity" not in [bound.name for bound in self.failures]:
             return []
         count = f"{self.near_kinks} activation{'s' * (self.near_kinks > 1)}"
-        return [f"  near kinks    {count} within 1e-5 of the kink and not on it, as single precision"
-                " or training leaves them; solve on from here"]
+        return [f"  near kinks    {count} within 1e-5 of the kink and not on it, as single "
+                "precision or training leaves them; solve on from here"]
 
     def to_json(self) -> str:
         """`to_dict` as strict JSON, one string over several lines."""
