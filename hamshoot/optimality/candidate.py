@@ -7,6 +7,7 @@ kinks are searched for, and what comes of it is checked as any solution is.
 from __future__ import annotations
 
 import sys
+import zipfile
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,8 +139,8 @@ def holds_solution(path: Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as file:
             return "lift" not in file.files
-    except (OSError, ValueError, EOFError):
-        return True
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):
+        return True  # whose reader says what is wrong with it
 
 
 def _array(weights: Any) -> NDArray:
