@@ -242,12 +242,12 @@ def _loaded(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     foreign = f"{path}: not a PyTorch file of tensors alone, as module.save(path) writes it"
-    if not zipfile.is_zipfile(path):  # then torch would unpickle whatever it is
-        raise ValueError(f"{foreign} (truncated, or of another kind)")
     try:
+        if not zipfile.is_zipfile(path):  # then torch would unpickle whatever it is
+            raise ValueError("truncated, or of another kind")
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
-            pickle.UnpicklingError) as error:
+            AssertionError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ValueError(f"{foreign} ({reason})") from None
 

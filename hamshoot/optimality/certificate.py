@@ -281,7 +281,9 @@ def certify(
                        ("agreement", agreement)):
         if most is not None and not most >= 0:
             raise ValueError(f"{name}: expected a number >= 0, got {most!r}")
-    candidate = _candidate(solution, problem, steps)
+    # Non-finite numbers are answered by bounds that do not hold, not by warnings.
+    with np.errstate(all="ignore"):
+        candidate = _candidate(solution, problem, steps)
     if candidate is not None:
         solution = candidate.solution
         stationarity = CLAIMED if stationarity is None else stationarity
@@ -289,7 +291,6 @@ def certify(
                   max_controls, records=candidate is None)
     check = check_path if solution.steps is None else \
         check_stored if solution.stored else check_blocks
-    # Non-finite numbers are answered by bounds that do not hold, not by warnings.
     with np.errstate(all="ignore"):
         found = check(solution, asked)
     names = Certificate.__dataclass_fields__.keys() - {"bounds", "reasons"}

@@ -1,6 +1,7 @@
 """Any network is certified as a solution is: what it is, where it is off, and by how much."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -254,6 +255,31 @@ def test_what_is_no_candidate_is_refused_in_one_sentence(solved, tmp_path):
         with pytest.raises(ValueError, match=said) as raised:
             call()
         assert len(str(raised.value).splitlines()) == 1
+
+
+def test_damaged_files_are_refused_in_one_sentence_or_read(solved, tmp_path):
+    """Whatever bytes are lost or changed: nothing but a ValueError of one line comes out."""
+    problem, net = solved.problem, solved.to_network()
+    files = [net.save(tmp_path / "net.npz")]
+    for library, write in (("safetensors", net.to_safetensors), ("torch", net.to_torch_file)):
+        if find_spec(library) is not None:
+            files.append(write(tmp_path / "net").path)
+    rng = np.random.default_rng(0)
+    for path in files:
+        whole, refused = path.read_bytes(), 0
+        for k in range(40):
+            damaged = bytearray(whole)
+            if k % 4 == 0:
+                damaged = damaged[: rng.integers(len(whole))]
+            for place in rng.integers(0, max(1, min(900, len(damaged))), 3):
+                damaged[place:place + 1] = bytes([rng.integers(256)])
+            path.write_bytes(damaged)
+            try:
+                hs.certify(path, problem, second_order=False)
+            except ValueError as error:
+                refused += 1
+                assert len(str(error).splitlines()) == 1
+        assert refused > 20
 
 
 def test_a_smooth_network_of_another_epsilon_is_refused():
