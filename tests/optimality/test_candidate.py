@@ -257,6 +257,7 @@ def test_what_is_no_candidate_is_refused_in_one_sentence(solved, tmp_path):
         assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of what it cannot make out
 def test_damaged_files_are_refused_in_one_sentence_or_read(solved, tmp_path):
     """Whatever bytes are lost or changed: nothing but a ValueError of one line comes out."""
     problem, net = solved.problem, solved.to_network()
@@ -266,7 +267,7 @@ def test_damaged_files_are_refused_in_one_sentence_or_read(solved, tmp_path):
             files.append(write(tmp_path / "net").path)
     rng = np.random.default_rng(0)
     for path in files:
-        whole, refused = path.read_bytes(), 0
+        whole, said = path.read_bytes(), []
         for k in range(40):
             damaged = bytearray(whole)
             if k % 4 == 0:
@@ -277,9 +278,9 @@ def test_damaged_files_are_refused_in_one_sentence_or_read(solved, tmp_path):
             try:
                 hs.certify(path, problem, second_order=False)
             except ValueError as error:
-                refused += 1
-                assert len(str(error).splitlines()) == 1
-        assert refused > 20
+                said.append(str(error))
+        assert len(said) > 20
+        assert [sentence for sentence in said if len(sentence.splitlines()) != 1] == []
 
 
 def test_a_smooth_network_of_another_epsilon_is_refused():
