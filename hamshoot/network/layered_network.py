@@ -42,6 +42,7 @@ class LayeredNetwork:
     classes: tuple[str, ...] | None = None
     target_names: tuple[str, ...] | None = None
     input_names: tuple[str, ...] | None = None
+    hard_endpoint: bool = False
 
     def __post_init__(self) -> None:
         for name in ("weights", "steps", "lift", "readout"):
