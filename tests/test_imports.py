@@ -14,8 +14,11 @@ ROOT = Path(hamshoot.__file__).parent
 #: would pay (measured beside NumPy's 0.11): CasADi 0.18, numba 0.39, matplotlib 0.44, SciPy's
 #: sub-packages 0.3 to 0.6 (also the kernels' BLAS), rich 0.05 (not with --json). The others are
 #: extras that need not be there.
-HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn",
-         "pandas", "polars"}
+HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn", "onnx",
+          "safetensors", "pandas", "polars"}
+#: Files that are there for one heavy library, by the end of their names: they import it as others
+#: do NumPy, and are imported in functions themselves.
+WHOLE = {"kernels": "numba", "torch_module": "torch"}
 #: Imports upwards, for annotations alone: what `LeakyResNet.polish` takes and returns.
 ANNOTATIONS = {("hamshoot.network.leaky_resnet", "hamshoot.solution.method"),
                ("hamshoot.network.leaky_resnet", "hamshoot.solution.solution")}
@@ -96,9 +99,9 @@ def test_the_annotations_upwards_are_still_there():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_functions_import_what_is_heavy_alone(name):
-    """Compiled kernels, whose files import numba, are heavy as well."""
+    """Files that import a heavy library at their top, as kernels do numba, are heavy as well."""
     heavy = HEAVY | {one for one, imports in GRAPH.items()
-                     if any(i.target == "numba" and not i.inside for i in imports)}
+                     if any(i.target in WHOLE.values() and not i.inside for i in imports)}
     light = [f"line {one.line}: {one.target}" for one in GRAPH[name]
              if one.inside and one.target not in heavy and one.target.split(".")[0] not in HEAVY]
     assert light == []
@@ -106,10 +109,10 @@ def test_functions_import_what_is_heavy_alone(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_heavy_libraries_are_imported_in_functions(name):
-    """But for the kernels' numba: `import hamshoot` and reading a problem cost none of them."""
+    """But for the files of `WHOLE`: `import hamshoot` and reading a problem cost none of them."""
     heavy = {one.target.split(".")[0] for one in GRAPH[name]
              if not one.inside and not one.typing} & HEAVY
-    assert heavy <= ({"numba"} if name.rpartition(".")[2].endswith("kernels") else set())
+    assert heavy <= {library for end, library in WHOLE.items() if name.endswith(end)}
 
 
 def test_a_circle_through_functions_would_be_seen():

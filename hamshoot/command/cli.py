@@ -1,4 +1,4 @@
-"""The command line: solve, compare, verify, plot, predict, init.
+"""The command line: solve, compare, verify, export, predict, plot, init.
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from hamshoot.command.config import TEMPLATE, Config, read_config
+from hamshoot.command.exports import export_file, remarks, to_verify
 from hamshoot.command.predict import predict
 from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
@@ -139,16 +140,50 @@ def compare(
 @click.argument("solution", type=click.Path(path_type=Path))
 @click.option("--stationarity", type=float, help="Bound asked of the stationarity; needed where "
               "the status claims none.")
+@click.option("--problem", type=click.Path(path_type=Path), metavar="PROBLEM.toml",
+              help="What a network trained elsewhere is to solve: .safetensors, .pt or .npz.")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE",
+              help="Override a value of PROBLEM.toml; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as JSON.")
-def verify(solution: Path, stationarity: float | None, as_json: bool) -> int:
-    """Check a saved solution by formulas that no solver uses; exit code 1 unless all holds."""
-    loaded = Solution.load(solution)
-    certificate = certify(loaded, stationarity=stationarity)
+def verify(solution: Path, stationarity: float | None, problem: Path | None,
+           settings: Sequence[str], as_json: bool) -> int:
+    """Check a saved solution, or any network in a problem, by formulas that no solver uses.
+
+    Exit code 1 unless all holds.
+    """
+    certificate = certify(*to_verify(solution, problem, settings), stationarity=stationarity)
     if as_json:
         _print_json(certificate.to_dict())
     else:
         click.echo(repr(certificate))
     return SOLVED if certificate.holds else NOT_CONVERGED
+
+
+@cli.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True,
+              help="File to write; it ends with .onnx, .safetensors or .pt.")
+@click.option("--float32", is_flag=True, help="Single precision; default is double.")
+@click.option("--layers", type=int, help="Layers of the network; default the solution's own.")
+@click.option("--steps", type=click.Choice(SCHEMES), help="Layer steps of the network.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def export(result: Path, output: Path, float32: bool, layers: int | None, steps: str | None,
+           force: bool, as_json: bool) -> int:
+    """Write the network of a saved result for ONNX, safetensors or PyTorch.
+
+    Predictions take and give the user's units; how far they are from the network's own is measured
+    on the data of the solution.
+    """
+    exported, summary = export_file(result, output, float32=float32, layers=layers, steps=steps,
+                                    force=force)
+    if as_json:
+        _print_json(summary)
+    else:
+        click.echo(f"Wrote {exported}")
+        for remark in remarks(summary):
+            click.echo(remark)
+    return SOLVED
 
 
 @cli.command()
@@ -197,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):
         code = _complain("stopped before there was a result; nothing was written", NOT_CONVERGED)
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, ImportError) as error:  # an extra may be missing
         if os.environ.get("HAMSHOOT_DEBUG"):
             raise
         code = _complain(_sentence(error))

@@ -43,6 +43,7 @@ class LayeredNetwork:
     classes: tuple[str, ...] | None = None
     target_names: tuple[str, ...] | None = None
     input_names: tuple[str, ...] | None = None
+    hard_endpoint: bool = False
     preparation: Preparation | None = None
 
     def __post_init__(self) -> None:

@@ -5,7 +5,8 @@
 A network knows no solver and no training data; it keeps the scalings, so that inputs and
 predictions are in the user's units. `LeakyResNet.from_solution` turns an optimal path into a
 network and says how good the result is. What it computes from inputs, and how that is measured, is
-in `hamshoot.network.layered_network`.
+in `hamshoot.network.layered_network`, how it goes to PyTorch, ONNX and safetensors in
+`hamshoot.network.portable_network`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import numpy as np
 from hamshoot.network import follow_path as discretise
 from hamshoot.network import saved
 from hamshoot.network.discretisation import DiscretisationError, error_of
-from hamshoot.network.layered_network import LayeredNetwork, check_problem
+from hamshoot.network.layered_network import check_problem
 from hamshoot.network.path import SolvedPath
+from hamshoot.network.portable_network import PortableNetwork
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support import verbs
 from hamshoot.support.checks import check_layers
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LeakyResNet(LayeredNetwork):
+class LeakyResNet(PortableNetwork):
     """A Leaky ResNet of L layers with fixed linear maps in and out. Immutable.
 
     Parameters
@@ -56,6 +58,8 @@ class LeakyResNet(LayeredNetwork):
     classes : tuple of str, optional
         Labels of the outputs of a classifier.
     target_names, input_names : tuple of str, optional
+    hard_endpoint : bool
+        Whether it was built for a prescribed A_1 in place of targets: then it is not exported.
     preparation : Preparation, optional
         How the columns of a table become inputs, where the network was trained on one.
 
@@ -93,6 +97,7 @@ class LeakyResNet(LayeredNetwork):
             input_scaling=problem.input_scaling, target_scaling=problem.target_scaling,
             classes=problem.classes, target_names=problem.target_names,
             input_names=problem.input_names, preparation=problem.preparation,
+            hard_endpoint=problem.hard_endpoint,
         )
 
     @classmethod

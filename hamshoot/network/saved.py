@@ -36,6 +36,8 @@ def save(network: LayeredNetwork, path: str | PathLike) -> Path:
         "classes": network.classes, "target_names": network.target_names,
         "input_names": network.input_names,
     }
+    if network.hard_endpoint:
+        metadata["hard_endpoint"] = True
     if network.preparation is not None:
         metadata["preparation"] = network.preparation.to_dict()
     return save_with_metadata(path, arrays, metadata)

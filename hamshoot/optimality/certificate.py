@@ -1,4 +1,4 @@
-"""`certify`: check a solution by formulas of its own, those of `optimality.formulas`.
+"""`certify`: check a solution, or any network, by formulas of its own, `optimality.formulas`.
 
 Only the problem's data are taken on trust. What the solution stores is compared with the formulas
 one step at a time, and what it records relative to itself; nothing is searched for. The stored
@@ -6,24 +6,31 @@ momenta are the witness for the slopes on the kink of ReLU (`optimality.layers`)
 path is integrated anew (`optimality.paths`). So a file that was tampered with is caught, and so is
 a formula of a solver that is wrong. The second-order test is the one with which solvers end, its
 derivatives computed anew by complex steps.
+
+A network that was trained elsewhere records nothing, and is held to what a solution claims that has
+converged: `optimality.candidate` makes a solution of it, and says where it does not fit its
+problem.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.optimality.checks import CLAIMING, Asked, Bound
+from hamshoot.optimality.candidate import Candidate, candidate_in
+from hamshoot.optimality.checks import CLAIMED, CLAIMING, Asked, Bound
 from hamshoot.optimality.layers import check_blocks, check_stored
 from hamshoot.optimality.paths import check_path
 from hamshoot.optimality.second_order_layers import MAX_CONTROLS
+from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution, Status
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 #: Beginnings of verdicts of the second-order test that say: no minimum.
 NO_MINIMUM = ("saddle", "concave kink", "descent found")
@@ -87,6 +94,13 @@ class Certificate:
         Where a descent was found, the direction, of length 1.
     descent : tuple of (float, float)
         Step lengths along it at which J is lower, and by how much.
+    layer_stationarity : tuple of float
+        ‖W_ℓ − L̃Bσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F) of every layer, (L,), whose largest is the stationarity;
+        empty on a path.
+    near_kinks : int
+        Hidden entries of ReLU that are off the kink by at most 1e-5 of the largest, of neurons that
+        are read: single precision rounds activations off the kink, and training stops short of
+        it. Not counted (0) where the states are not stored.
     """
 
     objective: float
@@ -111,6 +125,8 @@ class Certificate:
     nearest_kink: float = float("nan")
     direction: NDArray | None = None
     descent: tuple[tuple[float, float], ...] = ()
+    layer_stationarity: tuple[float, ...] = ()
+    near_kinks: int = 0
 
     @property
     def holds(self) -> bool:
@@ -129,12 +145,36 @@ class Certificate:
         }
         values = {k: _finite(v) if isinstance(v, float) else v for k, v in values.items()}
         values["reasons"] = list(self.reasons)
+        values["descent"] = [list(step) for step in self.descent]
+        values["layer_stationarity"] = [_finite(value) for value in self.layer_stationarity]
         values["holds"] = self.holds
         values["bounds"] = [
             {"name": b.name, "value": _finite(b.value), "most": _finite(b.most), "holds": b.holds}
             for b in self.bounds
         ]
         return values
+
+    def _by_layer(self) -> list[str]:
+        """A line with the gradient, and the layer that is off most; none on a path."""
+        layers = self.layer_stationarity
+        if not layers:
+            return []
+        of = "Clarke      " if self.kinks else "gradient    "
+        return [f"  {of}  {self.clarke_residual:.2e}   stationarity least in layer "
+                f"{int(np.argmin(layers)) + 1} of {len(layers)}, {min(layers):.1e}, most in layer "
+                f"{int(np.argmax(layers)) + 1}"]
+
+    def _near(self) -> list[str]:
+        """A line on activations that miss the kink, where the network is not stationary."""
+        if not self.near_kinks or "stationarity" not in [bound.name for bound in self.failures]:
+            return []
+        count = f"{self.near_kinks} activation{'s' * (self.near_kinks > 1)}"
+        return [f"  near kinks    {count} within 1e-5 of the kink and not on it, as single "
+                "precision or training leaves them; solve on from here"]
+
+    def to_json(self) -> str:
+        """`to_dict` as strict JSON, one string over several lines."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
     def __repr__(self) -> str:
         idle = f", {self.idle_kinks} of them of neurons that nothing reads" if self.kinks else ""
@@ -143,6 +183,8 @@ class Certificate:
                                else f"NOT certified: {self.reasons[0]}"),
             f"  objective     {self.objective:.12g}",
             f"  stationarity  {self.stationarity:.2e}   kinks {self.kinks}{idle}",
+            *self._by_layer(),
+            *self._near(),
             f"  Hamiltonian   {self.hamiltonian:.8g}, drift {self.hamiltonian_drift:.1e}",
             f"  second order  {self.second_order}",
         ]
@@ -154,8 +196,10 @@ class Certificate:
 
 
 def certify(
-    solution: Solution,
+    solution: Any,
+    problem: TrainingProblem | None = None,
     *,
+    steps: ArrayLike | None = None,
     stationarity: float | None = None,
     defect: float | None = None,
     boundary_residual: float = 1e-8,
@@ -164,18 +208,29 @@ def certify(
     second_order: bool = True,
     max_controls: int = MAX_CONTROLS,
 ) -> Certificate:
-    """Check a solution independently of the solver that found it.
+    """Check a solution, or any network in a problem, independently of how it was found.
 
     Parameters
     ----------
-    solution : Solution
-        Over Euler or RK4 layers, or a continuous path. A path of a ReLU network that was smoothed
-        is checked as the path of the smoothed flow that it claims to be.
+    solution : Solution, or network with `problem`
+        A solution over Euler or RK4 layers, or a continuous path. A path of a ReLU network that was
+        smoothed is checked as the path of the smoothed flow that it claims to be.
+
+        With `problem`, any candidate: a `LeakyResNet`; weights (L, w, w+1), an array or tensor; a
+        torch module, as `LeakyResNet.from_torch` takes it, or its state_dict; the name of a file,
+        .safetensors, .pt or .npz, of a network or of a solution; a solution over Euler layers,
+        whose weights are looked at in this problem. It is held to the bounds of a network that
+        claims to have converged, to maps and scalings of the problem, and to J of the network
+        without weights.
+    problem : TrainingProblem, optional
+        With targets, and the network's sizes, L̃ and σ.
+    steps : array_like, shape (L,), optional
+        ρ of weights that are given as an array; default equidistant.
     stationarity : float, optional
-        Bound asked of the stationarity. Default 1e-6 for CONVERGED. SMOOTHED claims a stationary
-        point of the smoothed network: 1e-6, or what is given here if that is more, bounds that
-        network's. Every other status claims none: without this argument such a solution does not
-        hold.
+        Bound asked of the stationarity. Default 1e-6 for CONVERGED and for a candidate. SMOOTHED
+        claims a stationary point of the smoothed network: 1e-6, or what is given here if that is
+        more, bounds that network's. Every other status claims none: without this argument such a
+        solution does not hold.
     defect : float, optional
         Bound on the defects of the stored arrays. Default 1e-13 over layers, where only rounding
         tells them from the formulas. On a path, which is integrated anew, 1e-9 of A and 1e-7 of B,
@@ -207,10 +262,15 @@ def certify(
     Raises
     ------
     ValueError
-        For a bound that is negative or not a number.
+        For a bound that is negative or not a number; for a candidate without a problem, one that is
+        no network or does not fit the problem, and one of a hard endpoint, whose multiplier no
+        network holds.
 
     Notes
     -----
+    Of a candidate nothing is recorded: its states are rolled out and the best slopes on its kinks
+    searched for (`hamshoot.theory.clarke`), which the formulas of the certificate then check.
+
     What is an account of the way cannot be recomputed and is not checked: iterations, seconds,
     history, messages, what a solver measured before the polish, and its `extra` but for ε and the
     Hamiltonian of a path. Of the problem, test data do not enter, nor the readout with a hard
@@ -221,17 +281,43 @@ def certify(
                        ("agreement", agreement)):
         if most is not None and not most >= 0:
             raise ValueError(f"{name}: expected a number >= 0, got {most!r}")
+    # Non-finite numbers are answered by bounds that do not hold, not by warnings.
+    with np.errstate(all="ignore"):
+        candidate = _candidate(solution, problem, steps)
+    if candidate is not None:
+        solution = candidate.solution
+        stationarity = CLAIMED if stationarity is None else stationarity
     asked = Asked(stationarity, defect, boundary_residual, drift, agreement, second_order,
-                  max_controls)
+                  max_controls, records=candidate is None)
     check = check_path if solution.steps is None else \
         check_stored if solution.stored else check_blocks
-    # Non-finite numbers are answered by bounds that do not hold, not by warnings.
     with np.errstate(all="ignore"):
         found = check(solution, asked)
     names = Certificate.__dataclass_fields__.keys() - {"bounds", "reasons"}
-    reasons = reasons_against(solution, found.numbers["second_order"], found.bounds, stationarity)
+    bounds = found.bounds if candidate is None else _in_order(found.bounds, candidate)
+    reasons = reasons_against(solution, found.numbers["second_order"], bounds, stationarity)
     return Certificate(**{name: found.numbers[name] for name in names & found.numbers.keys()},
-                       bounds=tuple(found.bounds), reasons=reasons)
+                       bounds=tuple(bounds), reasons=reasons)
+
+
+def _candidate(given: Any, problem: TrainingProblem | None, steps: ArrayLike | None
+               ) -> Candidate | None:
+    """Evaluate what is no solution, or is asked about in another problem; else None."""
+    if problem is not None:
+        return candidate_in(given, problem, steps)
+    if steps is not None:
+        raise ValueError("steps: expected none without a problem")
+    if not isinstance(given, Solution):
+        raise ValueError(
+            "problem: expected the problem that the network is to solve, hs.certify(network, "
+            f"problem), got none with {type(given).__name__}; only a Solution holds its own")
+    return None
+
+
+def _in_order(bounds: list[Bound], candidate: Candidate) -> list[Bound]:
+    """The bounds of a candidate, what a user looks for first."""
+    first = [bound for bound in bounds if bound.name == "stationarity"]
+    return [*first, *candidate.bounds, *(bound for bound in bounds if bound not in first)]
 
 
 def reasons_against(
@@ -258,6 +344,9 @@ def reasons_against(
         reasons.append(f"success is recorded with the status {name}, which denies it")
     if not solution.success and status in CLAIMING:
         reasons.append(f"no success is recorded with the status {name}, which claims it")
+    if status is Status.COLLAPSED and stationarity is not None:
+        reasons.append("the network collapsed to a trivial solution, the same output for all "
+                       "samples")
     if status not in CLAIMING and stationarity is None:
         reasons.append(f"the status, {name}, claims no stationary point, and no bound on the "
                        "stationarity was asked for")

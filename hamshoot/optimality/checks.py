@@ -46,7 +46,7 @@ NO_EPSILON = Bound("stationarity of a smoothed network, of which no ε is known"
 
 
 class Asked(NamedTuple):
-    """The arguments of `certify`."""
+    """The arguments of `certify`; and whether the solution records numbers to be held against."""
 
     stationarity: float | None
     defect: float | None
@@ -55,6 +55,7 @@ class Asked(NamedTuple):
     agreement: float | None
     second_order: bool
     max_controls: int
+    records: bool = True
 
 
 class Findings(NamedTuple):
@@ -109,7 +110,12 @@ def agreement(
     solution: Solution, measured: dict[str, float], residuals: dict[str, float], asked: Asked,
     default: float, floor: float = STORED_FLOOR,
 ) -> list[Bound]:
-    """Recorded numbers against recomputed ones, relative to themselves; residuals to a floor."""
+    """Recorded numbers against recomputed ones, relative to themselves; residuals to a floor.
+
+    None of a candidate, which records nothing.
+    """
+    if not asked.records:
+        return []
     most = default if asked.agreement is None else asked.agreement
     bounds = [recorded(name, float(relative(getattr(solution, name), value)), most)
               for name, value in measured.items()]
@@ -125,10 +131,10 @@ def recorded(name: str, apart: float, most: float) -> Bound:
     return Bound(f"recorded against recomputed {name.replace('_', ' ')}", float(apart), most)
 
 
-def counted(solution: Solution, kinks: int, unsure: int = 0) -> Bound:
-    """The recorded number of kinks against the one counted."""
-    return Bound("recorded against counted kinks", float(abs(solution.kinks - kinks)),
-                 float(unsure))
+def counted(solution: Solution, kinks: int, asked: Asked, unsure: int = 0) -> list[Bound]:
+    """The recorded number of kinks against the one counted, where it is recorded."""
+    apart = float(abs(solution.kinks - kinks))
+    return [Bound("recorded against counted kinks", apart, float(unsure))] if asked.records else []
 
 
 def stationary(solution: Solution, measured: float, asked: Asked) -> list[Bound]:

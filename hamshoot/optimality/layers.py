@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 AGREEMENT = 1e-10
 #: A column of W below this times the largest one (or 1) reads nothing.
 IDLE_COLUMN = 1e-13
+#: Entries off the kink by no more than this share of the largest are near it: as far as rounding to
+#: single precision takes them, or training that was not finished leaves them.
+NEAR_KINK = 1e-5
 #: Numbers of the representations of one block, where the states are not stored.
 BLOCK_NUMBERS = 2_000_000
 
@@ -58,7 +61,7 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
         *_nodes(solution),
         *checks.defects(stored["defect"], costate_defect, asked, (ROUNDING, ROUNDING)),
         *checks.agreement(solution, measured, own, asked, AGREEMENT),
-        checks.counted(solution, int(on_kink.sum())),
+        *checks.counted(solution, int(on_kink.sum()), asked),
         *checks.stationary(solution, residuals["stationarity"], asked),
     ]
     if solution.status is Status.SMOOTHED:
@@ -69,9 +72,10 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
                                  residuals["stationarity"], asked)]
     H = formulas.hamiltonian(setting, *((A[:-1], B[1:]) if rule == "euler" else (A, B)))
     numbers = {
-        **measured, **residuals, **stored, "hamiltonian": float(np.median(H)),
+        **measured, **residuals, **stored, "layer_stationarity": _by_layer(W, G),
+        "hamiltonian": float(np.median(H)),
         "hamiltonian_drift": checks.drift(H), "kinks": int(on_kink.sum()),
-        "idle_kinks": int(idle.sum()),
+        "idle_kinks": int(idle.sum()), "near_kinks": near_kinks(setting, A, W, rule),
         **_second_order(solution, measured["objective"], asked, slopes),
     }
     return Findings(numbers, bounds)
@@ -90,6 +94,15 @@ def kinks(
         on_kink[1:] = np.abs(left[1:]) <= tolerance * max(1.0, float(np.abs(left).max()))
     columns = np.linalg.norm(W[:, :, : A.shape[1]], axis=1)[:, :, None]
     return on_kink, on_kink & (columns <= IDLE_COLUMN * columns.max(initial=1.0))
+
+
+def near_kinks(setting: Setting, A: NDArray, W: NDArray, rule: str) -> int:
+    """How many entries are near the kink and not on it, of neurons that are read."""
+    counts = []
+    for tolerance in (NEAR_KINK, KINK_TOLERANCE):
+        on_kink, idle = kinks(setting, A, W, rule, tolerance)
+        counts.append(int(np.sum(on_kink & ~idle)))
+    return counts[0] - counts[1]
 
 
 def witnessed_slopes(
@@ -230,7 +243,7 @@ def check_blocks(solution: Solution, asked: Asked) -> Findings:
         *_nodes(solution),
         *checks.agreement(solution, sums.objective, residuals, asked, AGREEMENT,
                           checks.SWEPT_FLOOR),
-        checks.counted(solution, sums.kinks, sums.unsure),
+        *checks.counted(solution, sums.kinks, asked, sums.unsure),
         *checks.stationary(solution, residuals["stationarity"], asked),
     ]
     bounds += _own_records(setting, solution, sums.objective["objective"],
@@ -243,7 +256,8 @@ def check_blocks(solution: Solution, asked: Asked) -> Findings:
             again = _sums(solution, smooth)
             bounds += _smooth_bounds(solution, again.objective["objective"], again.G, asked)
     numbers = {
-        **sums.objective, **residuals, "defect": 0.0, "costate_defect": 0.0,
+        **sums.objective, **residuals, "layer_stationarity": _by_layer(W, sums.G),
+        "defect": 0.0, "costate_defect": 0.0,
         "boundary_residual": 0.0, "hamiltonian": float(np.median(sums.hamiltonian)),
         "hamiltonian_drift": checks.drift(sums.hamiltonian), "kinks": sums.kinks,
         "idle_kinks": sums.idle, **_second_order(solution, sums.objective["objective"], asked,
@@ -320,6 +334,11 @@ def _residuals(setting: Setting, W: NDArray, steps: NDArray, G: NDArray) -> dict
     norm = formulas.gradient_norm(setting, steps, G)
     return {"stationarity": formulas.stationarity(W, G), "gradient_norm": norm,
             "clarke_residual": norm}
+
+
+def _by_layer(W: NDArray, G: NDArray) -> tuple[float, ...]:
+    """‖G_ℓ‖ / max(1, ‖W_ℓ‖) of every layer."""
+    return tuple(formulas.stationarity(w[None], g[None]) for w, g in zip(W, G, strict=True))
 
 
 def _second_order(

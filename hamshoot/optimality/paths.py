@@ -55,7 +55,7 @@ def check_path(solution: Solution, asked: Asked) -> Findings:
         Bound("controls against L̃Bσ̂(A)ᵀ", checks.entries_apart(W, control, terms),
               ROUNDING if asked.defect is None else asked.defect),
         *checks.agreement(solution, measured, residuals, asked, AGREEMENT),
-        checks.counted(solution, 0),
+        *checks.counted(solution, 0, asked),
         *checks.stationary(solution, residuals["stationarity"], asked),
         checks.boundary(residuals["boundary_residual"], asked),
     ]

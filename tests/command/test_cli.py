@@ -210,7 +210,7 @@ def test_ctrl_c_keeps_the_best_iterate_and_says_so(command, tmp_path):
 def test_version_and_help(capsys):
     code, printed, _ = run(capsys, "--version")
     assert (code, hs.__version__ in printed) == (0, True)
-    for command in ([], ["solve"], ["compare"], ["verify"], ["plot"], ["init"]):
+    for command in ([], ["solve"], ["compare"], ["verify"], ["export"], ["plot"], ["init"]):
         code, printed, _ = run(capsys, *command, "--help")
         assert code == 0
         assert "Usage" in printed

@@ -7,6 +7,7 @@ import re
 import runpy
 import statistics
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales",
          "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
-         "11_real_data")
+         "11_real_data",
+         pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
+             find_spec("torch") is None, reason="needs the extra torch")))
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -75,6 +78,19 @@ def test_what_a_demo_prints_is_what_it_records(tmp_path, capsys, name):
     assert all(sentence in printed for sentence in findings)
     assert sum(bool(NUMBER.search(sentence)) for sentence in findings) >= 5
     assert not re.search(r"\b(nan|inf)\b", printed)
+
+
+def test_what_pytorch_trained_is_certified_only_when_it_is_finished(ran):
+    pytest.importorskip("torch")
+    record, _ = ran("13_train_in_pytorch_finish_here")
+    for row in record["rows"]:
+        trained, finished, back = row["trained"], row["finished"], row["sent_back"]
+        assert trained["holds"] is False
+        assert trained["reason"].startswith("stationarity")
+        assert finished["holds"] is True
+        assert finished["objective"] <= trained["objective"] == pytest.approx(row["values"][-1][1])
+        assert back["apart"] <= 1e-12
+        assert back["objective"] == pytest.approx(finished["objective"], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)

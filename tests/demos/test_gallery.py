@@ -271,6 +271,8 @@ def named(stem, record, name):
         short, data = name.split(" on ")
         return [row for row in record["fits"] if "objective" in row and row["data"] == data
                 and row["method"] == f"Leaky ResNet, {short}"]
+    if number == "13":
+        return [row["trained" if "trained" in name else "finished"] for row in record["rows"]]
     if name == "exact geodesic":
         return [row for row in rows(record) if row.get("method", name) == name]
     return [row for row in record["networks"] if row["method"] == name]
