@@ -76,6 +76,7 @@ def load_network(path: Path, layers: int | None = None) -> tuple[LeakyResNet, So
     Parameters
     ----------
     path : Path
+        An .npz file, or the .safetensors file of a network.
     layers : int, optional
         Of the network built from a solution; by default its own, and 20 for a continuous path.
 
@@ -84,8 +85,9 @@ def load_network(path: Path, layers: int | None = None) -> tuple[LeakyResNet, So
     ValueError
         For a file of another kind, and `layers` for a network, which has its own.
     """
-    if "lift" in load_npz(path):  # a solution has it under its problem
-        network = LeakyResNet.load(path)
+    elsewhere = path.suffix == ".safetensors"
+    if elsewhere or "lift" in load_npz(path):  # a solution has it under its problem
+        network = LeakyResNet.from_safetensors(path) if elsewhere else LeakyResNet.load(path)
         if layers is not None and layers != network.layers:
             raise ValueError(f"layers: {path.name} is a network of {network.layers} layers, got "
                              f"{layers}; a solution can be asked for others")

@@ -132,6 +132,21 @@ def test_solutions_and_networks_are_loaded_with_how_the_table_was_read(trained, 
     assert load_network(tmp_path / "solution.npz", 7)[0].layers == 7
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "torch"])
+def test_a_network_that_was_elsewhere_still_reads_its_table(trained, tmp_path, kind):
+    pytest.importorskip(kind)
+    problem, net = trained
+    if kind == "torch":
+        back = hs.LeakyResNet.from_torch(net.to_torch())
+    else:
+        net.to_safetensors(tmp_path / "n.safetensors")
+        back, origin = load_network(tmp_path / "n.safetensors")
+        assert origin is None
+    assert back.preparation == problem.preparation
+    found = predict(back, sheet_of(TABLE, "new.csv", decimal=","))
+    np.testing.assert_allclose(found.columns["price"], net.predict(problem.X)[:, 0], rtol=1e-12)
+
+
 def test_files_from_before_columns_were_kept_predict_by_name():
     folder = Path(__file__).parents[1] / "files"
     for name in ("layers.npz", "network.npz"):
