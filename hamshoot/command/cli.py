@@ -1,4 +1,4 @@
-"""The command line: solve, compare, verify, export, plot, init.
+"""The command line: solve, compare, verify, export, predict, plot, init.
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
@@ -21,6 +21,7 @@ import click
 
 from hamshoot.command.config import TEMPLATE, Config, read_config
 from hamshoot.command.exports import export_file, remarks, to_verify
+from hamshoot.command.predict import predict
 from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
 from hamshoot.network.layer_steps import steps_of
@@ -89,7 +90,7 @@ def solve(
         _print_json(summary)
     else:
         _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
-        click.echo(_closing(solution.success, solution.message))
+        click.echo("\n".join([_closing(solution.success, solution.message), *summary["remarks"]]))
         click.echo(f"Wrote {', '.join(names)} to {output}")
     return SOLVED if solution.success else NOT_CONVERGED
 
@@ -129,7 +130,8 @@ def compare(
         _print_json(summary)
     else:
         _print(comparison_table(summary["rows"]))
-        click.echo(_closing(comparison.complete, summary["finding"]))
+        click.echo("\n".join([_closing(comparison.complete, summary["finding"]),
+                              *summary["remarks"]]))
         click.echo(f"Wrote {', '.join([*written, 'summary.json', 'comparison.png'])} to {output}")
     return SOLVED if summary["success"] else NOT_CONVERGED
 
@@ -217,6 +219,9 @@ def init(path: Path, force: bool) -> int:
     write_whole(path, lambda file: file.write(TEMPLATE), mode="w")
     click.echo(f"Wrote {path}; edit it, then: hamshoot compare {path}")
     return SOLVED
+
+
+cli.add_command(predict)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

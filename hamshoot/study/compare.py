@@ -24,6 +24,7 @@ from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.method import Method
+from hamshoot.solution.remarks import comparison_remarks
 from hamshoot.solution.solution import Callback, Record, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.cpu_seconds import cpu_seconds
@@ -142,6 +143,7 @@ class Comparison:
             "complete": self.complete,
             "success": self.complete and all(row.solution.success for row in self.rows),
             "finding": self.finding(),
+            "remarks": self.remarks(),
             "rows": [row.numbers for row in self.rows],
         }
 
@@ -183,6 +185,10 @@ class Comparison:
             sentences.append(f"The lowest test error is {low[1]:.4g}, by {low[0]}.")
         return " ".join(sentences)
 
+    def remarks(self) -> list[str]:
+        """Sentences on numbers of the table that mean nothing, or nothing in the user's units."""
+        return comparison_remarks({row.name: row.solution for row in self.rows})
+
     def table(self) -> str:
         """Return the table as text, one column a row of the comparison."""
         return text_table([row.numbers for row in self.rows])
@@ -192,7 +198,8 @@ class Comparison:
         return plot.plot_comparison({row.name: row.solution for row in self.rows})
 
     def __repr__(self) -> str:
-        return f"Comparison on {self.problem!r}\n{self.table()}\n{self.finding()}"
+        told = " ".join([self.finding(), *self.remarks()])
+        return f"Comparison on {self.problem!r}\n{self.table()}\n{told}"
 
 
 def compare(

@@ -296,6 +296,11 @@ def bottleneck_rank(H: ArrayLike, effective_depth: float) -> float:
     return float(-2.0 * np.median(np.asarray(H)) / effective_depth)
 
 
+def is_dimension(rank: float, width: int) -> bool:
+    """Whether a bottleneck rank lies, to a half, among the dimensions 0 to w that there are."""
+    return -0.5 <= rank <= width + 0.5
+
+
 def hamiltonian_drift(H: ArrayLike) -> float:
     """(max H − min H)/max(1, |median H|) over the nodes: 0 on an exact path."""
     H = np.asarray(H)

@@ -19,6 +19,7 @@ from hamshoot.network.follow_path import equidistant_steps, follow, same_steps
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Solution, Status
+from hamshoot.support.checks import check_not_negative
 from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
@@ -57,8 +58,8 @@ def starting_weights(
     """
     if start not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {start!r}")
-    if noise is not None and not noise >= 0:
-        raise ValueError(f"noise: expected a number >= 0, got {noise!r}")
+    if noise is not None:
+        check_not_negative("noise", noise)
     rng = np.random.default_rng([seed, 11])
     if start == "identity":
         return _identity(problem, len(steps), rng, 0.3 if noise is None else noise)

@@ -34,7 +34,7 @@ from hamshoot.methods.search.side_by_side import Tape, side_by_side
 from hamshoot.methods.search.walk import HURRIED, PATIENT, LadderWalk
 from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.support.checks import check_choice, check_count
+from hamshoot.support.checks import check_choice, check_count, check_not_negative
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
@@ -106,13 +106,15 @@ class BasinOptions:
 
 
 def check_search_options(method: Any) -> None:
-    """Raise ValueError for start, starts, effort, workers or epsilon out of range."""
+    """Raise ValueError for start, starts, noise, effort, workers or epsilon out of range."""
     if method.start is not None:
         check_choice("start", method.start, STARTS)
     check_choice("effort", method.effort, tuple(EFFORTS))
     for name in ("starts", "workers"):
         if getattr(method, name) is not None:
             check_count(name, getattr(method, name), 1)
+    if getattr(method, "noise", None) is not None:
+        check_not_negative("noise", method.noise)
     if not isinstance(method.epsilon, (tuple, list)) or len(method.epsilon) != 3:
         raise ValueError(f"epsilon: expected (first, last, factor), got {method.epsilon!r}")
     epsilon_ladder(*method.epsilon)
