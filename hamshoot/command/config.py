@@ -101,7 +101,7 @@ INTEGERS = Key("a list of integers", lambda v: isinstance(v, list) and all(map(_
 NAMES = Key("column names or an integer", lambda v: _texts(v) or _text(v) or _integer(v))
 TABLE = Key("a table { dims = [...], samples = ... }", lambda v: isinstance(v, dict))
 STEPS = Key("a name or a list of numbers", lambda v: _text(v) or NUMBERS.fits(v))
-SCALING = Key("true, false, 'columns' or 'common'", lambda v: isinstance(v, (bool, str)))
+SCALING = Key("true, false, 'columns', 'varying' or 'common'", lambda v: isinstance(v, (bool, str)))
 
 #: Known keys of each section. [solve] and [descent] hand theirs to the method object, which checks
 #: names and values itself; None lets a key through to it.
