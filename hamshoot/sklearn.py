@@ -55,6 +55,11 @@ LEAST_WIDTH, MOST_WIDTH = 8, 16
 #: The default λ is this times L̃: ten times that of the command line, to predict rather than to
 #: interpolate.
 DECAY_SHARE = 1e-2
+#: Its advice in place of the solver's, whose starts are no parameters here.
+COLLAPSED = (
+    "The network gives the same output for all samples; use a smaller weight_decay or "
+    "effective_depth, unless there is nothing to learn."
+)
 
 Self = TypeVar("Self", bound="_LeakyResNetEstimator")
 
@@ -136,7 +141,9 @@ class _LeakyResNetEstimator(BaseEstimator):
             # iterate: a search over parameters must not go on with the next fit.
             raise KeyboardInterrupt
         if not solution.success:
-            warnings.warn(f"{solution.status.name.lower()}: {solution.message}",
+            collapsed = solution.status is Status.COLLAPSED
+            warnings.warn(f"{solution.status.name.lower()}: "
+                          f"{COLLAPSED if collapsed else solution.message}",
                           ConvergenceWarning, stacklevel=3)
         return self
 

@@ -51,7 +51,8 @@ layers = 20                 # L of the network; needs L > effective_depth
 seed = 0
 
 [validate]                  # of "hamshoot solve --validate", which chooses on held-out rows
-# held_out = 0.2            # share of the training rows, or "test": the rows of test_fraction
+# held_out = 0.2            # share of the training rows, drawn by the seed of [solve], or "test":
+                            # the rows of test_fraction
 # weight_decay = [0.001, 0.003, 0.01]   # λ to try (default: a tenth to ten times the above, five)
 # effective_depth = [1.5, 3, 6]         # L̃ (default: half, once and twice the above)
 # width = [8, 16]                       # (default: once and twice the above, and half if it fits)

@@ -171,6 +171,32 @@ def test_irregular_layers_are_kept(folder, capsys):
     assert b.objective <= a.objective * (1 + 1e-9)
 
 
+def runge_kutta():
+    problem = hs.teacher_problem((2, 1, 2), 6, width=2, effective_depth=2.0, weight_decay=0.02,
+                                 test_samples=0, activation="smooth_relu")
+    return hs.solve(problem, hs.DirectMultipleShooting(layers=5, integrator="rk4", start="path"))
+
+
+def hard_endpoint():
+    problem = hs.TrainingProblem(np.eye(2), endpoint=[[0.8, 0.2], [0.1, 0.7]], effective_depth=1.0,
+                                 weight_decay=0.1, width=2, activation="smooth_relu")
+    return hs.solve(problem, layers=5)
+
+
+@pytest.mark.parametrize("solved", [runge_kutta, hard_endpoint])
+def test_results_of_other_kinds_stay_what_they_are(folder, capsys, solved):
+    before = solved()
+    before.save("r.npz")
+    code, _, err = run(capsys, "solve", "--from", "r.npz", "-o", "out",
+                       "--set", "problem.effective_depth=1.5")
+    assert code == 0, err
+    after = hs.Solution.load("out/solution.npz")
+    for name in ("integrator", "layers"):
+        assert getattr(after, name) == getattr(before, name)
+    assert after.problem.hard_endpoint == before.problem.hard_endpoint
+    assert after.problem.effective_depth == 1.5
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (["p.toml", "--set", "problem.width=4"],
      "holds a network of 3 neurons (problem.width), this problem has 4"),
