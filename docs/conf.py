@@ -69,4 +69,5 @@ def _escape_bars(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    """Connect what changes docstrings on their way."""
     app.connect("autodoc-process-docstring", _escape_bars, priority=400)

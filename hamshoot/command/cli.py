@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from hamshoot.command.config import TEMPLATE, Config, read_config
+from hamshoot.command.continuing import continued, own_config
 from hamshoot.command.exports import export_file, remarks, to_verify
 from hamshoot.command.predict import predict
 from hamshoot.methods.descent.optimizers import optimizer_named
@@ -34,6 +35,7 @@ from hamshoot.study.solve import check_method, default_layers
 from hamshoot.study.solve import solve as solve_problem
 from hamshoot.study.summaries import summary as summary_of
 from hamshoot.study.tables import comparison_table
+from hamshoot.study.validate import validate as validate_problem
 from hamshoot.support.files import write_whole
 from hamshoot.support.version import __version__
 
@@ -70,25 +72,47 @@ def _problem_options(command: Callable) -> Callable:
 
 @cli.command()
 @_problem_options
+@click.option("--from", "result", metavar="RESULT.npz", type=click.Path(path_type=Path),
+              help="Go on from a saved solution; without PROBLEM.toml, of its own problem.")
+@click.option("--validate", "validating", is_flag=True,
+              help="Choose λ, L̃ and width on held-out rows first, see [validate].")
 def solve(
     problem: Path | None, output: Path, method: str | None, layers: int | None,
     effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
+    result: Path | None, validating: bool,
 ) -> int:
     """Find an optimal network; without PROBLEM.toml, of the built-in problem."""
-    config = _config(problem, method, layers, settings, effort=effort, workers=workers)
+    if result is not None and validating:
+        raise ValueError("--from, --validate: expected one of them; the rows to be held out may be "
+                         "among those that the result was trained on")
+    before = None if result is None else (Solution.load(result), result)
+    config, guess = _config(problem, method, layers, settings, before, effort=effort,
+                            workers=workers)
     names = ("solution.npz", "summary.json", "solution.png")
     _claim(output, names, force)
+    validation = None
     with _Stoppable(patient=as_json) as progress:
         progress.say(f"{config.problem!r}")
-        solution = solve_problem(config.problem, config.method, layers=config.layers,
-                                 callback=progress, **config.solve)
+        if validating:
+            validation = validate_problem(
+                config.problem, config.method, layers=config.layers, callback=progress,
+                on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
+                **config.validate, **config.solve)
+            solution = validation.solve(progress)
+        else:
+            solution = solve_problem(config.problem, config.method, layers=config.layers,
+                                     initial_guess=guess, callback=progress, **config.solve)
     summary = summary_of(solution)
+    if validation is not None:
+        summary["validation"] = validation.to_dict()
     solution.save(output / "solution.npz")
     _figure(lambda plot: plot.figure(solution), output / "solution.png")
     _write_json(output / "summary.json", summary)
     if as_json:
         _print_json(summary)
     else:
+        if validation is not None:
+            click.echo(f"{validation.table()}\n{validation.finding()}\n")
         _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
         click.echo("\n".join([_closing(solution.success, solution.message), *summary["remarks"]]))
         click.echo(f"Wrote {', '.join(names)} to {output}")
@@ -102,7 +126,7 @@ def compare(
     effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
 ) -> int:
     """Solve by optimal control and by gradient descent, also at equal seconds; table and figure."""
-    config = _config(problem, method, layers, settings, effort=effort, workers=workers)
+    config, _ = _config(problem, method, layers, settings, effort=effort, workers=workers)
     files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
              "gradient descent, longer": "descent_longer.npz",
              "gradient descent, same seconds": "descent_same_seconds.npz",
@@ -242,16 +266,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 # -- input -----------------------------------------------------------------------------------------
 
 
-def _config(path: Path | None, method: str | None, layers: int | None,
-            settings: Sequence[str], **options: Any) -> Config:
-    """Config with the command line's own options on top, all checked before any work is done."""
-    config = read_config(path, settings)
+def _config(path: Path | None, method: str | None, layers: int | None, settings: Sequence[str],
+            before: tuple[Solution, Path] | None = None, **options: Any) -> tuple[Config, Any]:
+    """Config with the command line's own options on top, all checked before any work is done.
+
+    With a solution from `before`, its network is the guess that comes second.
+    """
+    if before is not None and path is None:
+        config = own_config(*before, settings)
+    else:
+        config = read_config(path, settings)
     config = replace(config, method=method or config.method,
                      layers=config.layers if layers is None else layers,
                      solve={**config.solve, **{name: value for name, value in options.items()
                                                if value is not None}})
+    guess = None
+    if before is not None:
+        config, guess = continued(config, *before)
     check_method(config.problem, config.method, config.layers, config.solve)
-    return config
+    return config, guess
 
 
 def _compare_arguments(config: Config) -> dict[str, Any]:

@@ -57,6 +57,13 @@ layers = 20                 # L of the network; needs L > effective_depth
 # starts = 1                # best of that many starts (default: as effort says)
 seed = 0
 
+[validate]                  # of "hamshoot solve --validate", which chooses on held-out rows
+# held_out = 0.2            # share of the training rows, drawn by the seed of [solve], or "test":
+                            # the rows of test_fraction
+# weight_decay = [0.001, 0.003, 0.01]   # λ to try (default: a tenth to ten times the above, five)
+# effective_depth = [1.5, 3, 6]         # L̃ (default: half, once and twice the above)
+# width = [8, 16]                       # (default: once and twice the above, and half if it fits)
+
 [descent]                   # the baseline of "hamshoot compare"
 optimizer = "adam"          # "adam" (then SGD, as in the paper) or "sgd"
 epochs = 5000
@@ -111,10 +118,11 @@ FLAG = Key("true or false", lambda v: isinstance(v, bool))
 NUMBERS = Key("a list of numbers", lambda v: isinstance(v, list) and all(map(_number, v)))
 INTEGERS = Key("a list of integers", lambda v: isinstance(v, list) and all(map(_integer, v)))
 CHOICES = Key("a word or a list of column names", lambda v: _text(v) or _texts(v))
+SHARE = Key("a share in (0, 1) or 'test'", lambda v: v == "test" or (_number(v) and 0 < v < 1))
 NAMES = Key("column names or an integer", lambda v: _texts(v) or _text(v) or _integer(v))
 TABLE = Key("a table { dims = [...], samples = ... }", lambda v: isinstance(v, dict))
 STEPS = Key("a name or a list of numbers", lambda v: _text(v) or NUMBERS.fits(v))
-SCALING = Key("true, false, 'columns' or 'common'", lambda v: isinstance(v, (bool, str)))
+SCALING = Key("true, false, 'columns', 'varying' or 'common'", lambda v: isinstance(v, (bool, str)))
 
 #: Known keys of each section. [solve] and [descent] hand theirs to the method object, which checks
 #: names and values itself; None lets a key through to it.
@@ -126,6 +134,8 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
     "problem": {"effective_depth": NUMBER, "weight_decay": NUMBER, "width": INTEGER,
                 "activation": TEXT, "epsilon": NUMBER, "bias": FLAG, "lift": TEXT,
                 "readout": TEXT, "seed": INTEGER},
+    "validate": {"held_out": SHARE, "weight_decay": NUMBERS, "effective_depth": NUMBERS,
+                 "width": INTEGERS},
     "descent": {"optimizer": TEXT, "epochs": INTEGER, "rate": NUMBER, "rates": NUMBERS,
                 "schedule": TEXT, "schedules": TEXTS, "finalists": INTEGER, "sgd_epochs": INTEGER,
                 "sgd_rate": NUMBER, "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER,
@@ -135,6 +145,11 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
 
 #: Keys of [data] that say how a CSV file is read.
 OF_CSV = ("targets", "drop", "separator", "decimal", "missing", "categories", "classes")
+#: Sections whose keys are checked here, in the order of messages.
+PROBLEM_SECTIONS = ("data", "problem", "validate", "descent")
+#: Keys of [validate] that `hamshoot.validate` calls otherwise.
+PLURALS = {"weight_decay": "weight_decays", "effective_depth": "effective_depths",
+           "width": "widths"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +165,8 @@ class Config:
         Further options of the method.
     descent : dict
         Options of the optimiser, and `steps`.
+    validate : dict
+        Arguments of `hamshoot.validate`.
     """
 
     problem: TrainingProblem
@@ -157,6 +174,7 @@ class Config:
     layers: int | None = None
     solve: dict[str, Any] = field(default_factory=dict)
     descent: dict[str, Any] = field(default_factory=dict)
+    validate: dict[str, Any] = field(default_factory=dict)
 
 
 def read_config(path: str | Path | None, settings: Sequence[str] = ()) -> Config:
@@ -176,22 +194,47 @@ def read_config(path: str | Path | None, settings: Sequence[str] = ()) -> Config
     tree = _built_in() if path is None else _read_toml(Path(path))
     for setting in settings:
         _override(tree, setting)
-    for name in tree:
-        if name not in ("data", "problem", "solve", "descent"):
-            raise ValueError(_unknown(f"section [{name}]", name,
-                                      ["data", "problem", "solve", "descent"]))
-        if not isinstance(tree[name], dict):
-            raise ValueError(f"{name}: expected a section [{name}], got {brief(tree[name])}")
+    _check_sections(tree)
     base = Path.cwd() if path is None else Path(path).resolve().parent
-    for name in ("data", "problem", "descent"):
-        _check_section(name, tree.get(name, {}))
     problem = log_hints(_problem(tree.get("data", {}), tree.get("problem", {}), base))
     options = dict(tree.get("solve", {}))
     method = options.pop("method", "auto")
     if not isinstance(method, str):
         raise ValueError(f"solve.method: expected a name, got {brief(method)}")
+    validate = {PLURALS.get(name, name): value
+                for name, value in tree.get("validate", {}).items()}
     return Config(problem, method, options.pop("layers", None), options,
-                  dict(tree.get("descent", {})))
+                  dict(tree.get("descent", {})), validate)
+
+
+def read_settings(settings: Sequence[str], sections: Sequence[str], why: str) -> dict[str, Any]:
+    """Overrides "section.key=value" alone, checked, of some sections only.
+
+    Raises
+    ------
+    ValueError
+        As `read_config`, and for another section, with the reason why it has no place.
+    """
+    tree: dict[str, Any] = {}
+    for setting in settings:
+        _override(tree, setting)
+    _check_sections(tree)
+    for name in tree:
+        if name not in sections:
+            raise ValueError(f"--set {name}: expected one of {', '.join(sections)}; {why}")
+    return tree
+
+
+def _check_sections(tree: dict[str, Any]) -> None:
+    """Raise ValueError for unknown sections and keys, and wrong values."""
+    known = [*PROBLEM_SECTIONS[:2], "solve", *PROBLEM_SECTIONS[2:]]
+    for name in tree:
+        if name not in known:
+            raise ValueError(_unknown(f"section [{name}]", name, known))
+        if not isinstance(tree[name], dict):
+            raise ValueError(f"{name}: expected a section [{name}], got {brief(tree[name])}")
+    for name in PROBLEM_SECTIONS:
+        _check_section(name, tree.get(name, {}))
 
 
 def _built_in() -> dict[str, Any]:

@@ -158,12 +158,13 @@ def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
 def _scaling_kind(standardize: Any) -> str | None:
     if standardize in (True, "columns"):
         return "columns"
-    if standardize == "common":
-        return "common"
+    if standardize in ("common", "varying"):
+        return str(standardize)
     if standardize is False or standardize is None:
         return None
     raise ValueError(
-        f"standardize: expected true, false, 'columns' or 'common', got {brief(standardize)}"
+        "standardize: expected true, false, 'columns', 'varying' or 'common', "
+        f"got {brief(standardize)}"
     )
 
 

@@ -83,15 +83,17 @@ class Scaling:
         Parameters
         ----------
         values : ndarray, shape (N, d)
-        kind : {"columns", "common"}
-            "common" keeps the relative size of the columns (the paper's normalisation).
+        kind : {"columns", "varying", "common"}
+            "common" keeps the relative size of the columns (the paper's normalisation); "varying"
+            scales each column as "columns" does, and of a constant one takes off the mean alone.
         argument, names
             For messages: the argument's name, and those of its columns.
 
         Raises
         ------
         ValueError
-            If a column is constant (a deviation of 0 cannot be divided by).
+            If a column is constant (a deviation of 0 cannot be divided by) and `kind` is "columns",
+            or all columns are and it is "common".
         """
         if len(values) < 2:
             raise ValueError(
@@ -106,7 +108,9 @@ class Scaling:
             if constant.size == values.shape[1]:
                 raise ValueError(f"{argument}: every column is constant, expected varying data")
             return cls(mean, np.full(values.shape[1], common))
-        if constant.size:
+        if constant.size and kind == "varying":
+            spread[constant] = 1.0
+        elif constant.size:
             k = int(constant[0])
             raise ValueError(
                 f"{argument}: column {brief(names[k])} is constant ({values[0, k]:g} in all "

@@ -62,9 +62,10 @@ class TrainingProblem:
         Hard endpoint A_1 = given, in place of the loss.
     X_test, Y_test : array_like, optional
         Held-out samples, in the user's units.
-    standardize : {False, True, "columns", "common"}
+    standardize : {False, True, "columns", "varying", "common"}
         Scale inputs and targets to zero mean and unit deviation, per column (True is "columns") or
-        with one common deviation. One-hot classes are left as they are.
+        with one common deviation. A constant column is refused, but by "varying", which otherwise
+        is "columns": there its mean is taken off. One-hot classes are left as they are.
     seed : int
         Seed of the random orthonormal matrices.
     input_names, target_names : sequence of str, optional

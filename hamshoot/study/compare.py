@@ -25,7 +25,7 @@ from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.method import Method
 from hamshoot.solution.remarks import comparison_remarks
-from hamshoot.solution.solution import Callback, Record, Solution, Status
+from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.cpu_seconds import cpu_seconds
 from hamshoot.study.forecast import (
@@ -34,7 +34,7 @@ from hamshoot.study.forecast import (
     search_forecast,
     seconds_forecast,
 )
-from hamshoot.study.progress import Progress, shown
+from hamshoot.study.progress import Progress, named, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.summaries import summary
 from hamshoot.study.tables import text_table
@@ -326,7 +326,7 @@ class _Comparing:
             if isinstance(callback, Progress):
                 callback.begin(f"{name} (row {number} of {len(tasks)})", forecast(),
                                self.options.get("time_limit"))
-            solution, seconds = cpu_seconds(partial(task, _named(name, callback)))
+            solution, seconds = cpu_seconds(partial(task, named(name, callback)))
             if name == CONTROL:
                 self.spent = seconds
             self.rows.append(Row(name, solution, cpu_seconds=seconds))
@@ -421,18 +421,6 @@ def _flops(
 def _lowest(rows: list[Row]) -> Solution:
     """The trained network of least objective."""
     return min((row.solution for row in rows), key=lambda solution: solution.objective)
-
-
-def _named(name: str, callback: Callback | None) -> Callback | None:
-    if callback is None:
-        return None
-
-    def call(record: Record) -> bool | None:
-        stage = f"{name}: {record.stage}" if record.stage else name
-        return callback(Record(record.iteration, record.objective, record.stationarity,
-                               record.seconds, stage))
-
-    return call
 
 
 def _relation(a: Solution, b: Solution, opening: str) -> str:
