@@ -17,7 +17,8 @@ from hamshoot.methods.indirect.first_network import (
     find_networks,
     search_layers,
 )
-from hamshoot.theory.layers import trivial_objective
+from hamshoot.network.follow_path import equidistant_steps
+from hamshoot.theory.layers import objective_of, trivial_objective
 
 
 def narrow(effective_depth, **settings):
@@ -49,14 +50,18 @@ def test_the_answer_does_not_depend_on_the_workers():
     np.testing.assert_array_equal(one.representations, two.representations)
 
 
-def test_a_plain_relu_is_searched_for_at_the_top_of_its_ladder_and_as_it_stands():
+def test_a_plain_relu_is_searched_for_as_it_stands_and_at_the_top_of_its_ladder():
     problem = problems.teacher(activation="relu", samples=6, weight_decay=0.03)
     networks = EulerNetworks(problem, Watch())
     top = problem.replace(activation="smooth_relu", epsilon=0.1)
-    found = find_networks(FirstNetworkOptions(seed=0, effort="quick", workers=1), networks.own(),
-                          top, search_layers(problem), Watch(), Best())
-    assert len(found) == 2
-    assert found[0].objective <= found[1].objective
+    found = list(find_networks(FirstNetworkOptions(seed=0, effort="quick", workers=1),
+                               networks.own(), top, search_layers(problem), Watch(), Best()))
+    assert [one.search.problem.activation for one in found] == ["relu", "smooth_relu"]
+    steps = equidistant_steps(search_layers(problem))
+    for one in found:
+        assert one.objective == pytest.approx(objective_of(problem, one.carried, steps), rel=1e-12)
+    # Of a minimum at the top of the ladder the network itself is not one: it is carried on.
+    assert found[1].objective < objective_of(problem, found[1].weights, steps)
 
 
 @pytest.mark.parametrize(("options", "word"), [
