@@ -90,8 +90,10 @@ def layered_limit(problem: hs.TrainingProblem, objective: float) -> tuple[float,
 
 def compiled() -> None:
     """A short solve of each kind, so that no row counts seconds of compilation or of loading."""
-    for seed in range(3):
-        hs.IndirectShooting(effort="quick", time_limit=TIME_LIMIT).solve(draw(seed))
+    for activation in ("relu", "smooth_relu", "linear"):
+        hs.IndirectShooting(effort="quick").solve(hs.teacher_problem(
+            dims=(2, 1, 2), samples=3, width=2, effective_depth=1.0, weight_decay=0.1,
+            activation=activation))
 
 
 def row(job: tuple[int, int]) -> dict:

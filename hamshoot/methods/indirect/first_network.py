@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Ladder of the search: first and last ε, and the factor; a smooth ReLU ends it at its own ε.
 LADDER = (0.5, 1e-3, 0.5)
-#: Layers of the search at least, and for each unit of L̃. Where λ/L̃ is below some 1e-3, networks of
-#: 40 layers have minima that no finer ones have.
+#: Layers of the search at least, and for each unit of L̃. Where λ is small, coarse networks have
+#: minima that finer ones do not have.
 LAYERS, PER_DEPTH = 60, 12.0
 #: Pairs of starts that have to agree with the first before a search ends early, by effort: of a
 #: linear network, and of one with kinks, which has many minima.
