@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 #: Sizes of a stationarity that are told apart: rounding, the bound of a claim to have converged
 #: (`hamshoot.optimality.checks.CLAIMED`), and what is still near a stationary point.
 ROUNDED, CLAIMED, NEAR = 1e-11, 1e-6, 1e-2
+#: The verdict where no second-order test was asked for.
+NOT_ASKED = "not decided: not asked for"
 #: What the beginning of a verdict of the second-order test says.
 VERDICTS = (
     ("strict local minimum", "Every other network near by has a higher objective: the point is a "
@@ -140,6 +142,8 @@ def _kinks(c: Mapping[str, Any]) -> Sentence:
 
 def _second_order(c: Mapping[str, Any]) -> Sentence:
     verdict = c["second_order"]
+    if verdict == NOT_ASKED:
+        return Sentence("Second order", "Whether the point is a minimum was not asked.", None)
     meaning = next((words for opening, words in VERDICTS if verdict.startswith(opening)), "")
     good = verdict.startswith("strict local minimum")
     bad = verdict.startswith(("saddle", "concave kink", "descent found"))

@@ -59,7 +59,7 @@ def channels(colour: str) -> np.ndarray:
 
 def named(rgb: np.ndarray) -> str:
     """#rrggbb of red, green and blue."""
-    return "#" + "".join(f"{int(round(value)):02x}" for value in rgb)
+    return "#" + "".join(f"{round(float(value)):02x}" for value in rgb)
 
 
 def _luminance(colour: str) -> float:

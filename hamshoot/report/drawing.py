@@ -111,9 +111,8 @@ class Drawings:
             name = child.get("id", "")
             drawn = " ".join(child.get("d", "").split()), child.get("transform", "")
             glyph = child.tag == f"{SVG}path" and "-" in name and not child.get("style")
-            if glyph and self.glyphs.setdefault(name, drawn) == drawn:
-                definition.remove(child)
-            elif child.tag == f"{SVG}style":
+            known = glyph and self.glyphs.setdefault(name, drawn) == drawn
+            if known or child.tag == f"{SVG}style":
                 definition.remove(child)
 
     def _references(self, root: Element) -> set[str]:

@@ -82,7 +82,7 @@ def solution_figures(solution: Solution, whole: Solution, drawings: Drawings) ->
     draws = {name: draw for name, draw in plot.panels(solution).items() if name not in LEFT_OUT}
     if whole is not solution:
         draws.pop("energies", None)
-        draws["convergence"] = lambda: plot.plot_convergence(whole).figure
+        draws["convergence"] = lambda: _convergence_figure(whole)
     if len(whole.history) < 2:
         draws.pop("convergence", None)
     made = []
@@ -98,8 +98,7 @@ def solution_figures(solution: Solution, whole: Solution, drawings: Drawings) ->
 
 def comparison_figures(solutions: Mapping[str, Solution], drawings: Drawings) -> list[Element]:
     """Convergence of all rows together, with the colours of the rows."""
-    figure = _new()
-    plot.plot_convergence(solutions, ax=figure.subplots(), legend=False)
+    figure = _convergence_figure(solutions)
     title, caption = CAPTIONS["convergence"]
     told = " ".join(f"{name}: {_convergence(solution)}" for name, solution in solutions.items())
     return [framed(figure, Words(title, caption, told), drawings)]
@@ -117,36 +116,40 @@ def row_figures(solutions: Mapping[str, Solution], drawings: Drawings
     palette = colours(solutions)
     drawn = {name: _row_panels(solution, palette[name]) for name, solution in solutions.items()}
     for kind in range(2):
-        axes = [panels[kind] for panels, _ in drawn.values()]
+        axes = [panels[kind] for _, panels, _ in drawn.values()]
         views = np.array([ax.get_ylim() for ax in axes])
         for ax in axes:
             log_ticks(ax, views[:, 0].min(), views[:, 1].max())
     depth = max(s.problem.effective_depth for s in solutions.values())
-    view_energies([panels[2] for panels, _ in drawn.values()],
-                  [energies for _, energies in drawn.values()], depth)
+    view_energies([panels[2] for _, panels, _ in drawn.values()],
+                  [energies for _, _, energies in drawn.values()], depth)
     made = {}
-    for name, (panels, _) in drawn.items():
+    for name, (figures, _, _) in drawn.items():
         solution = solutions[name]
         made[name] = [
-            framed(ax.figure, Words(f"{CAPTIONS[kind][0]}: {name}", "", _described(kind, solution)),
-                   drawings)
-            for kind, ax in zip(("spectra_representations", "spectra_weights", "energies"), panels,
-                                strict=True)]
+            framed(figure, Words(CAPTIONS[kind][0], "", _described(kind, solution)), drawings,
+                   name)
+            for kind, figure in zip(("spectra_representations", "spectra_weights", "energies"),
+                                    figures, strict=True)]
     return made
 
 
-def framed(figure: Figure, words: Words, drawings: Drawings) -> Element:
-    """A figure with title and caption."""
+def framed(figure: Figure, words: Words, drawings: Drawings, of: str | None = None) -> Element:
+    """A figure with title and caption; `of` names what the heading above it says."""
+    title = words.title if of is None else f"{words.title}: {of}"
     caption = element("figcaption", element("strong", words.title), " " if words.caption else None,
                       words.caption or None)
-    return element("figure", drawings.svg(figure, words.title, words.description), caption)
+    return element("figure", drawings.svg(figure, title, words.description), caption)
 
 
-def _row_panels(solution: Solution, colour: str) -> tuple[list[Axes], PathEnergies]:
-    axes = [_new().subplots() for _ in range(3)]
+def _row_panels(solution: Solution, colour: str
+                ) -> tuple[list[Figure], list[Axes], PathEnergies]:
+    """Three figures of one row, their axes, and the energies for a common view."""
+    figures = [_new() for _ in range(3)]
+    axes = [figure.subplots() for figure in figures]
     plot.plot_spectra(solution, "representations", ax=axes[0], colour=colour)
     plot.plot_spectra(solution, "weights", ax=axes[1], colour=colour)
-    return axes, draw_energies(axes[2], solution, None, GAMMA0)
+    return figures, axes, draw_energies(axes[2], solution, None, GAMMA0)
 
 
 def energy_legend(drawings: Drawings) -> Element:
@@ -165,6 +168,12 @@ def _list(parts: list[Element]) -> list[Element | str]:
     for part in parts:
         mixed += [", ", part] if mixed else [part]
     return mixed
+
+
+def _convergence_figure(solutions: Mapping[str, Solution] | Solution) -> Figure:
+    figure = _new()
+    plot.plot_convergence(solutions, ax=figure.subplots(), legend=False)
+    return figure
 
 
 def _new() -> Figure:

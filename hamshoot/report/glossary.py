@@ -4,6 +4,7 @@ from __future__ import annotations
 
 #: By the label that a number has in `hamshoot.study.tables.QUANTITIES`.
 MEANINGS = {
+    "solved": "Whether it ended as it was meant to: a stationary point found, or all epochs run.",
     "status": "How the solver ended. Only converged claims a stationary point; trained networks "
               "claim none.",
     "objective J": "What is minimised: the loss, plus λ/(2L̃) times the parameter norm. The lower, "

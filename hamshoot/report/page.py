@@ -30,7 +30,7 @@ from hamshoot.report.figures import (
 )
 from hamshoot.report.walk import walk_section, with_states
 from hamshoot.solution.solution import Solution
-from hamshoot.study.compare import Comparison, Row
+from hamshoot.study.compare import SAME_SECONDS, Comparison, Row
 from hamshoot.support.files import write_whole
 from hamshoot.support.html import Element, element, written
 from hamshoot.support.version import __version__
@@ -82,12 +82,12 @@ def page_path(path: str | PathLike) -> Path:
         For another suffix, and for a directory.
     """
     path = Path(path)
-    path = path if path.suffix else path.with_suffix(".html")
+    path = path if path.suffix or path.is_dir() else path.with_suffix(".html")
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file, got a directory")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"path: expected a name ending in {' or '.join(SUFFIXES)}, "
                          f"got {path.name!r}")
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a file, got a directory")
     return path
 
 
@@ -136,7 +136,7 @@ def _of_solution(solution: Solution, drawings: Drawings, second_order: bool
         parts += [_depth({"": small}, _stand_in(solution, small), drawings),
                   _section("figures", "Figures",
                            element("div", *solution_figures(small, solution, drawings),
-                                   class_="figures"))]
+                                   class_="figures pairs"))]
     else:
         parts.append(_nothing_to_draw())
     parts += [_section("numbers", "All numbers", sections.numbers_table([numbers])),
@@ -152,11 +152,10 @@ def _of_comparison(comparison: Comparison, drawings: Drawings, second_order: boo
     first, best = next(iter(rows)), comparison.best.name
     told = None if comparison.complete else sections.verdict(
         False, "The comparison was stopped before its last row; here is what was finished.")
-    words = [name for name in dict.fromkeys((first, best))]
+    words = list(dict.fromkeys((first, best)))
     parts = [
         _section("finding", "Finding", told,
-                 element("p", comparison.finding(), class_="finding"), 
-                 sections.score(rows, drawings),
+                 *sections.finding(comparison.finding()), sections.score(rows, drawings),
                  *(element("p", text) for text in sections.senseless(numbers))),
         _section("table", "Side by side", sections.numbers_table(numbers)),
         _section("certificate", "How sure that is", sections.certificates_table(certificates),
@@ -191,7 +190,9 @@ def _comparison_drawings(rows: Mapping[str, Solution], drawings: Drawings) -> li
 
 
 def _depth(solutions: Mapping[str, Solution], stand_in: str | None, drawings: Drawings) -> Element:
-    """The section with the slider."""
+    """The section with the slider; shown are the first and what had as many seconds as it."""
+    names = list(solutions)
+    shown = [names[0], SAME_SECONDS if SAME_SECONDS in names else names[-1]]
     how = ("Each sample starts at its ring and moves as depth grows; the components are those of "
            "all samples at all depths, common to all networks shown. Below, the singular values of "
            "A and W at that depth, on a logarithmic scale over four decades; between the nodes all "
@@ -199,7 +200,7 @@ def _depth(solutions: Mapping[str, Solution], stand_in: str | None, drawings: Dr
     return _section("depth", "Samples through depth", element("p", how),
                     None if stand_in is None else element("p", stand_in),
                     element("noscript", element("p", "Without JavaScript the panels show p = 1.")),
-                    walk_section(solutions, drawings))
+                    walk_section(solutions, shown, drawings))
 
 
 def _certificate(solution: Solution, second_order: bool) -> dict[str, Any]:

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hamshoot.solution.solution import Solution
-from hamshoot.study.compare import CONTINUED, CONTROL, DESCENT, LONGER, SAME_SECONDS, Comparison, Row
+from hamshoot.study.compare import (
+    CONTINUED,
+    CONTROL,
+    DESCENT,
+    LONGER,
+    SAME_SECONDS,
+    Comparison,
+    Row,
+)
 
 #: Where `hamshoot compare` keeps each row.
 FILES = {CONTROL: "solution.npz", DESCENT: "descent.npz", LONGER: "descent_longer.npz",

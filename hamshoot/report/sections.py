@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from hamshoot.optimality.words import headline, in_words
 from hamshoot.report.drawing import Drawings
 from hamshoot.report.glossary import MEANINGS, WORDS
 from hamshoot.study.looks import colours
-from hamshoot.study.tables import comparison_table
+from hamshoot.study.tables import cells
 from hamshoot.support.html import Element, element, table
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ def verdict(good: bool | None, text: str) -> Element:
                    element("span", text), class_=f"verdict {kind}".strip())
 
 
+def finding(text: str) -> list[Element]:
+    """The finding of a comparison: its first sentence large, the others listed."""
+    first, *others = re.split(r"(?<=\.) (?=[A-Z])", text)
+    return [element("p", first, class_="finding"),
+            element("ul", *(element("li", one) for one in others))]
+
+
 def score(rows: Mapping[str, Solution], drawings: Drawings) -> Element | None:
     """Objectives of all rows, with bars for what they are above the lowest."""
     finite = {name: s.objective for name, s in rows.items() if np.isfinite(s.objective)}
@@ -89,20 +97,19 @@ def score(rows: Mapping[str, Solution], drawings: Drawings) -> Element | None:
             element("span", more, class_="number more"),
             element("svg", bar, viewBox="0 0 100 6", preserveAspectRatio="none",
                     aria_hidden="true")))
-    return element("ul", *items, class_="score")
+    return element("div", element("p", "The objectives J, and how far they are above the lowest:"),
+                   element("ul", *items, class_="score"))
 
 
 def numbers_table(rows: Sequence[dict[str, Any]]) -> Element:
     """The table of `hamshoot.study.tables`; of one solution with what each number means."""
-    made = comparison_table(rows)
-    labels, *values = [[str(cell) for cell in column.cells] for column in made.columns]
-    heads = [str(column.header) for column in made.columns]
-    lines: list[list[str | Element]] = [list(line) for line in zip(labels, *values, strict=True)]
-    if len(values) == 1:
+    heads, texts = cells(rows)
+    lines: list[list[str | Element]] = [list(line) for line in texts]
+    if len(rows) == 1:
         for line in lines:
             line.append(MEANINGS.get(str(line[0]), ""))
         heads.append("what it means")
-    kind = "numbers one" if len(values) == 1 else "numbers"
+    kind = "numbers one" if len(rows) == 1 else "numbers"
     return element("div", table([h or "quantity" for h in heads], lines, class_=kind),
                    class_="scroll", tabindex=0, role="region", aria_label="All numbers")
 
@@ -146,8 +153,8 @@ def certificate_words(certificate: Mapping[str, Any]) -> Element:
 def certificates_table(certificates: Mapping[str, Mapping[str, Any]]) -> Element:
     """One line for each row of a comparison."""
     lines: list[list[str | Element]] = [
-        [name, headline(c), _number(c["stationarity"])] for name, c in certificates.items()]
-    return element("div", table(["network", "outcome", "stationarity"], lines, class_="words"),
+        [name, _number(c["stationarity"]), headline(c)] for name, c in certificates.items()]
+    return element("div", table(["network", "stationarity", "outcome"], lines, class_="words"),
                    class_="scroll", tabindex=0, role="region", aria_label="Certificates")
 
 
@@ -160,7 +167,7 @@ def _number(value: float | None) -> str:
 
 def glossary(shown: Sequence[dict[str, Any]]) -> Element:
     """Meanings of the numbers in the table, and of the page's own words."""
-    labels = {str(cell) for cell in next(iter(comparison_table(shown).columns)).cells}
+    labels = {line[0] for line in cells(shown)[1]}
     known = {**WORDS, **{name: text for name, text in MEANINGS.items() if name in labels}}
     entries = [part for name, text in known.items()
                for part in (element("dt", name), element("dd", text))]

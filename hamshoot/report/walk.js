@@ -115,7 +115,9 @@
   };
   for (const one of switches) one.addEventListener("change", choose);
 
-  document.getElementById("controls").hidden = false;
+  for (const one of ["controls", "shown"].map((id) => document.getElementById(id))) {
+    if (one) one.hidden = false;
+  }
   slider.value = "0";
   label();
   choose();

@@ -7,7 +7,7 @@ bars, so that the page says the same without it, and on paper.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,12 @@ if TYPE_CHECKING:
 #: Samples and bars shown, layers up to which each is a point, points of other paths, and samples
 #: that stand for a solution too large to hold its states.
 SAMPLES, BARS, MOST_LAYERS, POINTS, STAND_IN = 24, 10, 120, 81, 200
-#: Sizes of the two drawings of a panel, and the margin that axes and labels take.
-WIDTH, PLANE, STRIP, MARGIN = 340, 250, 118, 22
+#: Sizes of the two drawings of a panel, the margin around the samples and that of the axes.
+WIDTH, PLANE, STRIP, MARGIN, FRAME = 340, 250, 118, 24, 17
 #: Share of the largest singular value that bars begin at, and above which one counts as there.
 SHARE, COUNTED = 1e-4, 1e-2
 #: Colours of targets, low to high.
 LOW_TO_HIGH = (PALETTE[0], PALETTE[5], PALETTE[2], PALETTE[4], PALETTE[1])
-#: Panels of a comparison that are shown at first.
-SHOWN = 2
 
 
 def with_states(solution: Solution) -> Solution:
@@ -83,13 +81,16 @@ class Walk:
                    np.sum(of_states > COUNTED * np.maximum(largest, 1e-300), axis=1))
 
 
-def walk_section(solutions: Mapping[str, Solution], drawings: Drawings) -> Element:
+def walk_section(solutions: Mapping[str, Solution], shown: Collection[str], drawings: Drawings
+                 ) -> Element:
     """Slider, button, and a panel for each solution; with several also which are shown.
 
     Parameters
     ----------
     solutions : mapping of name to Solution
         Of one problem, with finite states.
+    shown : collection of str
+        Names of the panels that are shown at first.
     drawings : Drawings
         Whose stylesheet gets the colours.
     """
@@ -98,21 +99,22 @@ def walk_section(solutions: Mapping[str, Solution], drawings: Drawings) -> Eleme
     plane = _Plane.around(solutions, walks, problem)
     names = colours(solutions)
     panels, switches = [], []
-    for number, (name, walk) in enumerate(walks.items()):
+    for number, (name, walk) in enumerate(walks.items(), start=1):
         swatch = element("span", class_=f"swatch {drawings.style(f'background:{names[name]}')}")
-        panels.append(_panel(f"w{number + 1}", name if len(walks) > 1 else None, swatch, walk,
+        panels.append(_panel(f"w{number}", name if len(walks) > 1 else None, swatch, walk,
                              plane, drawings, _layers(solutions[name], walk)))
-        switches.append(element("label", element("input", type="checkbox", value=f"w{number + 1}",
-                                                 checked=number < SHOWN), " ", name))
+        switches.append(element("label", element("input", type="checkbox", value=f"w{number}",
+                                                 checked=name in shown), " ", name))
     controls = element(
         "div",
         element("label", "Depth p", for_="slider"),
         element("input", type="range", id="slider", min="0", max="1", step="0.001", value="1"),
         element("output", "p = 1", id="slider-read", for_="slider"),
         element("button", "Play", type="button", id="play"),
-        element("fieldset", element("legend", "Shown"), *switches) if len(walks) > 1 else None,
         class_="controls", id="controls", hidden=True)
-    return element("div", controls, element("div", *panels, class_="walks"),
+    choice = element("fieldset", element("legend", "Networks shown"), *switches, class_="shown",
+                     id="shown", hidden=True) if len(walks) > 1 else None
+    return element("div", choice, controls, element("div", *panels, class_="walks"),
                    _legend(problem, drawings), class_="walking", id="walking")
 
 
@@ -227,11 +229,11 @@ def _plane_drawing(key: str, walk: Walk, plane: _Plane, drawings: Drawings) -> E
             f"hundredth of the largest, {least}, from p = {where[0]:.2g} to {where[-1]:.2g}.")
     return element(
         "svg", element("title", title, id=f"{key}-plane"), element("desc", told, id=f"{key}-told"),
-        element("path", d=f"M{MARGIN / 2},{MARGIN / 2}V{PLANE - MARGIN / 2}H{WIDTH - MARGIN / 2}",
+        element("path", d=f"M{FRAME},{FRAME / 2}V{PLANE - FRAME}H{WIDTH - FRAME / 2}",
                 class_="axes"),
-        element("text", across, x=WIDTH / 2, y=PLANE - 1, class_="label"),
+        element("text", across, x=WIDTH / 2, y=PLANE - 4, class_="label"),
         element("text", up, x=0, y=0, class_="label",
-                transform=f"translate(8 {PLANE / 2}) rotate(-90)"),
+                transform=f"translate(11 {PLANE / 2}) rotate(-90)"),
         *samples, viewBox=f"0 0 {WIDTH} {PLANE}", role="img", class_="plane",
         aria_labelledby=f"{key}-plane", aria_describedby=f"{key}-told")
 
@@ -292,7 +294,7 @@ def _legend(problem: TrainingProblem, drawings: Drawings) -> Element:
 
 
 def _bin_colour(k: int) -> str:
-    return (LOW_TO_HIGH + (PALETTE[3], PALETTE[6]))[k % 7]
+    return (*LOW_TO_HIGH, PALETTE[3], PALETTE[6])[k % 7]
 
 
 def _counted(count: int) -> str:

@@ -20,8 +20,10 @@ from hamshoot.network.path import (
 )
 from hamshoot.solution import saved
 from hamshoot.solution.labelled import dataset
+from hamshoot.solution.notebook import shown
 from hamshoot.solution.solved_nodes import STATES, SolvedNodes
 from hamshoot.solution.status import Callback, Record, Status
+from hamshoot.support import verbs
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
@@ -222,7 +224,12 @@ class Solution(SolvedNodes):
         return {k: _json_number(v) for k, v in values.items()}
 
     def __repr__(self) -> str:
-        rows = [
+        rows = "\n".join(f"  {name:<13} {text}" for name, text in self._rows())
+        return f"Solution of {self.problem!r}\n{rows}"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """What is shown of it, name and text."""
+        return [
             ("method", self.method + (f", {self.layers} layers" if self.layers else "")),
             ("status", f"{self.status.name.lower()}: {self.message}"),
             ("objective", f"{self.objective:.10g}  (loss {self.loss:.6g}, "
@@ -232,7 +239,6 @@ class Solution(SolvedNodes):
                             f"{self.hamiltonian_drift:.1e}, rank {self._rank()}"),
             ("effort", f"{self.nit} iterations, {self.seconds:.2f} s"),
         ]
-        return "\n".join([f"Solution of {self.problem!r}"] + [f"  {k:<13} {v}" for k, v in rows])
 
     def _rank(self) -> str:
         """The bottleneck rank, marked where it is none."""
@@ -246,6 +252,21 @@ class Solution(SolvedNodes):
         defect, boundary = (self.residuals.get(name, float("nan"))
                             for name in ("defect", "boundary_residual"))
         return "residuals", f"defect {defect:.2e}, boundary {boundary:.2e}"
+
+    def report(self, path: str | PathLike, *, title: str | None = None, second_order: bool = True
+               ) -> Path:
+        """Write one self-contained HTML page that shows the solution; see `hamshoot.report.page`.
+
+        Returns
+        -------
+        Path
+            The file written; `.html` is added when the name has no suffix.
+        """
+        return verbs.report(self, path, title=title, second_order=second_order)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the rows of `repr`."""
+        return shown(f"Solution of {self.problem!r}", bool(self.success), self._rows())
 
     # -- persistence -------------------------------------------------------------------------------
 

@@ -50,6 +50,13 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """`comparison_table` as texts: the header, and the lines, each with its label first."""
+    columns = comparison_table(rows).columns
+    lines = zip(*([str(cell) for cell in column.cells] for column in columns), strict=True)
+    return [str(column.header) for column in columns], [list(line) for line in lines]
+
+
 def text_table(rows: Sequence[dict[str, Any]], width: int = 110) -> str:
     """`comparison_table` as plain text."""
     from rich.console import Console
