@@ -26,6 +26,8 @@ SIZE = (4.3, 3.2)
 GAMMA0 = 1e-3
 #: Share of the largest singular value above which one counts as there.
 COUNTED = 1e-2
+#: Lines of a spectrum up to which all are drawn; of more so many, the largest close together.
+MOST_LINES = 32
 
 
 class Words(NamedTuple):
@@ -49,11 +51,11 @@ class Words(NamedTuple):
 CAPTIONS = {
     "spectra_representations": (
         "Singular values of the representations",
-        "One line each, the largest darkest, at every depth p; the strokes below mark the layers. "
+        "One line each, the largest boldest, at every depth p; the strokes below mark the layers. "
         "Few lines far above the others mean that the network carries few dimensions there."),
     "spectra_weights": (
         "Singular values of the weights",
-        "One line each, the largest darkest: how many directions a layer acts on."),
+        "One line each, the largest boldest: how many directions a layer acts on."),
     "energies": (
         "Hamiltonian and energies",
         "The Hamiltonian is the sum of the kinetic energy, of moving, and the potential energy, "
@@ -92,6 +94,8 @@ def solution_figures(solution: Solution, whole: Solution, drawings: Drawings) ->
                                                  else solution))
         figure = draw()
         figure.set_size_inches(*SIZE)
+        if name.startswith("spectra"):
+            words = words._replace(caption=words.caption + _thinned(figure.axes[0]))
         made.append(framed(figure, words, drawings))
     return made
 
@@ -115,6 +119,8 @@ def row_figures(solutions: Mapping[str, Solution], drawings: Drawings
     """
     palette = colours(solutions)
     drawn = {name: _row_panels(solution, palette[name]) for name, solution in solutions.items()}
+    fewer = [[_thinned(panels[kind]) for _, panels, _ in drawn.values()] for kind in range(2)]
+    captions = [*(said[0].strip() for said in fewer), ""]
     for kind in range(2):
         axes = [panels[kind] for _, panels, _ in drawn.values()]
         views = np.array([ax.get_ylim() for ax in axes])
@@ -127,10 +133,11 @@ def row_figures(solutions: Mapping[str, Solution], drawings: Drawings
     for name, (figures, _, _) in drawn.items():
         solution = solutions[name]
         made[name] = [
-            framed(figure, Words(CAPTIONS[kind][0], "", _described(kind, solution)), drawings,
+            framed(figure, Words(CAPTIONS[kind][0], caption, _described(kind, solution)), drawings,
                    name)
-            for kind, figure in zip(("spectra_representations", "spectra_weights", "energies"),
-                                    figures, strict=True)]
+            for kind, figure, caption in zip(
+                ("spectra_representations", "spectra_weights", "energies"), figures, captions,
+                strict=True)]
     return made
 
 
@@ -150,6 +157,18 @@ def _row_panels(solution: Solution, colour: str
     plot.plot_spectra(solution, "representations", ax=axes[0], colour=colour)
     plot.plot_spectra(solution, "weights", ax=axes[1], colour=colour)
     return figures, axes, draw_energies(axes[2], solution, None, GAMMA0)
+
+
+def _thinned(ax: Axes) -> str:
+    """Take lines off a spectrum of very many: what is left still spans it, and is said."""
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_layers")]
+    if len(lines) <= MOST_LINES:
+        return ""
+    kept = set(np.unique(np.geomspace(1, len(lines), MOST_LINES).round().astype(int) - 1))
+    for k, line in enumerate(lines):
+        if k not in kept:
+            line.remove()
+    return f" Of {len(lines)} lines {len(kept)} are drawn, from the largest to the smallest."
 
 
 def energy_legend(drawings: Drawings) -> Element:

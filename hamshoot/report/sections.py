@@ -153,8 +153,9 @@ def certificate_words(certificate: Mapping[str, Any]) -> Element:
 def certificates_table(certificates: Mapping[str, Mapping[str, Any]]) -> Element:
     """One line for each row of a comparison."""
     lines: list[list[str | Element]] = [
-        [name, _number(c["stationarity"]), headline(c)] for name, c in certificates.items()]
-    return element("div", table(["network", "stationarity", "outcome"], lines, class_="words"),
+        [name, f"stationarity {_number(c['stationarity'])}", headline(c)]
+        for name, c in certificates.items()]
+    return element("div", table(["network", "first order", "outcome"], lines, class_="words"),
                    class_="scroll", tabindex=0, role="region", aria_label="Certificates")
 
 

@@ -62,7 +62,9 @@ def text_table(rows: Sequence[dict[str, Any]], width: int = 110) -> str:
     from rich.console import Console
 
     file = io.StringIO()
-    Console(file=file, width=width, no_color=True).print(comparison_table(rows))
+    # In a notebook rich would display the table and write nothing.
+    console = Console(file=file, width=width, no_color=True, force_jupyter=False)
+    console.print(comparison_table(rows))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 

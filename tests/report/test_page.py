@@ -270,3 +270,9 @@ def test_the_row_of_equal_seconds_is_shown_beside_the_first():
     read = Reader(written(pages._depth(rows, None, Drawings())))
     boxes = [a for a in read.of("input") if a.get("type") == "checkbox"]
     assert ["checked" in a for a in boxes] == [True, False, True]
+
+
+def test_of_very_many_singular_values_some_are_drawn_and_that_is_said():
+    few, many = ("are drawn" in " ".join(Reader(page(drawn(width=width, dims=(3, 2, 3)))).texts[
+        "figcaption"]) for width in (4, 40))
+    assert (few, many) == (False, True)

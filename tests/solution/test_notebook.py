@@ -86,3 +86,13 @@ def test_a_message_is_text(message):
     read = Cells(network(message=message)._repr_html_())
     assert message in read.rows[1][1]
     assert read.tags == {"div", "p", "strong", "table", "tbody", "tr", "th", "td"}
+
+
+def test_print_is_the_same_in_a_notebook(monkeypatch):
+    """Where rich believes itself in one it displays what it should write."""
+    rows = Row(CONTROL, network(0)), Row(DESCENT, network(1))
+    comparison = Comparison(rows[0].solution.problem, rows)
+    outside = repr(comparison)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert repr(comparison) == outside
+    assert "objective J" in outside
