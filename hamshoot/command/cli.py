@@ -222,6 +222,7 @@ def report(results: Path, output: Path | None, title: str | None, second_order: 
         raise ValueError(f"{output}: exists; --force overwrites it, or choose another with -o")
     found = read_results(results)
     _claim(output.parent, (), force)
+    click.echo(f"Checking and drawing {results}", err=True)
     write_report(found, output, title=title, second_order=second_order)
     click.echo(f"Wrote {output}")
     return SOLVED

@@ -32,6 +32,8 @@ SAMPLES, BARS, MOST_LAYERS, POINTS, STAND_IN = 24, 10, 120, 81, 200
 WIDTH, PLANE, STRIP, MARGIN, FRAME = 340, 250, 118, 24, 17
 #: Share of the largest singular value that bars begin at, and above which one counts as there.
 SHARE, COUNTED = 1e-4, 1e-2
+#: Letters of a name in the legend.
+LONGEST = 40
 #: Colours of targets, low to high.
 LOW_TO_HIGH = (PALETTE[0], PALETTE[5], PALETTE[2], PALETTE[4], PALETTE[1])
 
@@ -283,14 +285,19 @@ def _legend(problem: TrainingProblem, drawings: Drawings) -> Element:
         return element("span", class_=f"dot {drawings.style(f'background:{_bin_colour(k)}')}")
 
     if problem.classes is not None:
-        entries = [element("li", dot(k), " ", problem.classes[k]) for k in np.unique(bins)]
+        entries = [element("li", dot(k), " ", _short(problem.classes[k])) for k in np.unique(bins)]
         about = "class"
     else:
         words = ("lowest fifth", "second", "third", "fourth", "highest fifth")
         entries = [element("li", dot(k), " ", words[k]) for k in np.unique(bins)]
-        about = problem.target_names[0] if problem.target_names else "first target"
+        about = _short(problem.target_names[0]) if problem.target_names else "first target"
     return element("div", element("span", f"Colours of samples, by {about}:"),
                    element("ul", *entries), class_="legend")
+
+
+def _short(name: str) -> str:
+    """A name that is no paragraph; whole it stands among the columns."""
+    return name if len(name) <= LONGEST else f"{name[:LONGEST - 1]}…"
 
 
 def _bin_colour(k: int) -> str:

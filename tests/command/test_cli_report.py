@@ -30,7 +30,7 @@ def results(tmp_path_factory):
 def test_a_directory_of_compare_becomes_a_page(results, capsys):
     page = results.parent / "new" / "page.html"
     code, out, err = run(capsys, "report", results, "-o", page, "--title", "Mine & yours")
-    assert (code, out, err) == (0, f"Wrote {page}\n", "")
+    assert (code, out, err) == (0, f"Wrote {page}\n", f"Checking and drawing {results}\n")
     text = page.read_text(encoding="utf-8")
     assert "<h1>Mine &amp; yours</h1>" in text
     for name in ("solution", "descent", "descent_longer", "descent_same_seconds", "continued"):
