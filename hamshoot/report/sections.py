@@ -111,7 +111,7 @@ def numbers_table(rows: Sequence[dict[str, Any]]) -> Element:
         heads.append("what it means")
     kind = "numbers one" if len(rows) == 1 else "numbers"
     return element("div", table([h or "quantity" for h in heads], lines, class_=kind),
-                   class_="scroll", tabindex=0, role="region", aria_label="All numbers")
+                   class_="scroll", tabindex=0, role="region", aria_label="Table of all numbers")
 
 
 def senseless(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -147,7 +147,7 @@ def certificate_words(certificate: Mapping[str, Any]) -> Element:
         "div", element("ul", *items, class_="certificate"),
         element("details", element("summary", f"All {len(lines)} checks"),
                 element("div", checks, class_="scroll", tabindex=0, role="region",
-                        aria_label="All checks")))
+                        aria_label="Table of all checks")))
 
 
 def certificates_table(certificates: Mapping[str, Mapping[str, Any]]) -> Element:
@@ -156,7 +156,7 @@ def certificates_table(certificates: Mapping[str, Mapping[str, Any]]) -> Element
         [name, f"stationarity {_number(c['stationarity'])}", headline(c)]
         for name, c in certificates.items()]
     return element("div", table(["network", "first order", "outcome"], lines, class_="words"),
-                   class_="scroll", tabindex=0, role="region", aria_label="Certificates")
+                   class_="scroll", tabindex=0, role="region", aria_label="Table of certificates")
 
 
 def _number(value: float | None) -> str:
