@@ -65,6 +65,8 @@ CAPTIONS = {
         "Convergence",
         "The objective above the best of all against seconds. Thick: the best so far; thin: every "
         "record, with the smoothing of its stage; dot: what was returned."),
+    "predictions": ("Predictions against targets", "On the diagonal a prediction is the target."),
+    "confusion": ("Classes, true and predicted", "On the diagonal a class is met."),
 }
 LEFT_OUT = ("paths",)
 
@@ -210,7 +212,7 @@ def _described(name: str, solution: Solution) -> str:
         "spectra_representations": lambda s: _spectra(s, 0, "A"),
         "spectra_weights": lambda s: _spectra(s, 1, "W"),
         "energies": _energies, "convergence": _convergence}
-    return describe[name](solution) if name in describe else ""
+    return describe.get(name, _predicted)(solution)
 
 
 def _spectra(solution: Solution, which: int, symbol: str) -> str:
@@ -231,6 +233,14 @@ def _energies(solution: Solution) -> str:
             f"between {H.min():.4g} and {H.max():.4g}; the stable kinetic energy lies between "
             f"{energies.stable_kinetic.min():.4g} and {energies.stable_kinetic.max():.4g}; the "
             f"least stable cost of identity is {cost:.4g}.")
+
+
+def _predicted(solution: Solution) -> str:
+    """How well outputs meet targets, for whatever shows that."""
+    problem, test = solution.problem, solution.test_error()
+    text = (f"The mean squared error of the {problem.n_samples} training samples is "
+            f"{solution.loss:.4g}, in the units the network works in")
+    return text + ("." if test is None else f", and {test:.4g} on the rows that were held out.")
 
 
 def _convergence(solution: Solution) -> str:

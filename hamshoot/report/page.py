@@ -97,8 +97,8 @@ def page(result: Solution | Comparison, *, title: str | None = None, second_orde
 
     Notes
     -----
-    Besides `hamshoot.certify` of what claims to be stationary it costs a second or two of drawing
-    for a solution and ten for a comparison of five rows, and the singular values of the states.
+    It costs `hamshoot.certify` of every solution, with the second-order test of those that claim a
+    stationary point, the singular values of states and weights at each depth, and the drawing.
     """
     drawings = Drawings()
     if isinstance(result, Solution):

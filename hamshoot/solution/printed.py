@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def rows(solution: SolvedNodes, hamiltonian: NDArray, drift: float, rank: float
+def rows(solution: SolvedNodes, hamiltonian: NDArray, drift: float, rank: str
          ) -> list[tuple[str, str]]:
     """Method, status, objective, residuals, Hamiltonian and effort.
 
@@ -21,8 +21,10 @@ def rows(solution: SolvedNodes, hamiltonian: NDArray, drift: float, rank: float
     solution : SolvedNodes
     hamiltonian : ndarray
         Along the path.
-    drift, rank : float
-        What follows from it, see `hamshoot.Solution`.
+    drift : float
+        Of it, see `hamshoot.Solution`.
+    rank : str
+        The bottleneck rank that follows from it.
     """
     layers = f", {solution.layers} layers" if solution.layers else ""
     return [
@@ -31,7 +33,7 @@ def rows(solution: SolvedNodes, hamiltonian: NDArray, drift: float, rank: float
         ("objective", f"{solution.objective:.10g}  (loss {solution.loss:.6g}, "
                       f"∫‖W‖² {solution.parameter_norm:.6g})"),
         _residuals(solution),
-        ("Hamiltonian", f"{np.median(hamiltonian):.8g}, drift {drift:.1e}, rank {rank:.4g}"),
+        ("Hamiltonian", f"{np.median(hamiltonian):.8g}, drift {drift:.1e}, rank {rank}"),
         ("effort", f"{solution.nit} iterations, {solution.seconds:.2f} s"),
     ]
 

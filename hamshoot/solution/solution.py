@@ -232,7 +232,8 @@ class Solution(SolvedNodes):
         return shown(f"Solution of {self.problem!r}", bool(self.success), self._rows())
 
     def _rows(self) -> list[tuple[str, str]]:
-        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift, self.bottleneck_rank)
+        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift,
+                            f"{self.bottleneck_rank:.4g}")
 
     def _rank(self) -> str:
         """The bottleneck rank, marked where it is none."""
