@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+#: The class of figures that hold pictures, whose colours no stylesheet can turn: they keep the
+#: light page.
+RASTER = "raster"
 #: What is drawn without a colour.
 INK = "#000000"
 #: Colours in declarations, coordinates in attributes, and references to ids.
@@ -69,9 +72,10 @@ class Drawings:
             self._adopt(node, prefix, referred)
         view = root.get("viewBox", "")
         drawn = [child for child in root if child.tag != "metadata"]
+        kind = "figure" if root.find(".//image") is None else f"figure {RASTER}"
         return element(
             "svg", element("title", title, id=f"{prefix}-title"),
-            element("desc", description, id=f"{prefix}-desc"), *drawn, class_="figure",
+            element("desc", description, id=f"{prefix}-desc"), *drawn, class_=kind,
             viewBox=view, role="img", aria_labelledby=f"{prefix}-title",
             aria_describedby=f"{prefix}-desc")
 
@@ -94,7 +98,7 @@ class Drawings:
         dark_page = "".join(f"--c{name[1:]}:{other};" for name, other in self._colours.items())
         rules = "\n".join(f".{name}{{{style}}}" for style, name in self._classes.items())
         return (f":root{{{light_page}}}\n@media screen and (prefers-color-scheme:dark)"
-                f"{{:root{{{dark_page}}}}}\n{rules}\n")
+                f"{{:root{{{dark_page}}}}}\nsvg.{RASTER}{{{light_page}}}\n{rules}\n")
 
     def style(self, declarations: str) -> str:
         """The class of some declarations."""
@@ -119,7 +123,7 @@ class Drawings:
         """Ids that something of the figure refers to, glyphs of the page apart."""
         found = set()
         for node in root.iter():
-            found.add(node.get(LINK, "").lstrip("#"))
+            found.add(node.get(LINK, "").removeprefix("#"))
             for value in node.attrib.values():
                 found.update(REFERENCE.findall(value))
         return found - self.glyphs.keys()
@@ -133,8 +137,10 @@ class Drawings:
             node.set("id", f"{prefix}-{name}")
         link = node.attrib.pop(LINK, None)
         if link is not None:
-            own = link.lstrip("#")
-            node.set("href", link if own in self.glyphs else f"#{prefix}-{own}")
+            own = link.removeprefix("#")
+            inside = link.startswith("#") and own not in self.glyphs
+            # A picture is in the link itself, with spaces that an address should not have.
+            node.set("href", f"#{prefix}-{own}" if inside else link.replace(" ", ""))
         declarations = node.attrib.pop("style", None)
         if declarations:
             node.set("class", self.style(declarations))
