@@ -72,6 +72,10 @@ def in_words(certificate: Mapping[str, Any]) -> list[Sentence]:
              (_path if continuous else _stationarity)(certificate)]
     if certificate["kinks"]:
         found.append(_kinks(certificate))
+    if certificate["near_kinks"] and not found[2].verdict:
+        found.append(Sentence("Near kinks", f"{certificate['near_kinks']} activations are within "
+                              "1e-5 of the kink and not on it, as single precision or training "
+                              "leaves them; solve on from here.", None))
     found += [_second_order(certificate), _hamiltonian(certificate, continuous)]
     return [*found, Sentence(
         "Reach", "All this is local: that no lower minimum lies elsewhere, a certificate cannot "

@@ -111,6 +111,12 @@ def test_kinks_are_counted():
     assert "Kinks" not in said(replace(certificate, kinks=0))
 
 
+def test_activations_that_miss_the_kink_are_told_where_the_network_is_not_stationary():
+    certificate = replace(hs.certify(trained()), near_kinks=7)
+    assert said(certificate)["Near kinks"].text.startswith("7 activations are within 1e-5")
+    assert "Near kinks" not in said(replace(certificate, stationarity=1e-9))
+
+
 def test_numbers_that_are_not_finite_are_called_so():
     broken = trained()
     broken = broken.replace(weights=np.full_like(broken.weights, np.nan))
