@@ -29,6 +29,7 @@ from hamshoot.report.figures import (
     solution_figures,
 )
 from hamshoot.report.walk import walk_section, with_states
+from hamshoot.solution.remarks import remarks
 from hamshoot.solution.solution import Solution
 from hamshoot.study.compare import SAME_SECONDS, Comparison, Row
 from hamshoot.support.files import write_whole
@@ -127,7 +128,7 @@ def _of_solution(solution: Solution, drawings: Drawings, second_order: bool
         f"A path through continuous depth, by {by}"
     found = [sections.verdict(bool(solution.success), _ended(solution)),
              sections.verdict(certificate["holds"], headline(certificate)),
-             *(element("p", text) for text in sections.senseless([numbers]))]
+             *(element("p", text) for text in (remarks(solution) if _drawable(solution) else ()))]
     parts = [_section("finding", "Finding", *found),
              _section("certificate", "How sure that is",
                       sections.certificate_words(certificate))]
@@ -156,7 +157,7 @@ def _of_comparison(comparison: Comparison, drawings: Drawings, second_order: boo
     parts = [
         _section("finding", "Finding", told,
                  *sections.finding(comparison.finding()), sections.score(rows, drawings),
-                 *(element("p", text) for text in sections.senseless(numbers))),
+                 *(element("p", text) for text in comparison.remarks())),
         _section("table", "Side by side", sections.numbers_table(numbers)),
         _section("certificate", "How sure that is", sections.certificates_table(certificates),
                  *(part for name in words for part in (

@@ -114,19 +114,6 @@ def numbers_table(rows: Sequence[dict[str, Any]]) -> Element:
                    class_="scroll", tabindex=0, role="region", aria_label="Table of all numbers")
 
 
-def senseless(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Sentences on numbers that mean nothing as they stand."""
-    said = []
-    below = [row.get("name", "") for row in rows
-             if row.get("bottleneck_rank") is not None and row["bottleneck_rank"] < 0]
-    if below:
-        of = f" ({', '.join(filter(None, below))})" if any(below) else ""
-        said.append(f"A bottleneck rank below 0{of} is no number of dimensions: the estimate from "
-                    "below is empty there, since for this depth and these weights the kinetic "
-                    "energy outweighs the cost of identity.")
-    return said
-
-
 # -- how sure that is ------------------------------------------------------------------------------
 
 

@@ -232,8 +232,7 @@ class Solution(SolvedNodes):
         return shown(f"Solution of {self.problem!r}", bool(self.success), self._rows())
 
     def _rows(self) -> list[tuple[str, str]]:
-        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift,
-                            f"{self.bottleneck_rank:.4g}")
+        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift, self._rank())
 
     def _rank(self) -> str:
         """The bottleneck rank, marked where it is none."""

@@ -216,7 +216,7 @@ class Comparison:
         """What a notebook shows: the table, and the finding."""
         head, rows = cells([row.numbers for row in self.rows])
         return shown_in_notebook(f"Comparison on {self.problem!r}", self.complete, rows,
-                                 [self.finding()], head)
+                                 [self.finding(), *self.remarks()], head)
 
     def __repr__(self) -> str:
         told = " ".join([self.finding(), *self.remarks()])

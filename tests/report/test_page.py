@@ -14,7 +14,7 @@ from hamshoot.report import page as pages
 from hamshoot.report import walk
 from hamshoot.report.drawing import Drawings
 from hamshoot.report.page import page, report
-from hamshoot.report.sections import senseless
+from hamshoot.solution.remarks import remarks
 from hamshoot.study import plot
 from hamshoot.study.compare import CONTROL, DESCENT, SAME_SECONDS, Comparison, Row
 from hamshoot.support.html import written
@@ -232,16 +232,12 @@ def test_states_that_are_not_stored_are_those_of_some_samples(monkeypatch):
     assert not light.stored
 
 
-def test_a_rank_below_zero_is_called_what_it_is():
-    """Of small costates the part of H that is linear in them counts, and its sign is theirs."""
-    solution = drawn()
-    for sign in (1, -1):
-        small = solution.replace(momenta=sign * 1e-9 * solution.momenta)
-        told = any("is no number of dimensions" in text for text in senseless([small.summary()]))
-        assert told == (small.bottleneck_rank < 0)
-        if sign == 1:
-            first = told
-    assert told != first
+def test_numbers_that_mean_nothing_are_called_so():
+    solution, comparison = drawn(test_samples=5), compared(test_samples=5)
+    assert remarks(solution)
+    for texts, result in ((remarks(solution), solution), (comparison.remarks(), comparison)):
+        shown = Reader(page(result)).texts["p"]
+        assert all(text in shown for text in texts)
 
 
 def test_a_file_is_written_whole_with_its_suffix(tmp_path):
