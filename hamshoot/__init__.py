@@ -45,6 +45,8 @@ _MODULES = {"plot"}  # names that are modules themselves
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hamshoot.methods.descent.optimizers import SGD as SGD
     from hamshoot.methods.descent.optimizers import Adam as Adam
     from hamshoot.methods.descent.train import train as train
@@ -85,7 +87,12 @@ def _solve(*arguments: Any, **options: Any) -> Solution:
     return __getattr__("solve")(*arguments, **options)
 
 
-verbs.solve = _solve
+def _report(*arguments: Any, **options: Any) -> Path:
+    """`hamshoot.report.page.report`, loaded when it is called."""
+    return importlib.import_module("hamshoot.report.page").report(*arguments, **options)
+
+
+verbs.solve, verbs.report = _solve, _report
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line: solve, compare, verify, export, predict, plot, init.
+"""The command line: solve, compare, verify, export, predict, plot, report, init.
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
@@ -27,6 +27,9 @@ from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.optimality.certificate import certify
+from hamshoot.report.page import page_path
+from hamshoot.report.page import report as write_report
+from hamshoot.report.results import FILES, read_results
 from hamshoot.solution.solution import Record, Solution
 from hamshoot.study import plot as figures
 from hamshoot.study.compare import compare as compare_problem
@@ -127,12 +130,8 @@ def compare(
 ) -> int:
     """Solve by optimal control and by gradient descent, also at equal seconds; table and figure."""
     config, _ = _config(problem, method, layers, settings, effort=effort, workers=workers)
-    files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
-             "gradient descent, longer": "descent_longer.npz",
-             "gradient descent, same seconds": "descent_same_seconds.npz",
-             "optimal control from descent": "continued.npz"}
     arguments = _compare_arguments(config)
-    _claim(output, (*files.values(), "summary.json", "comparison.png"), force)
+    _claim(output, (*FILES.values(), "summary.json", "comparison.png"), force)
 
     written = []
     with _Stoppable(patient=as_json) as progress:
@@ -140,8 +139,8 @@ def compare(
 
         def keep(row: Any) -> None:
             # Each row is saved as it ends: an interruption later loses none of it.
-            written.append(files[row.name])
-            row.solution.save(output / files[row.name])
+            written.append(FILES[row.name])
+            row.solution.save(output / FILES[row.name])
             progress.say(f"{row.name}: objective {row.solution.objective:.8g}, "
                          f"{row.solution.seconds:.1f} s, {row.solution.status.name.lower()}")
 
@@ -227,6 +226,29 @@ def plot(solution: Path, output: Path | None, kind: str, force: bool) -> int:
     for name, draw in panels.items():
         figures.save_figure(draw(), output / f"{name}.{kind}")
     click.echo(f"Wrote {', '.join(names)} to {output}")
+    return SOLVED
+
+
+@cli.command()
+@click.argument("results", required=False, type=click.Path(path_type=Path), default=Path(RESULTS))
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="The page; default report.html among the results.")
+@click.option("--title", help="Heading of the page.")
+@click.option("--second-order/--no-second-order", default=True, show_default=True,
+              help="Whether the page says if a stationary point is a minimum, which takes longest.")
+@click.option("--force", is_flag=True, help="Overwrite an existing page.")
+def report(results: Path, output: Path | None, title: str | None, second_order: bool, force: bool
+           ) -> int:
+    """Make one HTML page of the results of solve or compare, or of a saved solution."""
+    beside = results if results.is_dir() else results.parent
+    output = page_path(beside / "report.html" if output is None else output)
+    if output.exists() and not force:
+        raise ValueError(f"{output}: exists; --force overwrites it, or choose another with -o")
+    found = read_results(results)
+    _claim(output.parent, (), force)
+    click.echo(f"Checking and drawing {results}", err=True)
+    write_report(found, output, title=title, second_order=second_order)
+    click.echo(f"Wrote {output}")
     return SOLVED
 
 

@@ -26,7 +26,9 @@ from hamshoot.optimality.checks import CLAIMED, CLAIMING, Asked, Bound
 from hamshoot.optimality.layers import check_blocks, check_stored
 from hamshoot.optimality.paths import check_path
 from hamshoot.optimality.second_order_layers import MAX_CONTROLS
+from hamshoot.optimality.words import headline, in_words
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.notebook import shown
 from hamshoot.solution.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -175,6 +177,24 @@ class Certificate:
     def to_json(self) -> str:
         """`to_dict` as strict JSON, one string over several lines."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def in_words(self) -> list[str]:
+        """What it says in sentences, for a reader who did not compute it.
+
+        Returns
+        -------
+        list of str
+            The checks, the objective, first and second order, the Hamiltonian, and what it cannot
+            say.
+        """
+        return [sentence.text for sentence in in_words(self.to_dict())]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: sentences, and every check."""
+        rows = [(b.name, f"{b.value:.2e}", f"{b.most:.1e}", "holds" if b.holds else "FAILS")
+                for b in self.bounds]
+        return shown(headline(self.to_dict()), self.holds, rows, self.in_words(),
+                     ("check", "value", "at most", ""))
 
     def __repr__(self) -> str:
         idle = f", {self.idle_kinks} of them of neurons that nothing reads" if self.kinks else ""

@@ -18,10 +18,12 @@ from hamshoot.network.path import (
     path_hamiltonian,
     stable_hamiltonians,
 )
-from hamshoot.solution import saved
+from hamshoot.solution import printed, saved
 from hamshoot.solution.labelled import dataset
+from hamshoot.solution.notebook import shown
 from hamshoot.solution.solved_nodes import STATES, SolvedNodes
 from hamshoot.solution.status import Callback, Record, Status
+from hamshoot.support import verbs
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
@@ -222,30 +224,31 @@ class Solution(SolvedNodes):
         return {k: _json_number(v) for k, v in values.items()}
 
     def __repr__(self) -> str:
-        rows = [
-            ("method", self.method + (f", {self.layers} layers" if self.layers else "")),
-            ("status", f"{self.status.name.lower()}: {self.message}"),
-            ("objective", f"{self.objective:.10g}  (loss {self.loss:.6g}, "
-                          f"∫‖W‖² {self.parameter_norm:.6g})"),
-            self._residuals_row(),
-            ("Hamiltonian", f"{np.median(self.hamiltonian):.8g}, drift "
-                            f"{self.hamiltonian_drift:.1e}, rank {self._rank()}"),
-            ("effort", f"{self.nit} iterations, {self.seconds:.2f} s"),
-        ]
-        return "\n".join([f"Solution of {self.problem!r}"] + [f"  {k:<13} {v}" for k, v in rows])
+        rows = "\n".join(f"  {name:<13} {text}" for name, text in self._rows())
+        return f"Solution of {self.problem!r}\n{rows}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the rows of `repr`."""
+        return shown(f"Solution of {self.problem!r}", bool(self.success), self._rows())
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift, self._rank())
 
     def _rank(self) -> str:
         """The bottleneck rank, marked where it is none."""
         fits = ham.is_dimension(self.bottleneck_rank, self.problem.width)
         return f"{self.bottleneck_rank:.4g}{'' if fits else ' (no dimension)'}"
 
-    def _residuals_row(self) -> tuple[str, str]:
-        """What was solved: on a path W follows from A and B, and its stationarity tells nothing."""
-        if self.steps is not None:
-            return "stationarity", f"{self.stationarity:.2e}"
-        defect, boundary = (self.residuals.get(name, float("nan"))
-                            for name in ("defect", "boundary_residual"))
-        return "residuals", f"defect {defect:.2e}, boundary {boundary:.2e}"
+    def report(self, path: str | PathLike, *, title: str | None = None, second_order: bool = True
+               ) -> Path:
+        """Write one self-contained HTML page that shows the solution; see `hamshoot.report.page`.
+
+        Returns
+        -------
+        Path
+            The file written; `.html` is added when the name has no suffix.
+        """
+        return verbs.report(self, path, title=title, second_order=second_order)
 
     # -- persistence -------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.method import Method
+from hamshoot.solution.notebook import shown as shown_in_notebook
 from hamshoot.solution.remarks import comparison_remarks
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study import plot
@@ -37,7 +40,8 @@ from hamshoot.study.forecast import (
 from hamshoot.study.progress import Progress, named, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.summaries import summary
-from hamshoot.study.tables import text_table
+from hamshoot.study.tables import cells, text_table
+from hamshoot.support import verbs
 from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
@@ -196,6 +200,23 @@ class Comparison:
     def figure(self) -> Figure:
         """Spectra, energies, convergence and paths of all rows; see `hamshoot.plot`."""
         return plot.plot_comparison({row.name: row.solution for row in self.rows})
+
+    def report(self, path: str | PathLike, *, title: str | None = None, second_order: bool = True
+               ) -> Path:
+        """Write one self-contained HTML page that shows all rows; see `hamshoot.report.page`.
+
+        Returns
+        -------
+        Path
+            The file written; `.html` is added when the name has no suffix.
+        """
+        return verbs.report(self, path, title=title, second_order=second_order)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table, and the finding."""
+        head, rows = cells([row.numbers for row in self.rows])
+        return shown_in_notebook(f"Comparison on {self.problem!r}", self.complete, rows,
+                                 [self.finding(), *self.remarks()], head)
 
     def __repr__(self) -> str:
         told = " ".join([self.finding(), *self.remarks()])

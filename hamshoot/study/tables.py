@@ -50,6 +50,13 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """`comparison_table` as texts: the header, and the lines, each with its label first."""
+    columns = comparison_table(rows).columns
+    lines = zip(*([str(cell) for cell in column.cells] for column in columns), strict=True)
+    return [str(column.header) for column in columns], [list(line) for line in lines]
+
+
 def text_table(rows: Sequence[dict[str, Any]], width: int = 110) -> str:
     """`comparison_table` as plain text."""
     return _text(comparison_table(rows), width)
@@ -59,7 +66,8 @@ def _text(table: Table, width: int = 110) -> str:
     from rich.console import Console
 
     file = io.StringIO()
-    Console(file=file, width=width, no_color=True).print(table)
+    # In a notebook rich would display the table and write nothing.
+    Console(file=file, width=width, no_color=True, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 

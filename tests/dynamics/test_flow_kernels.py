@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.problem.activations import Activation
@@ -98,7 +99,7 @@ def test_the_energy_is_the_integral_of_the_squared_control(name, epsilon):
     sigma = Activation(name, epsilon)
     squares = [np.sum(ham.control(a, b, effective_depth=DEPTH, activation=sigma) ** 2)
                for a, b in path]
-    assert abs(flow.energies[0] - np.trapezoid(squares, p) / (2 * DEPTH)) < 1e-4
+    assert abs(flow.energies[0] - trapezoid(squares, p) / (2 * DEPTH)) < 1e-4
     H = ham.hamiltonian(A, B, effective_depth=DEPTH, activation=sigma)
     weights = np.ones(401)
     weights[1:-1:2], weights[2:-1:2] = 4, 2

@@ -218,7 +218,8 @@ def _solve_kkt(
         if round_ == REFINEMENTS:
             break
         y = cho_solve((factor, True), r + weight * (C.T @ q), check_finite=False)
-        dm = cho_solve((schur, True), q - C @ y, check_finite=False)
+        # SciPy's solvers before 1.14 refuse systems of no equations.
+        dm = cho_solve((schur, True), q - C @ y, check_finite=False) if len(C) else m
         x = x + y + solve_triangular(factor, half @ dm, lower=True, trans=1, check_finite=False)
         m = m + dm
     return kept if all(np.all(np.isfinite(part)) for part in kept) else None

@@ -1,0 +1,1 @@
+"""A result as one page to show to a colleague: figures, sentences, no request to anywhere."""
