@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.methods.common.starts import STARTS, start_seeds, starting_weights
+from hamshoot.methods.common.starts import STARTS, check_noise, start_seeds, starting_weights
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.search.ladder import STARTS_SHARE, epsilon_stages
 from hamshoot.methods.search.side_by_side import Tape, side_by_side
@@ -53,6 +53,8 @@ LAST = 1e-3
 MEMORY = 30
 #: Iterations of a walk down the ladder, about, for plans.
 WALK = 3000
+#: Starts whose walks are made ready at a time: there may be more than memory holds.
+BATCH = 64
 #: Relative fall of J that counts as a gain.
 GAIN = 1e-5
 
@@ -113,6 +115,7 @@ def check_search_options(method: Any) -> None:
     for name in ("starts", "workers"):
         if getattr(method, name) is not None:
             check_count(name, getattr(method, name), 1)
+    check_noise(method.noise)
     if not isinstance(method.epsilon, (tuple, list)) or len(method.epsilon) != 3:
         raise ValueError(f"epsilon: expected (first, last, factor), got {method.epsilon!r}")
     epsilon_ladder(*method.epsilon)
@@ -190,32 +193,41 @@ class BasinSearch:
 
     def _from_starts(self) -> Basin:
         """Best end of the walks from all starts; where all collapse, from more."""
-        starts = self._starts()
-        ends = self._walks([self._start_task(*one, f"start {k}/{len(starts)}, " if len(starts) > 1
-                                             else "") for k, one in enumerate(starts, start=1)])
-        self.start_objectives += [end.objective for end in ends]
-        if all(end.collapsed for end in ends):
+        count = self._count()
+        ends: list[Basin] = []
+        for first in range(0, count, BATCH):
+            numbers = range(first, min(first + BATCH, count))
+            prefixes = [f"start {k + 1}/{count}, " if count > 1 else "" for k in numbers]
+            done = self._walks([self._start_task(*self._start(k), prefix)
+                                for k, prefix in zip(numbers, prefixes, strict=True)])
+            self.start_objectives += [end.objective for end in done]
+            ends = [_best([*ends, *done])]
+        if ends[0].collapsed:
             seed = self.options.seed
+            begun = [self._start(k) for k in range(min(count, 4))]
             more = [(start, one) for start in ("path", "identity") for one in (seed, seed + 1000)
-                    if (start, one) not in starts]
+                    if (start, one) not in begun]
             further = self._walks([self._start_task(*one, f"again, {one[0]}, ") for one in more]
                                   + [self._small_decay_task()])
             self.start_objectives += [end.objective for end in further]
             ends += further
             self.all_idle = all(end.collapsed for end in ends)
-        _logger.info("search: %d starts, J %.8g to %.8g", len(ends),
+        _logger.info("search: %d starts, J %.8g to %.8g", len(self.start_objectives),
                      min(self.start_objectives), max(self.start_objectives))
         return _best(ends)
 
-    def _starts(self) -> list[tuple[str, int]]:
-        """Names and seeds: path fits and identities in turn, unless one of them is asked for."""
+    def _count(self) -> int:
+        """Starts to begin with."""
+        if self.options.start is not None:
+            return self.options.starts or 1
+        return self.options.starts or planned_starts(self.effort, self.iteration)
+
+    def _start(self, k: int) -> tuple[str, int]:
+        """Name and seed of start k: path fits and identities in turn, unless one is asked for."""
         options = self.options
-        count = options.starts or planned_starts(self.effort, self.iteration)
         if options.start is not None:
-            return [(options.start, seed) for seed in
-                    start_seeds(options.seed, options.starts or 1)]
-        seeds = start_seeds(options.seed, (count + 1) // 2)
-        return [(start, seed) for seed in seeds for start in ("path", "identity")][:count]
+            return options.start, start_seeds(options.seed, k + 1)[k]
+        return ("path", "identity")[k % 2], start_seeds(options.seed, k // 2 + 1)[k // 2]
 
     def _start_task(self, start: str, seed: int, prefix: str) -> _Task:
         weights = starting_weights(self.problem, self.steps, start, seed, self.options.noise)
