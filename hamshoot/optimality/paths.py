@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 INTEGRATED = (1e-9, 1e-7)
 #: Recorded numbers agree to this, relatively: ∫‖W‖² is integrated anew too.
 AGREEMENT = 1e-9
-#: Evaluations of the flow at most: over one interval, and over all of them for each. What takes more
-#: is no path that anybody integrated (a path has about a hundred), and would take for ever.
+#: Evaluations of the flow at most: over one interval, and of all together for each. What takes more
+#: is no path that anybody integrated, and would take for ever.
 MOST_EVALUATIONS, MOST_EACH = 20_000, 5_000
 #: Tolerances of the integration anew.
 RELATIVE, ABSOLUTE = 1e-11, 1e-12

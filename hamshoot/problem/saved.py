@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hamshoot.problem import memory_map as mapped
 from hamshoot.support import schema
 from hamshoot.support.checks import brief, check_real
+from hamshoot.support.journal import key_of
 from hamshoot.support.schema import Kind, check_fields
 
 if TYPE_CHECKING:
@@ -111,6 +113,22 @@ def _check_extent(name: str, entry: dict[str, Any]) -> None:
     if entry["offset"] + ends[0] < 0 or entry["offset"] + ends[1] + size > entry["bytes"]:
         raise ValueError(f"maps: {name}: expected numbers within the {entry['bytes']} bytes of "
                          "its file")
+
+
+def key(problem: Any) -> str:
+    """A key of a problem, the same for the same data and settings; computed once.
+
+    Large maps count by the path, size and time of their files.
+    """
+    known = vars(problem).get("_key")
+    if known is None:
+        arrays, settings = problem.to_arrays()
+        times = {name: os.stat(entry["path"]).st_mtime_ns
+                 for name, entry in settings.get("maps", {}).items()}
+        scalings = [getattr(problem, f"{side}_scaling") for side in ("input", "target")]
+        known = key_of(arrays, settings, times, [(s.mean, s.scale) for s in scalings])
+        object.__setattr__(problem, "_key", known)
+    return known
 
 
 def light(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.descent.optimizers import SCHEDULES, SGD, Adam
 from hamshoot.methods.descent.restarts import train_for
 from hamshoot.methods.descent.train import train
+from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
@@ -33,10 +36,12 @@ from hamshoot.study.forecast import (
     search_forecast,
     seconds_forecast,
 )
+from hamshoot.study.kept_rows import kept_row
 from hamshoot.study.progress import Progress, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.summaries import summary
 from hamshoot.study.tables import text_table
+from hamshoot.support.journal import Journal, kept_in
 from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
@@ -140,10 +145,22 @@ class Comparison:
             "problem": repr(self.problem),
             "settings": self.settings,
             "complete": self.complete,
-            "success": self.complete and all(row.solution.success for row in self.rows),
+            "success": self.complete and all(self._content(row) for row in self.rows),
             "finding": self.finding(),
             "rows": [row.numbers for row in self.rows],
         }
+
+    def _content(self, row: Row) -> bool:
+        """Whether a row ended well; the last also where it can go no lower than descent has been.
+
+        It begins where descent ended, as a second chance beside the first row: that no step from
+        there lowers J any more is an answer, not a failure.
+        """
+        trained = [other for other in self.rows if other.name in (DESCENT, LONGER)]
+        if row.solution.success or row.name != CONTINUED or not trained:
+            return row.solution.success
+        stuck = row.solution.status is Status.STALLED
+        return stuck and abs(_gap(row.solution, _lowest(trained))) <= EQUAL
 
     def finding(self) -> str:
         """What the comparison found, in sentences with numbers, whichever way it went."""
@@ -212,6 +229,7 @@ def compare(
     longer: bool | None = None,
     same_seconds: bool = True,
     verbose: bool = False,
+    journal: str | PathLike | None = None,
 ) -> Comparison:
     """Solve a problem by optimal control and by gradient descent.
 
@@ -252,6 +270,9 @@ def compare(
         the clock; all other rows are the same each time.
     verbose : bool
         Show the progress on standard error.
+    journal : path, optional
+        Directory that keeps the rows that are finished, and what is done of the others, as of
+        `hamshoot.solve`: a comparison that was killed goes on from it.
 
     Returns
     -------
@@ -260,7 +281,8 @@ def compare(
         gradient descent for the same seconds, and optimal control started from the better of the
         networks that were trained with a grid. Stopped midway, those that were finished.
     """
-    with shown(callback, verbose) as call:
+    kept = None if journal is None else Journal(Path(journal))
+    with kept_in(kept), shown(callback, verbose) as call:
         layers = default_layers(problem) if layers is None else layers
         comparing = _Comparing(problem, layers, method, optimizer, start, seed, starts,
                                descent_steps, time_limit, method_options)
@@ -319,7 +341,8 @@ class _Comparing:
             if isinstance(callback, Progress):
                 callback.begin(f"{name} (row {number} of {len(tasks)})", forecast(),
                                self.options.get("time_limit"))
-            solution, seconds = cpu_seconds(partial(task, _named(name, callback)))
+            work = partial(cpu_seconds, partial(task, _named(name, callback)))
+            solution, seconds = kept_row(self.problem, name, self._inputs(name), work)
             if name == CONTROL:
                 self.spent = seconds
             self.rows.append(Row(name, solution, cpu_seconds=seconds))
@@ -330,6 +353,17 @@ class _Comparing:
                 break
         return Comparison(self.problem, tuple(self.rows), complete, {
             "start": self.start, "seed": self.seed, "starts": self.starts, "layers": self.layers})
+
+    def _inputs(self, name: str) -> tuple:
+        """All that a row depends on, beside the problem."""
+        if name in (DESCENT, LONGER):
+            own: tuple = ()
+        elif name == SAME_SECONDS:
+            own = (self.granted, self.spent)
+        else:
+            own = (repr(self.method), None if name == CONTROL else self._trained().weights)
+        return (self.layers, repr(self.descent), self.descent_steps, self.options, self.time_limit,
+                repr(EFFORTS), *own)
 
     def control(self, guess: Solution | None, call: Callback | None) -> Solution:
         """The solver's row."""
@@ -428,25 +462,38 @@ def _named(name: str, callback: Callback | None) -> Callback | None:
     return call
 
 
+def _gap(a: Solution, b: Solution) -> float:
+    """By how much J of `a` lies above that of `b`, as a share of it; infinite above 0, or NaN."""
+    if a.objective == b.objective:
+        return 0.0
+    if b.objective == 0:
+        return float(np.copysign(np.inf, a.objective))
+    return (a.objective - b.objective) / abs(b.objective)
+
+
 def _relation(a: Solution, b: Solution, opening: str) -> str:
-    gap = (a.objective - b.objective) / abs(b.objective)
+    gap = _gap(a, b)
     if abs(gap) <= EQUAL:
         return f"{opening} at gradient descent's objective ({a.objective:.6g})."
     side = "below" if gap < 0 else "ABOVE"
+    if not np.isfinite(gap):
+        return (f"{opening} {side} gradient descent's objective ({a.objective:.6g} against "
+                f"{b.objective:.6g}).")
     return (f"{opening} {abs(gap):.2%} {side} gradient descent's objective "
             f"({a.objective:.6g} against {b.objective:.6g}).")
 
 
 def _winner(a: Solution, b: Solution) -> str:
     """Who ended lower at equal seconds, and what descent could try in them."""
-    gap, extra = (a.objective - b.objective) / abs(b.objective), b.extra
+    gap, extra = _gap(a, b), b.extra
     count = len(extra["runs"])
     if abs(gap) <= EQUAL:
         opening = f"At equal seconds nobody wins: both end at J = {a.objective:.6g}"
     else:
         name, low, high = (CONTROL, a, b) if gap < 0 else (DESCENT, b, a)
+        share = f"{-_gap(low, high):.2%} " if np.isfinite(_gap(low, high)) else ""
         opening = (f"At equal seconds {name} wins: J = {low.objective:.6g}, "
-                   f"{1 - low.objective / high.objective:.2%} below {high.objective:.6g}")
+                   f"{share}below {high.objective:.6g}")
     return (f"{opening} ({extra['cpu_seconds']:.1f} s of CPU for {count} "
             f"run{'' if count == 1 else 's'} of gradient descent, the best from the "
             f"{extra['start']} start, seed {extra['start_seed']}, at rate {extra['rate']:g}).")

@@ -40,7 +40,7 @@ from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import check_choice, check_count, check_layers, check_positive
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 STEPS = ("equidistant", "irregular", "adaptive")
 

@@ -99,10 +99,10 @@ class Child:
             if look() or time.monotonic() > until:
                 self.end()
                 return None
-        if waiting.answer is None:  # it died
+        if not waiting.answers:  # it died
             self.end()
             return None
-        return Answer(*waiting.answer)
+        return Answer(*waiting.answers[0])
 
     def end(self) -> None:
         """End the process, whatever it does."""
@@ -133,15 +133,15 @@ class Child:
 
 
 class _Reader:
-    """Waits for one answer in a thread; None where the pipe was closed."""
+    """Waits for one answer in a thread; none comes where the pipe was closed."""
 
     def __init__(self, pipe: IO[bytes]):
-        self.pipe, self.over, self.answer = pipe, threading.Event(), None
+        self.pipe, self.over, self.answers = pipe, threading.Event(), list[Any]()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         try:
-            self.answer = _receive(self.pipe)
+            self.answers.append(_receive(self.pipe))
         except (EOFError, OSError, ValueError):  # the process was ended, and its pipe closed
             pass
         finally:

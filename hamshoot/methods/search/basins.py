@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.common.kept import kept
 from hamshoot.methods.common.starts import STARTS, check_noise, start_seeds, starting_weights
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.search.ladder import STARTS_SHARE, epsilon_stages
@@ -303,7 +304,25 @@ class BasinSearch:
 
     def _walks(self, tasks: Sequence[_Task]) -> list[Basin]:
         """Ends of walks that know nothing of each other, side by side."""
+        options = self.options
+        inputs = (self.steps, options.tol, options.max_iter - self.watch.iterations,
+                  options.stage_iter, options.memory or MEMORY, [vars(task) for task in tasks])
+        arrays, numbers = kept(self.watch, self.problem, "walks", inputs,
+                               lambda: self._walked(tasks))
+        self.spent += self.iteration * numbers["evaluations"]
+        self.evaluations += numbers["evaluations"]
+        if np.isnan(self.first_gradient):
+            self.first_gradient = numbers["first_gradient"]
+        ends = [Basin(weights, objective, collapsed, task.part) for weights, objective, collapsed,
+                task in zip(arrays["ends"], numbers["objectives"], numbers["collapsed"], tasks,
+                            strict=True)]
+        self.best.offer(numbers["best"], arrays["best"])
+        return ends
+
+    def _walked(self, tasks: Sequence[_Task]) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """The ends of walks made now, the best network on their way, and what they cost."""
         walks = [self._walk() for _ in tasks]
+        best, ends = Best(), None
 
         def one(number: int, tape: Tape) -> Basin:
             walk, task = walks[number], tasks[number]
@@ -319,18 +338,25 @@ class BasinSearch:
             return Basin(weights, objective, walk.collapsed(), task.part)
 
         try:
-            return side_by_side(one, len(tasks), self.watch, self.options.workers,
+            ends = side_by_side(one, len(tasks), self.watch, self.options.workers,
                                 self.options.max_iter)
         finally:
             for walk in walks:
                 if walk.minimizer.latest is not None:
                     walk.offer(walk.minimizer.latest)
                 if walk.best.weights is not None:
-                    self.best.offer(walk.best.objective, walk.best.weights)
-                self.spent += self.iteration * walk.sweeps.evaluations
-                self.evaluations += walk.sweeps.evaluations
-            if np.isnan(self.first_gradient):
-                self.first_gradient = walks[0].first_gradient
+                    best.offer(walk.best.objective, walk.best.weights)
+            if best.weights is not None:
+                self.best.offer(best.objective, best.weights)
+            evaluations = sum(walk.sweeps.evaluations for walk in walks)
+            if ends is None:  # stopped
+                self.evaluations += evaluations
+        weights = ends[0].weights if best.weights is None else best.weights
+        return {"ends": np.array([end.weights for end in ends]), "best": weights}, {
+            "objectives": [float(end.objective) for end in ends],
+            "collapsed": [bool(end.collapsed) for end in ends], "best": float(best.objective),
+            "evaluations": evaluations,
+            "first_gradient": float(walks[0].first_gradient)}
 
     def _walk(self, problem: TrainingProblem | None = None) -> LadderWalk:
         options = self.options
