@@ -23,6 +23,7 @@ from hamshoot.problem import arguments, saved
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
+from hamshoot.problem.magnitude import check_magnitude
 from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ class TrainingProblem:
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        self._put(_given=given, **arguments.checked(given))
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused, in words
+            self._put(_given=given, **arguments.checked(given))
+            check_magnitude(self)
 
     # -- construction ------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from hamshoot.solution.method import Method
 from hamshoot.solution.solution import Callback, Record, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.cpu_seconds import cpu_seconds
+from hamshoot.study.ends import EQUAL, ended_well, gap
 from hamshoot.study.forecast import (
     Forecast,
     epochs_forecast,
@@ -65,8 +66,6 @@ GRID_RUNS = 8
 LEAST_SECONDS = 1.0
 #: What is told of the row of equal seconds, from its solution.
 TOLD = ("start", "start_seed", "total_epochs", "budget_seconds")
-#: Objectives closer than this, relatively, are called equal.
-EQUAL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,22 +144,16 @@ class Comparison:
             "problem": repr(self.problem),
             "settings": self.settings,
             "complete": self.complete,
-            "success": self.complete and all(self._content(row) for row in self.rows),
+            "success": self.complete and all(self._ended_well(row) for row in self.rows),
             "finding": self.finding(),
             "rows": [row.numbers for row in self.rows],
         }
 
-    def _content(self, row: Row) -> bool:
-        """Whether a row ended well; the last also where it can go no lower than descent has been.
-
-        It begins where descent ended, as a second chance beside the first row: that no step from
-        there lowers J any more is an answer, not a failure.
-        """
+    def _ended_well(self, row: Row) -> bool:
+        """Whether a row did; the last, a second chance, also where it can go no lower."""
         trained = [other for other in self.rows if other.name in (DESCENT, LONGER)]
-        if row.solution.success or row.name != CONTINUED or not trained:
-            return row.solution.success
-        stuck = row.solution.status is Status.STALLED
-        return stuck and abs(_gap(row.solution, _lowest(trained))) <= EQUAL
+        return ended_well(row.solution, _lowest(trained) if trained and row.name == CONTINUED
+                          else None)
 
     def finding(self) -> str:
         """What the comparison found, in sentences with numbers, whichever way it went."""
@@ -338,6 +331,8 @@ class _Comparing:
         tasks[CONTINUED] = lambda call: self.control(self._trained(), call), lambda: None
         complete = True
         for number, (name, (task, forecast)) in enumerate(tasks.items(), start=1):
+            if name == CONTINUED and not np.isfinite(self._trained().objective):
+                break  # there is no network to go on from
             if isinstance(callback, Progress):
                 callback.begin(f"{name} (row {number} of {len(tasks)})", forecast(),
                                self.options.get("time_limit"))
@@ -462,38 +457,29 @@ def _named(name: str, callback: Callback | None) -> Callback | None:
     return call
 
 
-def _gap(a: Solution, b: Solution) -> float:
-    """By how much J of `a` lies above that of `b`, as a share of it; infinite above 0, or NaN."""
-    if a.objective == b.objective:
-        return 0.0
-    if b.objective == 0:
-        return float(np.copysign(np.inf, a.objective))
-    return (a.objective - b.objective) / abs(b.objective)
-
-
 def _relation(a: Solution, b: Solution, opening: str) -> str:
-    gap = _gap(a, b)
-    if abs(gap) <= EQUAL:
+    share = gap(a, b)
+    if abs(share) <= EQUAL:
         return f"{opening} at gradient descent's objective ({a.objective:.6g})."
-    side = "below" if gap < 0 else "ABOVE"
-    if not np.isfinite(gap):
+    side = "below" if share < 0 else "ABOVE"
+    if not np.isfinite(share):
         return (f"{opening} {side} gradient descent's objective ({a.objective:.6g} against "
                 f"{b.objective:.6g}).")
-    return (f"{opening} {abs(gap):.2%} {side} gradient descent's objective "
+    return (f"{opening} {abs(share):.2%} {side} gradient descent's objective "
             f"({a.objective:.6g} against {b.objective:.6g}).")
 
 
 def _winner(a: Solution, b: Solution) -> str:
     """Who ended lower at equal seconds, and what descent could try in them."""
-    gap, extra = _gap(a, b), b.extra
+    share, extra = gap(a, b), b.extra
     count = len(extra["runs"])
-    if abs(gap) <= EQUAL:
+    if abs(share) <= EQUAL:
         opening = f"At equal seconds nobody wins: both end at J = {a.objective:.6g}"
     else:
-        name, low, high = (CONTROL, a, b) if gap < 0 else (DESCENT, b, a)
-        share = f"{-_gap(low, high):.2%} " if np.isfinite(_gap(low, high)) else ""
+        name, low, high = (CONTROL, a, b) if share < 0 else (DESCENT, b, a)
+        lower = f"{-gap(low, high):.2%} " if np.isfinite(gap(low, high)) else ""
         opening = (f"At equal seconds {name} wins: J = {low.objective:.6g}, "
-                   f"{share}below {high.objective:.6g}")
+                   f"{lower}below {high.objective:.6g}")
     return (f"{opening} ({extra['cpu_seconds']:.1f} s of CPU for {count} "
             f"run{'' if count == 1 else 's'} of gradient descent, the best from the "
             f"{extra['start']} start, seed {extra['start_seed']}, at rate {extra['rate']:g}).")
