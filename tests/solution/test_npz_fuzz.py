@@ -148,7 +148,7 @@ def test_what_is_no_file_is_not_opened(make, tmp_path):
     path = tmp_path / "s.npz"
     make(path)
     for load in (hs.Solution.load, hs.LeakyResNet.load, load_npz):
-        with pytest.raises(ValueError, match="expected a file, got a (pipe|directory|device)"):
+        with pytest.raises(ValueError, match=r"expected a file, got a (pipe|directory|device)"):
             load(path)
 
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -82,18 +83,16 @@ class Child:
             Asked every `LOOK` seconds; the process is ended where it says True.
         """
         if self.process is None:
-            self._begin()
             patience += BEGINNING
-        process = self.process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        waiting = _Reader(process.stdout)
         try:
+            process = self._begun()
+            assert process.stdin is not None
+            assert process.stdout is not None
             _send(process.stdin, (x, lam, parameters))
-        except BrokenPipeError:
+        except BrokenPipeError:  # it has died
             self.end()
             return None
+        waiting = _Reader(process.stdout)
         until = time.monotonic() + patience
         while not waiting.over.wait(LOOK):
             if look() or time.monotonic() > until:
@@ -111,11 +110,14 @@ class Child:
             self.process.wait()
             for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # what was not sent yet
+                        pipe.close()
             self.process = None
 
-    def _begin(self) -> None:
-        """Start it, in a session of its own: Ctrl-C is ours alone."""
+    def _begun(self) -> subprocess.Popen:
+        """The process, started in a session of its own if it does not run: Ctrl-C is ours alone."""
+        if self.process is not None:
+            return self.process
         import hamshoot
 
         home = os.path.dirname(os.path.dirname(os.path.abspath(hamshoot.__file__)))
@@ -126,6 +128,7 @@ class Child:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
         assert self.process.stdin is not None
         _send(self.process.stdin, (os.getpid(), self.program))
+        return self.process
 
     def __del__(self) -> None:
         if getattr(self, "process", None) is not None and sys is not None:
