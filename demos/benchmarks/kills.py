@@ -1,8 +1,9 @@
 """kill −9 at random moments of `solve` and `compare`: what is on disk is whole, and runs go on.
 
 Run ``python kills.py [KILLS] [SEED]``, ten minutes for the hundred of kills.json; with WRITE as a
-third argument the counts go there. Each story begins with an empty folder, or with the finished
-results of another problem and ``--force``. The command is killed from three to eight times, after a
+third argument the counts go there, added to those of the runs before. Each story begins with an
+empty folder, or with the finished results of another problem and ``--force``.
+The command is killed from three to eight times, after a
 random share of the time that it takes, and then left to end. After every kill
 
 * each file there can be read, and the summary has the objectives of the solutions beside it;
@@ -139,12 +140,15 @@ def main() -> None:
     """Tell stories until there were so many kills."""
     most = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**6)
+    record = HERE / "kills.json" if sys.argv[3:] == ["WRITE"] else None
     rng, counts = random.Random(seed), collections.Counter()
+    if record is not None and record.exists():
+        counts.update(json.loads(record.read_text())["counts"])
     with tempfile.TemporaryDirectory() as root:
         place = Path(root)
         made = references(place)
         while counts["kills"] < most:
-            kind = rng.choice(["solve", "compare"])
+            kind = rng.choice(["solve", "solve", "compare"])
             older = rng.choice([None, place / "older-solve", place / "older-compare"])
             folder = place / f"story-{counts['runs to the end']}"
             folder.mkdir()
@@ -152,12 +156,17 @@ def main() -> None:
             counts[f"stories of {kind}"] += 1
             shutil.rmtree(folder)
             print(dict(counts), flush=True)
-    if sys.argv[3:] == ["WRITE"]:
-        record = {
-            "date": datetime.date.today().isoformat(), "seed": seed, "machine": platform.machine(),
-            "cores": os.cpu_count(), "version": importlib.metadata.version("hamshoot"),
-            "torn": 0, "lost": 0, "counts": dict(sorted(counts.items()))}
-        (HERE / "kills.json").write_text(json.dumps(record, indent=1) + "\n")
+            if record is not None:
+                write(record, seed, counts)
+
+
+def write(record: Path, seed: int, counts: collections.Counter) -> None:
+    """The counts so far, and where they are from; what is torn or lost ends the script before."""
+    about = {"date": datetime.date.today().isoformat(), "last seed": seed,
+             "machine": platform.machine(), "cores": os.cpu_count(),
+             "version": importlib.metadata.version("hamshoot"), "torn": 0, "lost": 0}
+    whole = {**about, "counts": dict(sorted(counts.items()))}
+    record.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 if __name__ == "__main__":
