@@ -142,22 +142,29 @@ def main() -> None:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**6)
     record = HERE / "kills.json" if sys.argv[3:] == ["WRITE"] else None
     rng, counts = random.Random(seed), collections.Counter()
-    if record is not None and record.exists():
-        counts.update(json.loads(record.read_text())["counts"])
+    if record is not None:
+        counts.update(recorded(record))
     with tempfile.TemporaryDirectory() as root:
         place = Path(root)
         made = references(place)
         while counts["kills"] < most:
             kind = rng.choice(["solve", "solve", "compare"])
             older = rng.choice([None, place / "older-solve", place / "older-compare"])
-            folder = place / f"story-{counts['runs to the end']}"
+            folder = place / f"story-{rng.randrange(10**9)}"
             folder.mkdir()
-            counts += story(kind, older, made[kind], folder, rng)
-            counts[f"stories of {kind}"] += 1
+            told = story(kind, older, made[kind], folder, rng)
+            told[f"stories of {kind}"] += 1
             shutil.rmtree(folder)
-            print(dict(counts), flush=True)
-            if record is not None:
+            counts += told
+            if record is not None:  # to which another process may have added meanwhile
+                counts = recorded(record) + told
                 write(record, seed, counts)
+            print(dict(counts), flush=True)
+
+
+def recorded(record: Path) -> collections.Counter:
+    """The counts of a record, none where there is none yet."""
+    return collections.Counter(json.loads(record.read_text())["counts"] if record.exists() else {})
 
 
 def write(record: Path, seed: int, counts: collections.Counter) -> None:

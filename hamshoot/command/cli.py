@@ -99,7 +99,8 @@ def solve(
     else:
         _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
         click.echo(_closing(solution.success, solution.message))
-    _told(place, output, written, as_json)
+    if place != output or not as_json:
+        click.echo(results.advice(place, written), err=as_json)
     return SOLVED if solution.success else NOT_CONVERGED
 
 
@@ -150,7 +151,8 @@ def compare(
     else:
         _print(comparison_table(summary["rows"]))
         click.echo(_closing(comparison.complete, summary["finding"]))
-    _told(place, output, written, as_json)
+    if place != output or not as_json:
+        click.echo(results.advice(place, written), err=as_json)
     return SOLVED if summary["success"] else NOT_CONVERGED
 
 
@@ -316,15 +318,6 @@ def _job(command: str, config: Config) -> str:
     """A key of what a command computes."""
     return key_of(command, problem_key(config.problem), config.method, config.layers,
                   config.solve, config.descent)
-
-
-def _told(place: Path, output: Path, names: Sequence[str], as_json: bool) -> None:
-    """Say where the results are, also under --json where that is not where they were asked for."""
-    if place != output:
-        click.echo(f"The older results in {output} were left as they are; those of the run that "
-                   f"was stopped are in {place}", err=True)
-    elif not as_json:
-        click.echo(f"Wrote {', '.join(names)} to {place}")
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

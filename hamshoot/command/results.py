@@ -137,6 +137,16 @@ class Results:
             self._clear()
         return place
 
+    def advice(self, place: Path, names: Sequence[str]) -> str:
+        """Where the files of `publish` are, and how an interrupted run is gone on with."""
+        where = f"Wrote {', '.join(names)} to {place}"
+        if place != self.output:
+            where += f"; the older results in {self.output} were left as they are"
+        if self.work.is_dir():
+            again = "the same command" + (" with --force" if place != self.output else "")
+            where += f". {again[0].upper()}{again[1:]} goes on from what is kept in {self.work}"
+        return where
+
     def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()

@@ -202,13 +202,14 @@ def test_sigterm_keeps_the_best_iterate_and_the_older_result(tmp_path):
     until_it_iterates(process)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)  # as batch systems do
-    _, err = process.communicate(timeout=120)
+    printed, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert "Traceback" not in err
     assert (out / "solution.npz").read_text() == "precious"
     kept = hs.Solution.load(tmp_path / f"out-{INTERRUPTED}" / "solution.npz")
     assert kept.status is hs.Status.INTERRUPTED
-    assert f"are in {tmp_path}/out-{INTERRUPTED}" in err
+    assert f"to {tmp_path}/out-{INTERRUPTED}; the older results in {out} were left" in printed
+    assert "The same command with --force goes on from what is kept in" in printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
