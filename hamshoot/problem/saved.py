@@ -81,7 +81,8 @@ def _check(arrays: Mapping[str, NDArray], settings: dict[str, Any]) -> None:
 
     Sizes that nothing backs would be allocated by defaults: lift and readout have to be there.
     """
-    check_fields("problem", settings, FIELDS, {"epsilon": schema.NUMBER, "maps": schema.OBJECT})
+    check_fields("problem", settings, FIELDS, {"epsilon": schema.NUMBER, "maps": schema.OBJECT,
+                                              "preparation": schema.OBJECT})
     maps = settings.get("maps", {})
     for name, entry in maps.items():
         if name not in MAPPED or name in arrays:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import stat
 import struct
 import zipfile
 import zlib
@@ -19,7 +18,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hamshoot.support.checks import brief
+from hamshoot.support.checks import brief, check_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +77,7 @@ def load_npz(path: Path) -> dict[str, NDArray]:
         In one sentence, for a missing or truncated file, another kind of file, one that holds
         Python objects, and one that promises more than it holds.
     """
-    check_regular(path)
+    check_regular(path, "a file")
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path.stat().st_size)
@@ -89,26 +88,6 @@ def load_npz(path: Path) -> dict[str, NDArray]:
             zipfile.BadZipFile, zlib.error, struct.error) as error:
         reason = brief(str(error).splitlines()[0], 120) if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a complete .npz file ({reason})") from None
-
-
-def check_regular(path: Path) -> None:
-    """Raise ValueError unless `path` is a file; to open a pipe would wait for ever.
-
-    Raises
-    ------
-    ValueError
-        Naming what it is instead.
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else \
-            "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
-        raise ValueError(f"{path}: expected a file, got {kind}")
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
