@@ -36,6 +36,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import hamshoot as hs
+from hamshoot.optimality.candidate import holds_solution
 
 #: Bytes of address space beyond what is in use that a case may take.
 MEMORY = 60_000_000
@@ -254,6 +255,7 @@ def judged(kind: str, data: bytes, folder: Path, original: Any) -> str:
     path = folder / "f.npz"
     path.write_bytes(data)
     load = hs.LeakyResNet.load if kind == "network" else hs.Solution.load
+    assert holds_solution(path) in (True, False)
     try:
         with limited():
             loaded = load(path)

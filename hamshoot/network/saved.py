@@ -59,7 +59,8 @@ def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
     arrays, metadata = load_with_metadata(path, foreign, FORMAT)
     _check_kind(metadata, foreign)
     try:
-        check_fields("metadata", metadata, FIELDS)
+        check_fields("metadata", metadata, FIELDS, {"hard_endpoint": schema.FLAG,
+                                                    "preparation": schema.OBJECT})
         _check_arrays(arrays)
         metadata["activation"] = Activation(metadata["activation"], metadata.pop("epsilon"))
         scalings = {name: Scaling(arrays.pop(f"{name}.mean"), arrays.pop(f"{name}.scale"))

@@ -58,7 +58,7 @@ def test_a_solve_that_is_killed_goes_on_to_the_same_end(name, tmp_path):
     make, method = METHODS[name]
     undisturbed = hs.solve(make(), method)
     heard = 0
-    for share in (0.3, 0.6, 0.95):
+    for share in (0.4, 0.9):
         with pytest.raises(Killed):
             # Only the iterations that are made now are heard: those of before are in the journal.
             hs.solve(make(), method, journal=tmp_path / "j",
