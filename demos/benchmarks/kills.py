@@ -104,12 +104,13 @@ def story(kind: str, older: Path | None, reference: dict[str, Any], place: Path,
         found = objectives(folder)
         if code == 0:
             counts["ended before the kill"] += 1
-            arguments = command(kind, folder, 1, True)
         else:
             assert code == -9, err
             counts["kills"] += 1
             new = steady(found) == steady(reference["objectives"])
             assert found == before or new, (found, before)
+            counts["kills after the swap"] += new and found != before
+        arguments = command(kind, folder, 1, bool(found))  # results are there: of before, or new
         before = found
     code, _, err = run(command(kind, folder, 1, True))
     assert code == 0, err

@@ -20,6 +20,10 @@ from hamshoot.support.version import __version__
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Why a file without a name may not get one: it is there, there is no /proc, or there are no links.
+UNLINKED = (errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS,
+            errno.EOPNOTSUPP)
+
 
 def write_whole(path: Path, write: Callable[[Any], None], mode: str = "wb") -> None:
     """Write a file beside its place, then rename: whole or not at all, and on the disk.
@@ -61,8 +65,10 @@ def _written_nameless(path: Path, write: Callable[[Any], None], mode: str) -> bo
         try:
             os.link(f"/proc/self/fd/{kept.fileno()}", path.name, dst_dir_fd=directory,
                     follow_symlinks=True)
-        except (FileExistsError, FileNotFoundError, NotImplementedError):
-            return False  # somebody was faster, or there is no /proc: with a name, then
+        except OSError as error:
+            if error.errno in UNLINKED:
+                return False  # somebody was faster, or there is no /proc: with a name, then
+            raise
         finally:
             os.close(directory)
     sync_directory(path.parent)
