@@ -26,6 +26,9 @@ from typing import IO, Any
 from hamshoot.command.signals import Stopped
 from hamshoot.support.files import sync_directory, write_whole
 
+if sys.platform != "win32":
+    import fcntl
+
 #: Files that belong together: a command that writes some of them takes away the others, and the
 #: figures that were drawn of them.
 SOLVE = ("solution.npz", "summary.json", "solution.png")
@@ -294,9 +297,7 @@ def _stays(target: Path) -> bool:
 def _locked(path: Path, output: Path) -> IO[str]:
     """An open file that no other process holds; the system lets go of it whatever happens."""
     file = path.open("w")
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

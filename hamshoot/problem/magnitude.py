@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LARGEST = 1e60
 
 
+@np.errstate(all="ignore")
 def check_magnitude(problem: Any) -> None:
     """Raise ValueError for data that are too large to compute with, once they are scaled.
 

@@ -111,9 +111,8 @@ class TrainingProblem:
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused, in words
-            self._put(_given=given, **arguments.checked(given))
-            check_magnitude(self)
+        self._put(_given=given, **np.errstate(all="ignore")(arguments.checked)(given))
+        check_magnitude(self)  # what has overflowed is refused, in words
 
     # -- construction ------------------------------------------------------------------------------
 

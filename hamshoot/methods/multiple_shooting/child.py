@@ -9,6 +9,7 @@ calls over a pipe; whoever waits looks at the clock and at Ctrl-C, and ends the 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import struct
@@ -18,9 +19,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from hamshoot.methods.multiple_shooting.nlp import build_nlp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,9 +122,7 @@ class Child:
         """The process, started in a session of its own if it does not run: Ctrl-C is ours alone."""
         if self.process is not None:
             return self.process
-        import hamshoot
-
-        home = os.path.dirname(os.path.dirname(os.path.abspath(hamshoot.__file__)))
+        home = str(Path(__file__).resolve().parents[3])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from {__name__} import serve; serve()"],
@@ -178,8 +180,6 @@ def serve() -> None:
     os.dup2(2, 1)  # what the solver prints must not get among the answers
     parent, program = _receive(sys.stdin.buffer)
     _end_with(parent)
-    from hamshoot.methods.multiple_shooting.nlp import build_nlp
-
     nlp = build_nlp(*program)
     while True:
         try:
@@ -196,8 +196,6 @@ def serve() -> None:
 def _end_with(parent: int) -> None:
     """See that this process does not outlive the one that started it, even if that is killed."""
     if sys.platform == "linux":
-        import ctypes
-
         ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     if os.getppid() != parent and sys.platform != "win32":
         sys.exit(1)

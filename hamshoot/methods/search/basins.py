@@ -183,8 +183,7 @@ class BasinSearch:
     def run(self) -> Basin:
         """The best basin found; idle (`collapsed`) where nothing lower than that was."""
         if self.trivial == 0:  # J is never below that
-            idle = np.zeros((len(self.steps), *self.problem.control_shape))
-            self.best.offer(0.0, idle)
+            self.best.offer(0.0, idle := np.zeros((len(self.steps), *self.problem.control_shape)))
             return Basin(idle, 0.0, True, "no weights")
         basin = self._from_starts()
         if not basin.collapsed and (self.options.start is None or self.options.reheats):
@@ -198,18 +197,18 @@ class BasinSearch:
 
     def _from_starts(self) -> Basin:
         """Best end of the walks from all starts; where all collapse, from more."""
-        count = self._count()
+        count = _count(self.options, self.effort, self.iteration)
         ends: list[Basin] = []
         for first in range(0, count, BATCH):
             numbers = range(first, min(first + BATCH, count))
             prefixes = [f"start {k + 1}/{count}, " if count > 1 else "" for k in numbers]
-            done = self._walks([self._start_task(*self._start(k), prefix)
+            done = self._walks([self._start_task(*_start(self.options, k), prefix)
                                 for k, prefix in zip(numbers, prefixes, strict=True)])
             self.start_objectives += [end.objective for end in done]
             ends = [_best([*ends, *done])]
         if ends[0].collapsed:
             seed = self.options.seed
-            begun = [self._start(k) for k in range(min(count, 4))]
+            begun = [_start(self.options, k) for k in range(min(count, 4))]
             more = [(start, one) for start in ("path", "identity") for one in (seed, seed + 1000)
                     if (start, one) not in begun]
             further = self._walks([self._start_task(*one, f"again, {one[0]}, ") for one in more]
@@ -220,19 +219,6 @@ class BasinSearch:
         _logger.info("search: %d starts, J %.8g to %.8g", len(self.start_objectives),
                      min(self.start_objectives), max(self.start_objectives))
         return _best(ends)
-
-    def _count(self) -> int:
-        """Starts to begin with."""
-        if self.options.start is not None:
-            return self.options.starts or 1
-        return self.options.starts or planned_starts(self.effort, self.iteration)
-
-    def _start(self, k: int) -> tuple[str, int]:
-        """Name and seed of start k: path fits and identities in turn, unless one is asked for."""
-        options = self.options
-        if options.start is not None:
-            return options.start, start_seeds(options.seed, k + 1)[k]
-        return ("path", "identity")[k % 2], start_seeds(options.seed, k // 2 + 1)[k // 2]
 
     def _start_task(self, start: str, seed: int, prefix: str) -> _Task:
         weights = starting_weights(self.problem, self.steps, start, seed, self.options.noise)
@@ -411,6 +397,20 @@ class _Task:
     prefix: str
     part: str
     decays: tuple[float, ...] = ()
+
+
+def _count(options: BasinOptions, effort: Effort, iteration: float) -> int:
+    """Starts to begin with."""
+    if options.start is not None:
+        return options.starts or 1
+    return options.starts or planned_starts(effort, iteration)
+
+
+def _start(options: BasinOptions, k: int) -> tuple[str, int]:
+    """Name and seed of start k: path fits and identities in turn, unless one is asked for."""
+    if options.start is not None:
+        return options.start, start_seeds(options.seed, k + 1)[k]
+    return ("path", "identity")[k % 2], start_seeds(options.seed, k // 2 + 1)[k // 2]
 
 
 def _best(ends: Sequence[Basin]) -> Basin:
