@@ -34,6 +34,8 @@ _HOME = {
     "solve": "study.solve",
     "Comparison": "study.compare",
     "compare": "study.compare",
+    "Validation": "study.validate",
+    "validate": "study.validate",
     "Certificate": "optimality.certificate",
     "certify": "optimality.certificate",
     "plot": "study.plot",
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from hamshoot.study.compare import Comparison as Comparison
     from hamshoot.study.compare import compare as compare
     from hamshoot.study.solve import solve as solve
+    from hamshoot.study.validate import Validation as Validation
+    from hamshoot.study.validate import validate as validate
 
 
 def __getattr__(name: str) -> Any:

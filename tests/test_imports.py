@@ -15,10 +15,10 @@ ROOT = Path(hamshoot.__file__).parent
 #: sub-packages 0.3 to 0.6 (also the kernels' BLAS), rich 0.05 (not with --json). The others are
 #: extras that need not be there.
 HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn", "onnx",
-         "safetensors"}
+          "safetensors", "pandas", "polars"}
 #: Files that are there for one heavy library, by the end of their names: they import it as others
-#: do NumPy, and are imported in functions themselves.
-WHOLE = {"kernels": "numba", "torch_module": "torch"}
+#: do NumPy, and are imported in functions themselves; the estimators by nothing at all.
+WHOLE = {"kernels": "numba", "torch_module": "torch", "hamshoot.sklearn": "sklearn"}
 #: Imports upwards, for annotations alone: what `LeakyResNet.polish` takes and returns.
 ANNOTATIONS = {("hamshoot.network.leaky_resnet", "hamshoot.solution.method"),
                ("hamshoot.network.leaky_resnet", "hamshoot.solution.solution")}
@@ -118,6 +118,11 @@ def test_heavy_libraries_are_imported_in_functions(name):
     heavy = {one.target.split(".")[0] for one in GRAPH[name]
              if not one.inside and not one.typing} & HEAVY
     assert heavy <= {library for end, library in WHOLE.items() if name.endswith(end)}
+
+
+def test_nothing_imports_the_estimators():
+    assert [name for name, imports in GRAPH.items() for one in imports
+            if one.target.startswith("hamshoot.sklearn")] == []
 
 
 def test_a_circle_through_functions_would_be_seen():

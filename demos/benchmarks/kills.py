@@ -1,8 +1,8 @@
 """kill −9 at random moments of `solve` and `compare`: what is on disk is whole, and runs go on.
 
 Run ``python kills.py [KILLS] [SEED]``, some ten seconds a kill on a busy machine; with WRITE as a
-third argument the counts go to kills.json, added to those of the runs before. Each story begins with an
-empty folder, or with the finished results of another problem and ``--force``.
+third argument the counts go to kills.json, added to those of the runs before. Each story begins
+with an empty folder, or with the finished results of another problem and ``--force``.
 The command is killed from three to eight times, after a
 random share of the time that it takes, and then left to end. After every kill
 

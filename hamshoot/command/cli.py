@@ -1,4 +1,4 @@
-"""The command line: solve, compare, verify, export, plot, init.
+"""The command line: solve, compare, verify, export, predict, plot, init.
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
@@ -20,7 +20,9 @@ import click
 import numpy as np
 
 from hamshoot.command.config import TEMPLATE, Config, read_config
+from hamshoot.command.continuing import continued, own_config
 from hamshoot.command.exports import export_file, remarks, to_verify
+from hamshoot.command.predict import predict
 from hamshoot.command.results import COMPARE, SOLVE, Results
 from hamshoot.command.signals import Stoppable, Stopped, answered, interrupt
 from hamshoot.methods.descent.optimizers import optimizer_named
@@ -36,6 +38,7 @@ from hamshoot.study.solve import check_method, default_layers
 from hamshoot.study.solve import solve as solve_problem
 from hamshoot.study.summaries import summary as summary_of
 from hamshoot.study.tables import comparison_table
+from hamshoot.study.validate import validate as validate_problem
 from hamshoot.support.files import write_whole
 from hamshoot.support.journal import Journal, kept_in, key_of
 from hamshoot.support.version import __version__
@@ -73,20 +76,40 @@ def _problem_options(command: Callable) -> Callable:
 
 @cli.command()
 @_problem_options
+@click.option("--from", "result", metavar="RESULT.npz", type=click.Path(path_type=Path),
+              help="Go on from a saved solution; without PROBLEM.toml, of its own problem.")
+@click.option("--validate", "validating", is_flag=True,
+              help="Choose λ, L̃ and width on held-out rows first, see [validate].")
 def solve(
     problem: Path | None, output: Path, method: str | None, layers: int | None,
     effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
+    result: Path | None, validating: bool,
 ) -> int:
     """Find an optimal network; without PROBLEM.toml, of the built-in problem."""
-    config = _config(problem, method, layers, settings, effort=effort, workers=workers)
-    with Results(output, SOLVE, force, _job("solve", config)) as results, \
-            Stoppable(patient=as_json) as progress:
+    if result is not None and validating:
+        raise ValueError("--from, --validate: expected one of them; the rows to be held out may be "
+                         "among those that the result was trained on")
+    before = None if result is None else (Solution.load(result), result)
+    config, guess = _config(problem, method, layers, settings, before, effort=effort,
+                            workers=workers)
+    validation = None
+    job = _job("validate" if validating else "solve", config, guess)
+    with Results(output, SOLVE, force, job) as results, Stoppable(patient=as_json) as progress:
         progress.say(f"{config.problem!r}")
         with kept_in(Journal(results.journal, progress.say)):
-            solution = solve_problem(config.problem, config.method, layers=config.layers,
-                                     callback=progress, **config.solve)
+            if validating:
+                validation = validate_problem(
+                    config.problem, config.method, layers=config.layers, callback=progress,
+                    on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
+                    **config.validate, **config.solve)
+                solution = validation.solve(progress)
+            else:
+                solution = solve_problem(config.problem, config.method, layers=config.layers,
+                                         initial_guess=guess, callback=progress, **config.solve)
         progress.saving()
         summary = summary_of(solution)
+        if validation is not None:
+            summary["validation"] = validation.to_dict()
         solution.save(results.path("solution.npz"))
         _write_json(results.path("summary.json"), summary)
         written = ["solution.npz", "summary.json"]
@@ -97,8 +120,10 @@ def solve(
     if as_json:
         _print_json(summary)
     else:
+        if validation is not None:
+            click.echo(f"{validation.table()}\n{validation.finding()}\n")
         _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
-        click.echo(_closing(solution.success, solution.message))
+        click.echo("\n".join([_closing(solution.success, solution.message), *summary["remarks"]]))
     if place != output or not as_json:
         click.echo(results.advice(place, written), err=as_json)
     return SOLVED if solution.success else NOT_CONVERGED
@@ -111,7 +136,7 @@ def compare(
     effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
 ) -> int:
     """Solve by optimal control and by gradient descent, also at equal seconds; table and figure."""
-    config = _config(problem, method, layers, settings, effort=effort, workers=workers)
+    config, _ = _config(problem, method, layers, settings, effort=effort, workers=workers)
     files = {"optimal control": "solution.npz", "gradient descent": "descent.npz",
              "gradient descent, longer": "descent_longer.npz",
              "gradient descent, same seconds": "descent_same_seconds.npz",
@@ -150,7 +175,8 @@ def compare(
         _print_json(summary)
     else:
         _print(comparison_table(summary["rows"]))
-        click.echo(_closing(comparison.complete, summary["finding"]))
+        click.echo("\n".join([_closing(comparison.complete, summary["finding"]),
+                              *summary["remarks"]]))
     if place != output or not as_json:
         click.echo(results.advice(place, written), err=as_json)
     return SOLVED if summary["success"] else NOT_CONVERGED
@@ -241,6 +267,9 @@ def init(path: Path, force: bool) -> int:
     return SOLVED
 
 
+cli.add_command(predict)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: every failure is an exit code and one line."""
     try:
@@ -262,16 +291,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 # -- input -----------------------------------------------------------------------------------------
 
 
-def _config(path: Path | None, method: str | None, layers: int | None,
-            settings: Sequence[str], **options: Any) -> Config:
-    """Config with the command line's own options on top, all checked before any work is done."""
-    config = read_config(path, settings)
+def _config(path: Path | None, method: str | None, layers: int | None, settings: Sequence[str],
+            before: tuple[Solution, Path] | None = None, **options: Any) -> tuple[Config, Any]:
+    """Config with the command line's own options on top, all checked before any work is done.
+
+    With a solution from `before`, its network is the guess that comes second.
+    """
+    if before is not None and path is None:
+        config = own_config(*before, settings)
+    else:
+        config = read_config(path, settings)
     config = replace(config, method=method or config.method,
                      layers=config.layers if layers is None else layers,
                      solve={**config.solve, **{name: value for name, value in options.items()
                                                if value is not None}})
+    guess = None
+    if before is not None:
+        config, guess = continued(config, *before)
     check_method(config.problem, config.method, config.layers, config.solve)
-    return config
+    return config, guess
 
 
 def _compare_arguments(config: Config) -> dict[str, Any]:
@@ -314,10 +352,10 @@ def _claim(output: Path, names: Sequence[str], force: bool) -> None:
         raise ValueError(f"{output}: cannot be written to ({error.strerror})") from None
 
 
-def _job(command: str, config: Config) -> str:
+def _job(command: str, config: Config, guess: Any = None) -> str:
     """A key of what a command computes."""
     return key_of(command, problem_key(config.problem), config.method, config.layers,
-                  config.solve, config.descent)
+                  config.solve, config.descent, getattr(guess, "weights", None))
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

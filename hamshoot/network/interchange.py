@@ -38,6 +38,7 @@ import numpy as np
 from hamshoot.network.layered_network import LayeredNetwork
 from hamshoot.problem.activations import CODES, Activation
 from hamshoot.problem.arguments import matrix
+from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.files import header
@@ -126,11 +127,12 @@ def cast(arrays: dict[str, NDArray], dtype: str) -> dict[str, NDArray]:
 def description(network: LayeredNetwork) -> str:
     """What of a network is no array, as one JSON string with sorted keys."""
     names = ("classes", "target_names", "input_names")
+    table = {} if network.preparation is None else {"preparation": network.preparation.to_dict()}
     return json.dumps({
         **header(FORMAT), "kind": "network", "activation": network.activation.name,
         "epsilon": float(network.activation.epsilon), "bias": bool(network.bias),
         "effective_depth": float(network.effective_depth), "layers": network.layers,
-        "width": network.width, **{name: getattr(network, name) for name in names},
+        "width": network.width, **{name: getattr(network, name) for name in names}, **table,
     }, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -178,8 +180,10 @@ def network_from(
         raise ValueError(f"{source}: no network: expected the array {absent[0]!r}, "
                          f"it holds {held}")
     names = {name: words.get(name) if words or problem is None else getattr(problem, name)
-             for name in ("classes", "target_names", "input_names")}
+             for name in ("classes", "target_names", "input_names", "preparation")}
     try:
+        if isinstance(names["preparation"], dict):
+            names["preparation"] = Preparation.from_dict(names["preparation"])
         return build(**_fields(given), **names)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source}: no network ({error})") from None

@@ -16,6 +16,7 @@ import numpy as np
 from hamshoot.network.follow_path import given_steps
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import matrix
+from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.checks import check_real
@@ -44,6 +45,7 @@ class LayeredNetwork:
     target_names: tuple[str, ...] | None = None
     input_names: tuple[str, ...] | None = None
     hard_endpoint: bool = False
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         for name in ("weights", "steps", "lift", "readout"):
@@ -250,6 +252,9 @@ def _check(network: LayeredNetwork) -> None:
     if not network.effective_depth > 0:
         raise ValueError(f"effective_depth: expected a number > 0, got {network.effective_depth!r}")
     d_in, d_out = network.lift.shape[1], len(network.readout)
+    if network.preparation is not None and len(network.preparation.names) != d_in:
+        raise ValueError(f"preparation: expected one of {d_in} inputs, got "
+                         f"{len(network.preparation.names)}")
     lengths = {"input_names": d_in, "target_names": d_out, "classes": d_out}
     for name, length in lengths.items():
         value = getattr(network, name)

@@ -60,6 +60,8 @@ class LeakyResNet(PortableNetwork):
     target_names, input_names : tuple of str, optional
     hard_endpoint : bool
         Whether it was built for a prescribed A_1 in place of targets: then it is not exported.
+    preparation : Preparation, optional
+        How the columns of a table become inputs, where the network was trained on one.
 
     Raises
     ------
@@ -94,7 +96,8 @@ class LeakyResNet(PortableNetwork):
             bias=bool(problem.bias), lift=problem.lift, readout=problem.readout,
             input_scaling=problem.input_scaling, target_scaling=problem.target_scaling,
             classes=problem.classes, target_names=problem.target_names,
-            input_names=problem.input_names, hard_endpoint=problem.hard_endpoint,
+            input_names=problem.input_names, preparation=problem.preparation,
+            hard_endpoint=problem.hard_endpoint,
         )
 
     @classmethod

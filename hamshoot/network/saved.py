@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hamshoot.network.layered_network import LayeredNetwork
 from hamshoot.problem.activations import Activation
+from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.support import schema
 from hamshoot.support.checks import brief, check_real
@@ -43,6 +44,8 @@ def save(network: LayeredNetwork, path: str | PathLike) -> Path:
     }
     if network.hard_endpoint:
         metadata["hard_endpoint"] = True
+    if network.preparation is not None:
+        metadata["preparation"] = network.preparation.to_dict()
     return save_with_metadata(path, arrays, metadata)
 
 
@@ -63,6 +66,8 @@ def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
                                                     "preparation": schema.OBJECT})
         _check_arrays(arrays)
         metadata["activation"] = Activation(metadata["activation"], metadata.pop("epsilon"))
+        if "preparation" in metadata:
+            metadata["preparation"] = Preparation.from_dict(metadata["preparation"])
         scalings = {name: Scaling(arrays.pop(f"{name}.mean"), arrays.pop(f"{name}.scale"))
                     for name in SCALINGS}
         return build(**arrays, **metadata, **scalings)

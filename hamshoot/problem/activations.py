@@ -22,10 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.support.checks import brief, check_positive
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LINEAR, RELU, SMOOTH_RELU = 0, 1, 2
+#: Stages of a ladder in ε at most.
+MOST_STAGES = 10_000
 CODES = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU}
 
 
@@ -49,17 +53,18 @@ class Activation:
     epsilon: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in CODES:
+        if not isinstance(self.name, str) or self.name not in CODES:
             raise ValueError(
-                f"activation: expected one of {', '.join(sorted(CODES))}, got {self.name!r}"
+                f"activation: expected one of {', '.join(sorted(CODES))}, "
+                f"got {brief(self.name)}"
             )
         if self.name == "smooth_relu" and not (self.epsilon > 0 and np.isfinite(self.epsilon)):
             raise ValueError(
-                f"epsilon: smooth_relu needs a finite number > 0, got {self.epsilon!r}"
+                f"epsilon: smooth_relu needs a finite number > 0, got {brief(self.epsilon)}"
             )
         if self.name != "smooth_relu" and self.epsilon != 0:
             raise ValueError(
-                f"epsilon: only smooth_relu has one, got {self.epsilon!r} with {self.name!r}"
+                f"epsilon: only smooth_relu has one, got {brief(self.epsilon)} with {self.name!r}"
             )
 
     @property
@@ -132,10 +137,15 @@ def epsilon_ladder(first: float, last: float, factor: float = 0.5) -> tuple[floa
     ValueError
         Unless 0 < last ≤ first and 0 < factor < 1.
     """
+    for value in (first, last, factor):
+        check_positive("epsilon ladder", value)
     if not 0 < last <= first:
         raise ValueError(f"epsilon ladder: expected 0 < last <= first, got {first!r} to {last!r}")
     if not 0 < factor < 1:
         raise ValueError(f"epsilon ladder: factor must lie in (0, 1), got {factor!r}")
+    if np.log(first / last) > -MOST_STAGES * np.log(factor):
+        raise ValueError(f"epsilon ladder: expected at most {MOST_STAGES} stages, got more from "
+                         f"{first!r} to {last!r} with the factor {factor!r}")
     stages = max(1, int(np.ceil(np.log(last / first) / np.log(factor) - 1e-9))) + 1
     if first == last:
         return (float(first),)

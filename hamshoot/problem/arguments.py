@@ -13,13 +13,19 @@ import numpy as np
 
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
+from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
+from hamshoot.support.checks import brief, finite
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MATRICES = ("embedding", "orthonormal")
 DEFAULT_EPSILON = 0.1
+#: Largest number in data: sums of squares of such are doubles yet.
+LARGEST = 1e150
+#: Neurons of a layer at most, which no method comes near.
+MOST_WIDTH = 30_000
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +54,20 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return values | _held_out({**given, **values})
 
 
+def replaced(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with some changed; other inputs come from no table, unless it is said how.
+
+    Raises
+    ------
+    ValueError
+        For an argument that there is not.
+    """
+    for name in sorted(set(changes) - set(given)):
+        raise ValueError(f"replace: no argument {name!r}; known: {', '.join(given)}")
+    elsewhere = {"preparation": None} if "X" in changes else {}
+    return {**given, **elsewhere, **changes}
+
+
 # -- groups of arguments ---------------------------------------------------------------------------
 
 
@@ -59,13 +79,17 @@ def _scalars(given: Mapping[str, Any]) -> dict[str, Any]:
         width=count("width", given["width"], 1),
         seed=count("seed", given["seed"], 0),
     )
+    if values["width"] > MOST_WIDTH:
+        raise ValueError(f"width: expected at most {MOST_WIDTH} neurons (a matrix W of "
+                         f"{8e-9 * MOST_WIDTH**2:.0f} GB), got {brief(values['width'])}")
     if not isinstance(given["bias"], (bool, np.bool_)):
-        raise ValueError(f"bias: expected true or false, got {given['bias']!r}")
+        raise ValueError(f"bias: expected true or false, got {brief(given['bias'])}")
     activation, epsilon = given["activation"], given["epsilon"]
     if epsilon is None:
         epsilon = DEFAULT_EPSILON if activation == "smooth_relu" else 0.0
-    elif isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)):
-        raise ValueError(f"epsilon: expected a number > 0, got {epsilon!r}")
+    elif isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)) or \
+            not finite(epsilon):
+        raise ValueError(f"epsilon: expected a number > 0, got {brief(epsilon)}")
     return {**values, "sigma": Activation(activation, float(epsilon))}
 
 
@@ -94,7 +118,19 @@ def _data(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, expected in columns.items():
         if given[name] is not None:
             values[name] = _names(name, given[name], expected)
+    values["preparation"] = _preparation(given["preparation"], X.shape[1])
     return {**values, "X": X, "Y": Y}
+
+
+def _preparation(value: Any, d_in: int) -> Preparation | None:
+    """How a table became the inputs, of as many columns."""
+    if value is None:
+        return None
+    preparation = value if isinstance(value, Preparation) else Preparation.from_dict(value)
+    if len(preparation.names) != d_in:
+        raise ValueError(f"preparation: expected one of {d_in} inputs, got "
+                         f"{len(preparation.names)}; None where X comes from no table")
+    return preparation
 
 
 def _names(name: str, value: Any, expected: int) -> tuple[str, ...]:
@@ -122,12 +158,13 @@ def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
 def _scaling_kind(standardize: Any) -> str | None:
     if standardize in (True, "columns"):
         return "columns"
-    if standardize == "common":
-        return "common"
+    if standardize in ("common", "varying"):
+        return str(standardize)
     if standardize is False or standardize is None:
         return None
     raise ValueError(
-        f"standardize: expected true, false, 'columns' or 'common', got {standardize!r}"
+        "standardize: expected true, false, 'columns', 'varying' or 'common', "
+        f"got {brief(standardize)}"
     )
 
 
@@ -169,11 +206,12 @@ def _held_out(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def positive(name: str, value: Any) -> float:
     """The value as a float; ValueError unless it is a finite number > 0."""
-    if isinstance(value, (bool, str)) or not np.isscalar(value):
-        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)) or \
+            np.iscomplexobj(value):
+        raise ValueError(f"{name}: expected a number > 0, got {brief(value)}")
     number: Any = value
-    if not (np.isfinite(number) and number > 0):
-        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+    if not (finite(number) and number > 0):
+        raise ValueError(f"{name}: expected a finite number > 0, got {brief(value)}")
     return float(number)
 
 
@@ -184,9 +222,9 @@ def count(name: str, value: Any, least: int) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}") from None
+        raise ValueError(f"{name}: expected an integer >= {least}, got {brief(value)}") from None
     if number < least:
-        raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
+        raise ValueError(f"{name}: expected an integer >= {least}, got {brief(value)}")
     return number
 
 
@@ -198,9 +236,15 @@ def matrix(name: str, value: ArrayLike) -> NDArray:
     if mapped.is_mapped(value):
         return _mapped_matrix(name, value)
     try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected numbers in a 2-D array, got {_brief(value)}") from None
+        given = np.asarray(value)
+        words = given.dtype.kind == "O" and any(isinstance(v, (str, bytes)) for v in given.flat)
+        # Complex numbers would lose a part, dates and words become numbers that nobody meant.
+        if given.dtype.kind not in "fiubO" or words:
+            raise TypeError
+        array = given.astype(float)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"{name}: expected numbers in a 2-D array, got {_found(value)}") from None
     if array.ndim == 1 and name.startswith("Y"):
         array = array[:, None]
     if array.ndim != 2 or array.size == 0:
@@ -212,6 +256,10 @@ def matrix(name: str, value: ArrayLike) -> NDArray:
     if len(bad):
         i, j = bad[0]
         raise ValueError(_not_finite(name, len(bad), i, j, array[i, j]))
+    largest = float(np.abs(array).max())
+    if largest > LARGEST:
+        raise ValueError(f"{name}: expected numbers up to {LARGEST:g} in size, whose squares are "
+                         f"numbers too, got {largest:.3g}; give them in other units")
     return array
 
 
@@ -243,7 +291,8 @@ def linear_map(
         value = "embedding" if fits else "orthonormal"
     if isinstance(value, str):
         if value not in MATRICES:
-            raise ValueError(f"{name}: expected {' or '.join(MATRICES)} or a matrix, got {value!r}")
+            raise ValueError(
+                f"{name}: expected {' or '.join(MATRICES)} or a matrix, got {brief(value)}")
         if value == "embedding":
             if not fits:
                 raise ValueError(
@@ -266,9 +315,10 @@ def _orthonormal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray:
     return frame if tall else frame.T
 
 
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _found(value: Any) -> str:
+    """An array by its type, anything else as it is written."""
+    kind = getattr(value, "dtype", None)
+    return brief(value) if kind is None or kind.kind == "O" else f"an array of {kind}"
 
 
 def _kept(array: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tokenize
 import weakref
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from hamshoot.support.checks import MOST_REPEATED, check_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -247,8 +250,7 @@ def map_npz(path: Path) -> dict[str, NDArray]:
     ValueError
         If a member is compressed, or the file is not a complete .npz file.
     """
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
+    check_regular(path, "an .npz file")
     try:
         with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
             members = archive.infolist()
@@ -261,9 +263,15 @@ def map_npz(path: Path) -> dict[str, NDArray]:
             f"{path}: the array {member} is compressed and cannot be mapped; write the file with "
             "numpy.savez, or leave mmap out"
         ) from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except _DAMAGED as error:
+        reason = str(error).splitlines()[0][:MOST_REPEATED] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a complete .npz file ({reason})") from None
+
+
+#: What zip files and headers of arrays raise that are damaged: a version that is not read, sizes
+#: beyond all integers, and a header that is no Python literal or none of an array.
+_DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError, OverflowError,
+            TypeError, SyntaxError, tokenize.TokenError)
 
 
 class _Compressed(Exception):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +12,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.problem import memory_map as mapped
+from hamshoot.problem.cells import number
+from hamshoot.problem.frames import read_large
+from hamshoot.problem.preparation import (
+    FEW_LEVELS,
+    Preparation,
+    check_choices,
+    check_columns,
+    fitted,
+    holds_numbers,
+    target_numbers,
+    target_words,
+)
+from hamshoot.problem.sheets import Sheet, check_form, read_sheet
+from hamshoot.support.checks import brief, check_regular
 from hamshoot.support.files import load_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: Numbers in the largest array of a teacher's data: 8 GB.
+MOST_NUMBERS = 10**9
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows read from a file: X (N, d_in), Y (N, d_out), their names, and labels if Y is one-hot."""
+    """Rows read from a file: X (N, d_in), Y (N, d_out), their names, and labels if Y is one-hot.
+
+    Of a CSV file also how its columns became inputs, and which of them (N, columns) had gaps.
+    """
 
     X: NDArray
     Y: NDArray
@@ -31,10 +50,12 @@ class Table:
     classes: tuple[str, ...] | None = None
     X_test: NDArray | None = None
     Y_test: NDArray | None = None
+    preparation: Preparation | None = None
+    gaps: NDArray | None = None
 
     def arguments(self) -> dict[str, Any]:
         """What `TrainingProblem` takes, by name."""
-        return {k: v for k, v in vars(self).items() if v is not None}
+        return {k: v for k, v in vars(self).items() if v is not None and k != "gaps"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,31 +83,39 @@ class Scaling:
         Parameters
         ----------
         values : ndarray, shape (N, d)
-        kind : {"columns", "common"}
-            "common" keeps the relative size of the columns (the paper's normalisation).
+        kind : {"columns", "varying", "common"}
+            "common" keeps the relative size of the columns (the paper's normalisation); "varying"
+            scales each column as "columns" does, and of a constant one takes off the mean alone.
         argument, names
             For messages: the argument's name, and those of its columns.
 
         Raises
         ------
         ValueError
-            If a column is constant (a deviation of 0 cannot be divided by).
+            If a column is constant (a deviation of 0 cannot be divided by) and `kind` is "columns",
+            or all columns are and it is "common".
         """
         if len(values) < 2:
             raise ValueError(
                 f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
             )
         mean, spread, size, common = mapped.moments(values)
+        if not np.isfinite([*spread, common]).all():
+            raise ValueError(f"{argument}: expected numbers whose squares are numbers too, got "
+                             f"{size.max():.3g}; give them in other units")
         constant = np.flatnonzero(spread <= 1e-13 * size)
         if kind == "common":
             if constant.size == values.shape[1]:
                 raise ValueError(f"{argument}: every column is constant, expected varying data")
             return cls(mean, np.full(values.shape[1], common))
-        if constant.size:
+        if constant.size and kind == "varying":
+            spread[constant] = 1.0
+        elif constant.size:
             k = int(constant[0])
             raise ValueError(
-                f"{argument}: column {names[k]!r} is constant ({values[0, k]:g} in all "
-                f"{len(values)} rows) and cannot be standardised; drop it or do not standardise"
+                f"{argument}: column {brief(names[k])} is constant ({values[0, k]:g} in all "
+                f"{len(values)} rows, to rounding) and cannot be standardised; "
+                "drop it or do not standardise"
             )
         return cls(mean, spread)
 
@@ -104,53 +133,112 @@ class Scaling:
 
 
 def read_csv(
-    path: str | PathLike, targets: int | Sequence[str] = 1, drop: Sequence[str] = ()
+    path: str | PathLike, targets: int | Sequence[str] = 1, drop: Sequence[str] = (), *,
+    separator: str | None = None, decimal: str = ".", missing: str = "refuse",
+    categories: str | Sequence[str] = "refuse", classes: bool = False,
 ) -> Table:
     """Read a CSV file with a header row.
 
     Parameters
     ----------
     path : path
-        UTF-8; comma, semicolon or tab separated (recognised from the header row).
+        UTF-8, or UTF-16 with a byte order mark. Large files are read by pandas or polars where one
+        is installed, see `hamshoot.problem.frames`.
     targets : int or sequence of str
         Names of the target columns, or how many of the last columns they are.
     drop : sequence of str
         Columns to leave out.
+    separator : str, optional
+        Of cells; comma, semicolon, tab and | are recognised.
+    decimal : {".", ","}
+    missing : {"refuse", "mean", "median"}
+        Gaps in the inputs are refused, or filled with the mean or median of their column, in
+        categories with the commonest level. Gaps in targets are refused.
+    categories : {"refuse", "one-hot"} or sequence of str
+        Input columns of words are refused, or become one-hot, one 0/1 input a level; or those that
+        are named become one-hot, whatever they hold.
+    classes : bool
+        Whether one target column of numbers is a class.
 
     Returns
     -------
     Table
-        One target column of strings becomes one-hot, classes in sorted order.
+        One target column of words becomes one-hot, classes in sorted order.
 
     Raises
     ------
     ValueError
         For a missing or empty file, rows of unequal length, unknown columns, and cells that are not
-        finite numbers; each with row and column.
+        what they should be, dates among them and numbers in a form that is not read; each with row
+        and column. Rows are numbered as in the file, its header and blank rows included.
     """
-    header, rows = _rows_of(Path(path))
-    names = Path(path).name
-    target_names = _target_names(targets, header, names)
-    for column in drop:
-        if column not in header:
-            raise ValueError(f"drop: {names} has no column {column!r}; {_columns(header)}")
+    if not isinstance(classes, bool):
+        raise ValueError(f"classes: expected true or false, got {brief(classes)}")
+    check_form(separator, decimal)
+    check_choices(missing, categories)
+    choices: dict[str, Any] = dict(
+        targets=targets, drop=drop, missing=missing, categories=categories, classes=classes)
+    path = Path(path)
+    check_regular(path, "a CSV file")
+    if isinstance(categories, str) and not classes:
+        large = read_large(path, separator, decimal)
+        if large is not None:
+            try:
+                return _table(large, **choices)
+            except ValueError:
+                pass  # the reader below says it with the row
+    return _table(read_sheet(path, separator, decimal), **choices)
+
+
+def _table(sheet: Sheet, targets: Any, drop: Any, missing: str, categories: str | Sequence[str],
+           classes: bool) -> Table:
+    """The inputs and targets of a sheet."""
+    if len(sheet.columns) == 1:
+        raise ValueError(
+            f"{sheet.name}: expected columns separated by a comma, a semicolon, a tab or |, got "
+            f"one column, {brief(sheet.header[0])}; name another separator by separator")
+    target_names = _target_names(targets, sheet)
+    if isinstance(drop, str) or not all(isinstance(column, str) for column in drop):
+        raise ValueError(f"drop: expected a list of column names, got {brief(drop)}")
+    check_columns(sheet, drop, "drop: ")
     overlap = sorted(set(drop) & set(target_names))
     if overlap:
-        raise ValueError(f"drop: column {overlap[0]!r} is a target")
-    input_names = tuple(c for c in header if c not in target_names and c not in drop)
+        raise ValueError(f"drop: column {brief(overlap[0])} is a target")
+    left_out = {*target_names, *drop}
+    input_names = [column for column in sheet.columns if column not in left_out]
     if not input_names:
-        raise ValueError(f"{names}: no input column is left beside the targets")
-    X = _numbers(names, header, rows, input_names, "inputs must be numbers: drop or encode it")
-    labels = [row[header.index(target_names[0])] for row in rows]
-    if len(target_names) == 1 and not _is_number(labels):
-        if any(not label for label in labels):
-            row = next(i for i, label in enumerate(labels) if not label)
-            raise ValueError(f"{names}, row {row + 2}: the class {target_names[0]!r} is empty")
-        classes = tuple(sorted(set(labels)))
-        Y = (np.array(labels)[:, None] == np.array(classes)).astype(float)
-        return Table(X, Y, input_names, tuple(f"{target_names[0]}={c}" for c in classes), classes)
-    Y = _numbers(names, header, rows, target_names, "several targets must all be numbers")
-    return Table(X, Y, input_names, target_names)
+        raise ValueError(f"{sheet.name}: no input column is left beside the targets")
+    if len(sheet) < 2:
+        raise ValueError(f"{sheet.name}: expected at least 2 rows of data, got {len(sheet)}")
+    if "" in input_names:
+        raise ValueError(
+            f"{sheet.name}: column {sheet.header.index('') + 1} has no name, as row numbers of "
+            'pandas; name it, or leave it out with drop = [""]')
+    preparation, X, gaps = fitted(sheet, input_names, missing, categories)
+    table = Table(X, X, preparation.names, preparation=preparation, gaps=gaps)
+    if classes and len(target_names) > 1:
+        raise ValueError(f"classes: expected one target column, got {len(target_names)}")
+    if classes or (len(target_names) == 1 and not holds_numbers(sheet, target_names[0])):
+        return _with_classes(table, sheet, target_names[0])
+    advice = "several targets must all be numbers" if len(target_names) > 1 else \
+        "other cells of this target are numbers"
+    Y = [target_numbers(sheet, name, advice) for name in target_names]
+    return replace(table, Y=np.stack(Y, axis=1), target_names=target_names)
+
+
+def _with_classes(table: Table, sheet: Sheet, target: str) -> Table:
+    """The table with one target column of labels, one-hot."""
+    labels = target_words(sheet, target)
+    values = {label: number(label, sheet.decimal) for label in set(labels)}
+    numeric = all(value is not None for value in values.values())
+    classes = tuple(sorted(values, key=lambda label: (values[label] if numeric else 0, label)))
+    if len(classes) > max(FEW_LEVELS, len(labels) // 2):
+        raise ValueError(
+            f"{sheet.name}, column {brief(target)}: expected numbers or classes, got "
+            f"{len(classes)} different words in {len(labels)} rows, as of names or texts")
+    Y = (np.array(labels)[:, None] == np.array(classes)).astype(float)
+    return replace(table, Y=Y, classes=classes,
+                   target_names=tuple(f"{target}={c}" for c in classes))
 
 
 def read_npz(path: str | PathLike, mmap: bool = False) -> Table:
@@ -169,41 +257,70 @@ def read_npz(path: str | PathLike, mmap: bool = False) -> Table:
         to be mapped.
     """
     path = Path(path)
+    check_regular(path, "an .npz file")
     arrays = mapped.map_npz(path) if mmap else load_npz(path)
     for name in ("X", "Y"):
         if name not in arrays:
-            held = ", ".join(sorted(arrays)) or "nothing"
-            raise ValueError(f"{path.name}: expected arrays X and Y, it holds {held}")
-        if arrays[name].ndim not in ((2,) if name == "X" else (1, 2)):
+            held = ", ".join(sorted(arrays)[:8]) or "nothing"
             raise ValueError(
-                f"{path.name}: expected {name} with rows of samples, got shape {arrays[name].shape}"
-            )
-    if len(arrays["X"]) != len(arrays["Y"]):
-        raise ValueError(
-            f"{path.name}: expected as many rows in Y as in X, {len(arrays['X'])}, "
-            f"got {len(arrays['Y'])}"
-        )
-    Y = arrays["Y"]
+                f"{path.name}: expected arrays X and Y, it holds {brief(held)[1:-1]}")
+    for name in ("X", "Y", "X_test", "Y_test"):
+        if name in arrays:
+            _check_rows(path.name, name, arrays[name])
+    for name in ("", "_test"):
+        X, Y = arrays.get(f"X{name}"), arrays.get(f"Y{name}")
+        if X is not None and Y is not None and len(X) != len(Y):
+            raise ValueError(f"{path.name}: expected as many rows in Y{name} as in X{name}, "
+                             f"{len(X)}, got {len(Y)}")
+    Y, Y_test = arrays["Y"], arrays.get("Y_test")
     classes = None
-    if Y.dtype.kind in "US" and Y.ndim == 1:
-        classes = tuple(str(c) for c in np.unique(Y))
-        Y = (Y.astype(str)[:, None] == np.array(classes)).astype(float)
+    if Y.dtype.kind in "US":
+        classes = tuple(str(c) for c in np.unique(Y.astype(str)))
+        Y = _labels_one_hot(path.name, "Y", Y, classes)
+        if Y_test is not None and Y_test.ndim == 1:
+            Y_test = _labels_one_hot(path.name, "Y_test", Y_test, classes)
     elif Y.ndim == 1:
         Y = Y[:, None]
-    return Table(arrays["X"], Y, classes=classes, X_test=arrays.get("X_test"),
-                 Y_test=arrays.get("Y_test"))
+    return Table(arrays["X"], Y, classes=classes, X_test=arrays.get("X_test"), Y_test=Y_test)
+
+
+def _check_rows(name: str, array: str, values: NDArray) -> None:
+    """Raise ValueError unless an array holds rows of numbers, or one label a row in Y."""
+    targets = array.startswith("Y")
+    if values.ndim not in ((1, 2) if targets else (2,)):
+        raise ValueError(
+            f"{name}: expected {array} with rows of samples, got shape {brief(values.shape)}")
+    labels = targets and values.ndim == 1 and values.dtype.kind in "US"
+    if values.dtype.kind not in "fiub" and not labels:
+        more = ", or a label a row" if targets else ""
+        raise ValueError(
+            f"{name}: expected real numbers in {array}{more}, got {brief(str(values.dtype))}")
+
+
+def _labels_one_hot(name: str, array: str, labels: NDArray, classes: tuple[str, ...]) -> NDArray:
+    """Labels (N,) as 0 and 1, (N, classes)."""
+    words = labels.astype(str)
+    unknown = words[~np.isin(words, classes)]
+    if len(unknown):
+        raise ValueError(f"{name}: expected labels of Y in {array}, got {brief(str(unknown[0]))}")
+    return (words[:, None] == np.array(classes)).astype(float)
 
 
 def split_rows(table: Table, test_fraction: float, seed: int) -> Table:
     """Move a random `test_fraction` of the rows into the test set (the same rows for a seed).
+
+    Levels of categories, and what stands in gaps, are those of the rows that stay; a level that
+    none of these has is left out.
 
     Raises
     ------
     ValueError
         If the fraction is not in [0, 1) or leaves fewer than two rows to train on.
     """
-    if isinstance(test_fraction, (bool, str)) or not 0 <= test_fraction < 1:
-        raise ValueError(f"test_fraction: expected a number in [0, 1), got {test_fraction!r}")
+    numeric = isinstance(test_fraction, (int, float, np.number))
+    if isinstance(test_fraction, bool) or not numeric or not 0 <= test_fraction < 1:
+        raise ValueError(
+            f"test_fraction: expected a number in [0, 1), got {brief(test_fraction)}")
     n = len(table.X)
     n_test = round(test_fraction * n)
     if n_test == 0:
@@ -217,6 +334,9 @@ def split_rows(table: Table, test_fraction: float, seed: int) -> Table:
         )
     order = np.random.default_rng([seed, 3]).permutation(n)
     train, test = np.sort(order[n_test:]), np.sort(order[:n_test])
+    if table.preparation is not None and table.gaps is not None:
+        preparation, X = table.preparation.refitted(table.X, table.gaps, train)
+        table = replace(table, X=X, preparation=preparation, input_names=preparation.names)
     return replace(table, X=table.X[train], Y=table.Y[train], X_test=table.X[test],
                    Y_test=table.Y[test])
 
@@ -240,11 +360,16 @@ def teacher_data(
     X (samples, dims[0]), Y (samples, dims[-1]), X_test, Y_test : ndarray
     """
     dims = tuple(dims)
-    if len(dims) < 2 or any(not isinstance(d, (int, np.integer)) or d < 1 for d in dims):
-        raise ValueError(f"dims: expected at least two integers >= 1, got {dims!r}")
+    if len(dims) < 2 or any(
+            not isinstance(d, (int, np.integer)) or isinstance(d, bool) or d < 1 for d in dims):
+        raise ValueError(f"dims: expected at least two integers >= 1, got {brief(dims)}")
     for name, count, least in (("samples", samples, 2), ("test_samples", test_samples, 0)):
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < least:
-            raise ValueError(f"{name}: expected an integer >= {least}, got {count!r}")
+            raise ValueError(f"{name}: expected an integer >= {least}, got {brief(count)}")
+    most = max(int(samples), int(test_samples), hidden) * max(*map(int, dims), hidden)
+    if most > MOST_NUMBERS:
+        raise ValueError(f"samples, dims: expected arrays of at most {MOST_NUMBERS:.0e} numbers, "
+                         f"got {brief(most)} in the largest")
     rng = np.random.default_rng(seed)
     layers = [
         (
@@ -265,107 +390,33 @@ def teacher_data(
     return X.T, teacher(X).T, X_test.T, teacher(X_test).T
 
 
-# -- reading cells ---------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------
 
 
-def _rows_of(path: Path) -> tuple[list[str], list[list[str]]]:
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a CSV file, got a directory")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a UTF-8 text file, expected a CSV file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    first = text.partition("\n")[0]
-    if not first.strip():
-        raise ValueError(f"{path}: empty, expected a header row and data")
-    delimiter = max(",;\t", key=first.count)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter,
-                            skipinitialspace=True)
-        rows = list(reader)
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a CSV file ({error})") from None
-    header = [name.strip() for name in rows[0]]
-    if all(_float(name) is not None for name in header):
-        raise ValueError(f"{path}: the first row is all numbers, expected a header of column names")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path}: column {twice[0]!r} appears twice in the header")
-    body = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}, row {number}: expected {len(header)} cells as in the header, "
-                f"got {len(row)}"
-            )
-        body.append([cell.strip() for cell in row])
-    if len(body) < 2:
-        raise ValueError(f"{path}: expected at least 2 rows of data, got {len(body)}")
-    return header, body
-
-
-def _target_names(targets: Any, header: list[str], name: str) -> tuple[str, ...]:
+def _target_names(targets: Any, sheet: Sheet) -> tuple[str, ...]:
+    header = sheet.header
     if isinstance(targets, str):
         targets = [targets]
     if isinstance(targets, (int, np.integer)) and not isinstance(targets, bool):
         if not 1 <= targets < len(header):
             raise ValueError(
-                f"targets: expected 1 to {len(header) - 1} of the {len(header)} columns of {name}, "
-                f"got {targets}"
+                f"targets: expected 1 to {len(header) - 1} of the {len(header)} columns of "
+                f"{sheet.name}, got {brief(targets)}"
             )
         return tuple(header[-targets:])
     if (
         not isinstance(targets, Sequence) or not targets
         or not all(isinstance(t, str) for t in targets)
     ):
-        raise ValueError(f"targets: expected column names or an integer, got {targets!r}")
-    for target in targets:
-        if target not in header:
-            raise ValueError(f"targets: {name} has no column {target!r}; {_columns(header)}")
+        raise ValueError(f"targets: expected column names or an integer, got {brief(targets)}")
+    check_columns(sheet, targets, "targets: ")
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"targets: expected each column once, got {brief(targets)}")
     return tuple(targets)
 
 
-def _numbers(
-    name: str, header: list[str], rows: list[list[str]], columns: Sequence[str], advice: str
-) -> NDArray:
-    places = [header.index(c) for c in columns]
-    values = np.empty((len(rows), len(places)))
-    for i, row in enumerate(rows):
-        for k, place in enumerate(places):
-            number = _float(row[place])
-            if number is None or not np.isfinite(number):
-                got = f"{row[place]!r}" if row[place] else "an empty cell"
-                raise ValueError(
-                    f"{name}, row {i + 2}, column {columns[k]!r}: expected a finite number, "
-                    f"got {got} ({advice})" if number is None and row[place] else
-                    f"{name}, row {i + 2}, column {columns[k]!r}: expected a finite number, "
-                    f"got {got}"
-                )
-            values[i, k] = number
-    return values
-
-
-def _is_number(cells: list[str]) -> bool:
-    """Whether a target column is numeric: any number in it makes it so (a typo is then found)."""
-    return any(_float(cell) is not None for cell in cells)
-
-
-def _float(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _columns(header: list[str]) -> str:
-    shown = ", ".join(header[:8])
-    return f"it has {shown}" + (f" and {len(header) - 8} more" if len(header) > 8 else "")
+#: Options of the readers; everything else is one of `TrainingProblem`, or of `split_rows`.
+READING = ("targets", "drop", "separator", "decimal", "missing", "categories", "mmap")
 
 
 def table_arguments(
@@ -392,7 +443,9 @@ def table_arguments(
             f"test_fraction: expected 0 with mmap, got {options['test_fraction']!r}; splitting "
             "would copy the rows, so put X_test and Y_test in the file"
         )
-    reading = {k: options.pop(k) for k in ("targets", "drop", "mmap") if k in options}
+    reading = {k: options.pop(k) for k in READING if k in options}
+    if isinstance(options.get("classes"), bool):  # otherwise they are labels
+        reading["classes"] = options.pop("classes")
     table = read(path, **reading)
     table = split_rows(table, options.pop("test_fraction", 0.0), options.get("seed", 0))
     return {"standardize": True, **table.arguments(), **options}

@@ -54,6 +54,8 @@ def arrays_and_settings(
     maps = {k: v.to_dict() for k, v in large.items() if v.rows is None}
     arrays = {k: v for k, v in arrays.items() if k not in maps}
     settings = {k: values[k] for k in SETTINGS}
+    if values["preparation"] is not None:
+        settings["preparation"] = values["preparation"].to_dict()
     if values["activation"] == "smooth_relu":
         settings["epsilon"] = values["epsilon"]
     if maps:
@@ -159,4 +161,4 @@ def subset_arguments(values: Mapping[str, Any], rows: NDArray, stays: bool) -> d
         kept["endpoint"] = values["endpoint"][:, rows]
     return {"X_test": None, "Y_test": None, "endpoint": None, "Y": None, **kept,
             "standardize": False, "lift": values["lift"], "readout": values["readout"],
-            "classes": None}
+            "classes": None, "preparation": None}

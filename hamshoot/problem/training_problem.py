@@ -23,7 +23,9 @@ from hamshoot.problem import arguments, saved
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
+from hamshoot.problem.hints import log_hints, projected
 from hamshoot.problem.magnitude import check_magnitude
+from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
 
 if TYPE_CHECKING:
@@ -61,14 +63,17 @@ class TrainingProblem:
         Hard endpoint A_1 = given, in place of the loss.
     X_test, Y_test : array_like, optional
         Held-out samples, in the user's units.
-    standardize : {False, True, "columns", "common"}
+    standardize : {False, True, "columns", "varying", "common"}
         Scale inputs and targets to zero mean and unit deviation, per column (True is "columns") or
-        with one common deviation. One-hot classes are left as they are.
+        with one common deviation. A constant column is refused, but by "varying", which otherwise
+        is "columns": there its mean is taken off. One-hot classes are left as they are.
     seed : int
         Seed of the random orthonormal matrices.
     input_names, target_names : sequence of str, optional
     classes : sequence of str, optional
         Labels of one-hot targets, in column order.
+    preparation : Preparation, optional
+        How the columns of a table became X, where X comes from one; kept for new rows.
 
     Attributes
     ----------
@@ -103,6 +108,7 @@ class TrainingProblem:
     input_names: tuple[str, ...] | None = field(default=None, kw_only=True)
     target_names: tuple[str, ...] | None = field(default=None, kw_only=True)
     classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    preparation: Preparation | Any = field(default=None, kw_only=True)  # as it is given also a dict
 
     sigma: Activation = field(init=False)
     input_scaling: Scaling = field(init=False)
@@ -124,15 +130,13 @@ class TrainingProblem:
 
         Parameters
         ----------
-        path : path
-        targets : int or sequence of str
-            Names of the target columns, or how many of the last columns they are. One column of
-            strings is a class and becomes one-hot.
+        path, targets
+            As in `read_csv`.
         **kwargs
-            `drop`, `test_fraction`, and everything `TrainingProblem` takes; `standardize` is True
-            unless given.
+            What `read_csv` takes, `test_fraction`, and everything `TrainingProblem` takes;
+            `standardize` is True unless given.
         """
-        return cls(**table_arguments(read_csv, path, dict(kwargs, targets=targets)))
+        return log_hints(cls(**table_arguments(read_csv, path, dict(kwargs, targets=targets))))
 
     @classmethod
     def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
@@ -147,13 +151,11 @@ class TrainingProblem:
         **kwargs
             As in `from_csv`.
         """
-        return cls(**table_arguments(read_npz, path, dict(kwargs, mmap=mmap)))
+        return log_hints(cls(**table_arguments(read_npz, path, dict(kwargs, mmap=mmap))))
 
     def replace(self, **changes: Any) -> TrainingProblem:
         """Return the same problem with some arguments changed (defaults are derived anew)."""
-        for name in sorted(set(changes) - set(self._given)):
-            raise ValueError(f"replace: no argument {name!r}; known: {', '.join(self._given)}")
-        return TrainingProblem(**{**self._given, **changes})
+        return TrainingProblem(**arguments.replaced(self._given, changes))
 
     def subset(self, rows: ArrayLike) -> TrainingProblem:
         """Problem of some samples alone, in the scaled units of this one, without test data.
@@ -268,11 +270,10 @@ class TrainingProblem:
 
     def __repr__(self) -> str:
         sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
-        return (
-            f"TrainingProblem(N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}, "
-            f"{sigma}{'' if self.bias else ', no bias'}, L̃={self.effective_depth:g}, "
-            f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})"
-        )
+        what = f"{sigma}{'' if self.bias else ', no bias'}"
+        sizes = f"N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
+        return (f"TrainingProblem({sizes}{projected(self)}, {what}, L̃={self.effective_depth:g}, "
+                f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})")
 
     def __getstate__(self) -> dict[str, Any]:
         """Of maps the paths alone; the other side opens them again."""

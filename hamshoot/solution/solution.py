@@ -229,10 +229,15 @@ class Solution(SolvedNodes):
                           f"∫‖W‖² {self.parameter_norm:.6g})"),
             self._residuals_row(),
             ("Hamiltonian", f"{np.median(self.hamiltonian):.8g}, drift "
-                            f"{self.hamiltonian_drift:.1e}, rank {self.bottleneck_rank:.4g}"),
+                            f"{self.hamiltonian_drift:.1e}, rank {self._rank()}"),
             ("effort", f"{self.nit} iterations, {self.seconds:.2f} s"),
         ]
         return "\n".join([f"Solution of {self.problem!r}"] + [f"  {k:<13} {v}" for k, v in rows])
+
+    def _rank(self) -> str:
+        """The bottleneck rank, marked where it is none."""
+        fits = ham.is_dimension(self.bottleneck_rank, self.problem.width)
+        return f"{self.bottleneck_rank:.4g}{'' if fits else ' (no dimension)'}"
 
     def _residuals_row(self) -> tuple[str, str]:
         """What was solved: on a path W follows from A and B, and its stationarity tells nothing."""

@@ -27,7 +27,8 @@ from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.method import Method
-from hamshoot.solution.solution import Callback, Record, Solution, Status
+from hamshoot.solution.remarks import comparison_remarks
+from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.cpu_seconds import cpu_seconds
 from hamshoot.study.ends import EQUAL, ended_well, gap
@@ -38,7 +39,7 @@ from hamshoot.study.forecast import (
     seconds_forecast,
 )
 from hamshoot.study.kept_rows import kept_row
-from hamshoot.study.progress import Progress, shown
+from hamshoot.study.progress import Progress, named, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.summaries import summary
 from hamshoot.study.tables import text_table
@@ -146,6 +147,7 @@ class Comparison:
             "complete": self.complete,
             "success": self.complete and all(self._ended_well(row) for row in self.rows),
             "finding": self.finding(),
+            "remarks": self.remarks(),
             "rows": [row.numbers for row in self.rows],
         }
 
@@ -193,6 +195,10 @@ class Comparison:
             sentences.append(f"The lowest test error is {low[1]:.4g}, by {low[0]}.")
         return " ".join(sentences)
 
+    def remarks(self) -> list[str]:
+        """Sentences on numbers of the table that mean nothing, or nothing in the user's units."""
+        return comparison_remarks({row.name: row.solution for row in self.rows})
+
     def table(self) -> str:
         """Return the table as text, one column a row of the comparison."""
         return text_table([row.numbers for row in self.rows])
@@ -202,7 +208,8 @@ class Comparison:
         return plot.plot_comparison({row.name: row.solution for row in self.rows})
 
     def __repr__(self) -> str:
-        return f"Comparison on {self.problem!r}\n{self.table()}\n{self.finding()}"
+        told = " ".join([self.finding(), *self.remarks()])
+        return f"Comparison on {self.problem!r}\n{self.table()}\n{told}"
 
 
 def compare(
@@ -336,7 +343,7 @@ class _Comparing:
             if isinstance(callback, Progress):
                 callback.begin(f"{name} (row {number} of {len(tasks)})", forecast(),
                                self.options.get("time_limit"))
-            work = partial(cpu_seconds, partial(task, _named(name, callback)))
+            work = partial(cpu_seconds, partial(task, named(name, callback)))
             solution, seconds = kept_row(self.problem, name, self._inputs(name), work)
             if name == CONTROL:
                 self.spent = seconds
@@ -443,18 +450,6 @@ def _flops(
 def _lowest(rows: list[Row]) -> Solution:
     """The trained network of least objective."""
     return min((row.solution for row in rows), key=lambda solution: solution.objective)
-
-
-def _named(name: str, callback: Callback | None) -> Callback | None:
-    if callback is None:
-        return None
-
-    def call(record: Record) -> bool | None:
-        stage = f"{name}: {record.stage}" if record.stage else name
-        return callback(Record(record.iteration, record.objective, record.stationarity,
-                               record.seconds, stage))
-
-    return call
 
 
 def _relation(a: Solution, b: Solution, opening: str) -> str:

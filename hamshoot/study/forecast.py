@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LEAST = 0.05
 #: Stages of a record that belong to the search.
 SEARCHING = re.compile(r"(^|: )(start \d|again, |reheated, |smaller weight decay, |epsilon )")
+#: Of a search, what a solve takes that goes on from a neighbour, until it is known.
+NEIGHBOUR = 0.2
 EPOCH = re.compile(r"^(.*), epoch (\d+)/\d+$")
 
 #: Takes a record, returns the work that it stands for; None when the plan is over.
@@ -134,3 +136,36 @@ def seconds_forecast(seconds: float) -> Forecast:
         return last - before
 
     return Forecast(seconds, measure)
+
+
+class TriesForecast(Forecast):
+    """Of many solves, of which some begin with a search and the others go on from a neighbour.
+
+    What is left is told by the mean seconds of those of a kind that have ended. Before a search
+    has, nothing is foretold; before another has, it is taken to need `NEIGHBOUR` of a search.
+
+    Parameters
+    ----------
+    searches : sequence of bool
+        Of each solve, in order, whether it begins with a search.
+    """
+
+    def __init__(self, searches: Sequence[bool]):
+        super().__init__(float(len(searches)), lambda record: None)
+        self.searches = list(searches)
+        self.seconds_of: dict[bool, list[float]] = {True: [], False: []}
+
+    def ended(self, seconds: float) -> None:
+        """A solve has ended, after so many seconds."""
+        number = len(self.seconds_of[True]) + len(self.seconds_of[False])
+        self.seconds_of[self.searches[number]].append(seconds)
+
+    def hear(self, record: Record) -> None:
+        """Foretell from what has ended, and how long the present one has taken."""
+        known = self.seconds_of[True] + self.seconds_of[False]
+        if not known:
+            return
+        means = {kind: sum(own) / len(own) if own else NEIGHBOUR * max(known)
+                 for kind, own in self.seconds_of.items()}
+        present, *left = (means[kind] for kind in self.searches[len(known):])
+        self.seconds = max(0.0, present - record.seconds) + sum(left)

@@ -10,6 +10,7 @@ import numpy as np
 from hamshoot.study.looks import (
     GREY,
     PALETTE,
+    TICK,
     axes_or_new,
     dress,
     legend_above,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 #: Singular values below this share of the largest are left out of view.
 SPECTRUM_SHARE = 1e-4
 SPECTRA = ("representations", "weights")
+#: Energies are drawn up to so many times the size of H.
+REACH = 1e4
 
 
 def plot_spectra(
@@ -105,8 +108,8 @@ def plot_energies(
     -----
     Where rows of A_p leave the row space of σ̂(A_p) the kinetic and the potential energy are large
     and nearly cancel. Beyond ten times the size of H (or L̃/2, a rank of one) the scale is
-    logarithmic on both sides of a linear middle. Where K_p is nearly singular the plain energies
-    run off; the view is then that of the Hamiltonian and the stable energies.
+    logarithmic on both sides of a linear middle, and holds all curves whole. Beyond ten thousand
+    times, where K_p is nearly singular, they have gaps, and the panel says so.
     """
     ax = axes_or_new(ax)
     energies = draw_energies(ax, solution, colour, gamma0)
@@ -163,26 +166,60 @@ def draw_energies(ax: Axes, solution: Solution, colour: str | None, gamma0: floa
 
 
 def view_energies(axes: Sequence[Axes], energies: Sequence[PathEnergies], depth: float) -> None:
-    """One scale and one view for several panels of energies; see `plot_energies`."""
-    sure = [getattr(e, name) for e in energies
-            for name in ("hamiltonian", "stable_kinetic", "stable_potential")]
-    wild = [getattr(e, name) for e in energies for name in ("kinetic", "potential")]
+    """One scale and one view for several panels of energies; see `plot_energies`.
+
+    All curves stay inside their frame: those that run beyond `REACH` times the size of H have gaps
+    there, and a line says so.
+    """
+    everything = [getattr(e, name) for e in energies for name in
+                  ("hamiltonian", "stable_kinetic", "stable_potential", "kinetic", "potential")]
     middle = max(depth / 2, *(float(np.median(np.abs(e.hamiltonian))) for e in energies))
-    low, high = _range(sure)
-    span = max(high - low, 0.01 * middle)
-    wild_low, wild_high = _range([*sure, *wild])
-    low, high = max(min(low, wild_low), low - span), min(max(high, wild_high), high + span)
+    low, high = _range(everything)
+    low, high = max(low, -REACH * middle), min(high, REACH * middle)
     if max(abs(low), abs(high)) > 10 * middle:
         # A power of ten, so that ticks do not crowd where the scale changes.
         threshold = 10 ** np.ceil(np.log10(middle))
+        low, high = 1.5 * min(low, 0) - 0.1 * threshold, 1.5 * max(high, 0) + 0.1 * threshold
         for ax in axes:
             ax.set_yscale("symlog", linthresh=threshold, linscale=1.0)
-            ax.set_ylim(1.5 * min(low, 0) - 0.1 * threshold, 1.5 * max(high, 0) + 0.1 * threshold)
-        return
-    margin = 0.06 * max(high - low, 0.1 * middle)
+            ax.set_ylim(low, high)
+            _thin_ticks(ax, threshold, max(-low, high))
+    else:
+        margin = 0.06 * max(high - low, 0.1 * middle)
+        low, high = low - margin, high + margin
+        for ax in axes:
+            ax.set_ylim(low, high)
+            ax.ticklabel_format(axis="y", useOffset=False)
     for ax in axes:
-        ax.set_ylim(low - margin, high + margin)
-        ax.ticklabel_format(axis="y", useOffset=False)
+        _leave_out(ax, low, high)
+
+
+def _thin_ticks(ax: Axes, threshold: float, highest: float) -> None:
+    """Ticks at 0 and at powers of ten on both sides, at most four on each."""
+    first, last = round(np.log10(threshold)), int(np.floor(np.log10(max(highest, threshold))))
+    powers = 10.0 ** np.arange(first, last + 1, max(1, (last - first + 4) // 4))
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in (*-powers[::-1], 0.0, *powers) if low <= tick <= high]
+    ax.set_yticks(ticks)
+    ax.set_yticks([], minor=True)
+
+
+def _leave_out(ax: Axes, low: float, high: float) -> None:
+    """Gaps where a curve is out of view, and a line that says so."""
+    beyond = False
+    for line in ax.lines:
+        if str(line.get_label()).startswith("_"):
+            continue
+        values = np.array(line.get_ydata(), dtype=float)
+        out = ~((values >= low) & (values <= high))
+        if out.any():
+            beyond = True
+            line.set_ydata(np.where(out, np.nan, values))
+            line.set_marker(".")  # a value between two gaps has no line
+    if beyond:
+        ax.text(0.98, 0.02, "gaps: beyond this frame,\n$K_p$ nearly singular", ha="right",
+                va="bottom", transform=ax.transAxes, fontsize=TICK - 2, color=GREY, zorder=6,
+                bbox=dict(facecolor="white", edgecolor="none", alpha=0.85, pad=1))
 
 
 def _range(arrays: list[NDArray]) -> tuple[float, float]:

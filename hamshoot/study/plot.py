@@ -5,8 +5,8 @@ returns the Axes. Nothing touches `matplotlib.pyplot`: figures belong to their c
 needs no display. Symbols are those of the theory page in `hamshoot.theory.hamiltonian`.
 
 Panels of one path are in `hamshoot.study.path_panels`, those of several solutions together in
-`hamshoot.study.comparison_panels`, colours and other looks in `hamshoot.study.looks`; here are the
-whole figures that they make up.
+`hamshoot.study.comparison_panels`, those of predictions in `hamshoot.study.prediction_panels`,
+colours and other looks in `hamshoot.study.looks`; here are the whole figures that they make up.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from hamshoot.study.path_panels import (
     plot_spectra,
     view_energies,
 )
+from hamshoot.study.prediction_panels import can_predict, plot_confusion, plot_predictions
 from hamshoot.support.files import write_whole
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ __all__ = [
     "figure",
     "panels",
     "plot_comparison",
+    "plot_confusion",
     "plot_convergence",
     "plot_energies",
     "plot_paths",
+    "plot_predictions",
     "plot_spectra",
     "save_figure",
 ]
@@ -102,17 +105,33 @@ def plot_comparison(rows: Any, gamma0: float = 1e-3) -> Figure:
 
 
 def figure(solution: Solution, gamma0: float = 1e-3) -> Figure:
-    """One solution on one page: both spectra, the energies, the convergence (else the paths)."""
+    """One solution on one page: both spectra, the energies, the convergence (else the paths).
+
+    Where it has a loss, beside them the predictions over the targets, or the confusion of classes,
+    and the paths.
+    """
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(9.0, 7.0), layout="constrained")
-    grid = fig.subplots(2, 2)
-    for ax, of in zip(grid[0], SPECTRA, strict=True):
+    wide = can_predict(solution)
+    fig = Figure(figsize=(13.5 if wide else 9.0, 7.0), layout="constrained")
+    grid = fig.subplots(2, 3 if wide else 2)
+    for ax, of in zip(grid[0, :2], SPECTRA, strict=True):
         plot_spectra(solution, of, ax=ax)
     plot_energies(solution, ax=grid[1, 0], gamma0=gamma0)
-    last = plot_convergence if len(solution.history) > 1 else plot_paths
-    last(solution, ax=grid[1, 1])
+    converged = len(solution.history) > 1
+    (plot_convergence if converged else plot_paths)(solution, ax=grid[1, 1])
+    if wide:
+        _predictions(solution)(solution, ax=grid[0, 2])
+        if converged:
+            plot_paths(solution, ax=grid[1, 2])
+        else:
+            grid[1, 2].remove()
     return fig
+
+
+def _predictions(solution: Solution) -> Callable[..., Any]:
+    """The panel of predictions: of numbers or of classes."""
+    return plot_predictions if solution.problem.classes is None else plot_confusion
 
 
 def panels(solution: Solution) -> dict[str, Callable[[], Figure]]:
@@ -124,6 +143,9 @@ def panels(solution: Solution) -> dict[str, Callable[[], Figure]]:
         "convergence": partial(plot_convergence, solution),
         "paths": partial(plot_paths, solution),
     }
+    if can_predict(solution):
+        name = "predictions" if solution.problem.classes is None else "confusion"
+        draw[name] = partial(_predictions(solution), solution)
     return {name: partial(_figure_of, one) for name, one in draw.items()}
 
 

@@ -145,5 +145,18 @@ def begin(callback: Callback | None, title: str, forecast: Forecast | None,
         callback.begin(title, forecast, limit)
 
 
+def named(name: str, callback: Callback | None) -> Callback | None:
+    """A callback that is told the name of a part in the stage of its records."""
+    if callback is None:
+        return None
+
+    def call(record: Record) -> bool | None:
+        stage = f"{name}: {record.stage}" if record.stage else name
+        return callback(Record(record.iteration, record.objective, record.stationarity,
+                               record.seconds, stage))
+
+    return call
+
+
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -16,7 +16,7 @@ from hamshoot.solution.method import Method
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.study.forecast import search_forecast
 from hamshoot.study.progress import begin, shown
-from hamshoot.support.checks import check_count, check_layers
+from hamshoot.support.checks import brief, check_count, check_layers
 from hamshoot.support.journal import Journal, kept_in
 from hamshoot.support.options import with_options
 
@@ -134,12 +134,13 @@ def method_named(name: str, options: dict[str, Any]) -> Method:
     key = name.replace("-", "_")
     if key not in METHODS:
         known = ", ".join(["auto", *METHODS])
-        raise ValueError(f"method: expected one of {known}, or a method object, got {name!r}")
+        raise ValueError(f"method: expected one of {known}, or a method object, got {brief(name)}")
     known_options = _options_of(METHODS[key])
     for option in options:
         if option not in known_options:
             raise ValueError(
-                f"{option}: {key} has no such option; it has {', '.join(sorted(known_options))}"
+                f"{brief(option)[1:-1]}: {key} has no such option; it has "
+                f"{', '.join(sorted(known_options))}"
             )
     return METHODS[key](**options)
 

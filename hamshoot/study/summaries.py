@@ -1,17 +1,23 @@
-"""Fields of `summary.json` beyond those of `Solution.summary`: what the search did."""
+"""Fields of `summary.json` beyond those of `Solution.summary`: the search, and remarks."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
+from hamshoot.solution.remarks import remarks
+
 if TYPE_CHECKING:
     from hamshoot.solution.solution import Solution
 
 
 def summary(solution: Solution) -> dict[str, Any]:
-    """`Solution.summary` with `search` beside it, see `search_summary`."""
-    return {**solution.summary(), "search": search_summary(solution)}
+    """`Solution.summary` with `search` beside it, see `search_summary`, and `remarks`.
+
+    These are sentences, see `hamshoot.solution.remarks`.
+    """
+    return {**solution.summary(), "search": search_summary(solution),
+            "remarks": remarks(solution)}
 
 
 def search_summary(solution: Solution) -> dict[str, Any] | None:

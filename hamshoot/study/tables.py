@@ -52,11 +52,37 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def text_table(rows: Sequence[dict[str, Any]], width: int = 110) -> str:
     """`comparison_table` as plain text."""
+    return _text(comparison_table(rows), width)
+
+
+def _text(table: Table, width: int = 110) -> str:
     from rich.console import Console
 
     file = io.StringIO()
-    Console(file=file, width=width, no_color=True).print(comparison_table(rows))
+    Console(file=file, width=width, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+#: Field of a try, heading, format.
+TRIED = (("weight_decay", "λ", ".3g"), ("effective_depth", "L̃", ".3g"), ("width", "width", "d"),
+         ("error", "held-out error", ".5g"), ("accuracy", "accuracy", ".1%"),
+         ("objective", "objective J", ".6g"), ("status", "status", "text"),
+         ("begun", "begun", "text"), ("seconds", "seconds", ".2f"))
+
+
+def tries_table(tries: Sequence[dict[str, Any]]) -> str:
+    """Tries down, quantities across, as text; the chosen one is marked."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    shown = [one for one in TRIED if any(row.get(one[0]) is not None for row in tries)]
+    for key, label, _ in shown:
+        table.add_column(label, justify="left" if key in ("status", "begun") else "right")
+    table.add_column("")
+    for row in tries:
+        table.add_row(*(_cell(row.get(key), form) for key, _, form in shown),
+                      "← chosen" if row["chosen"] else "")
+    return _text(table, 140)
 
 
 def _cell(value: Any, form: str) -> str:

@@ -6,20 +6,20 @@ ResNets", arXiv 2405.17573; where this page departs from the preprint it says so
 
 Symbols
 -------
-==========  ====================  ===================  ==========================================
-symbol      name in code          shape                meaning
-==========  ====================  ===================  ==========================================
-N, w        n_samples, width                           training samples; neurons of a layer
-L̃           effective_depth       scalar > 0           leak; plays the role of depth
-λ           weight_decay          scalar > 0           L2 weight
-p           p                     in [0, 1]            position along depth
-A_p         representations, A    (w, N)               state, one column a sample
-B_p         momenta, B            (w, N)               scaled costate
-W_p         weights, W            (w, w+1)             control, last column the bias b_p
-σ̂(A)        augmented             (w+1, N)             [σ(A); 1ᵀ]; σ(A) alone without bias
-K_p         kernel                (N, N)               σ̂(A)ᵀ σ̂(A)
+==========  ====================  =====================  ==========================================
+symbol      name in code          shape                  meaning
+==========  ====================  =====================  ==========================================
+N, w        n_samples, width                             training samples; neurons of a layer
+L̃           effective_depth       scalar > 0             leak; plays the role of depth
+λ           weight_decay          scalar > 0             L2 weight
+p           p                     in [0, 1]              position along depth
+A_p         representations, A    (w, N)                 state, one column a sample
+B_p         momenta, B            (w, N)                 scaled costate
+W_p         weights, W            (w, w+1)               control, last column the bias b_p
+σ̂(A)        augmented             (w+1, N)               [σ(A); 1ᵀ]; σ(A) alone without bias
+K_p         kernel                (N, N)                 σ̂(A)ᵀ σ̂(A)
 P, Q        lift, readout         (w, d_in), (d_out, w)  fixed linear maps in and out
-==========  ====================  ===================  ==========================================
+==========  ====================  =====================  ==========================================
 
 The problem
 -----------
@@ -294,6 +294,11 @@ def terminal_momentum(A1: Array, readout: Array, targets: Array, weight_decay: f
 def bottleneck_rank(H: ArrayLike, effective_depth: float) -> float:
     """−2 median(H)/L̃, the estimate of the bottleneck rank; H at one node or at several."""
     return float(-2.0 * np.median(np.asarray(H)) / effective_depth)
+
+
+def is_dimension(rank: float, width: int) -> bool:
+    """Whether a bottleneck rank lies, to a half, among the dimensions 0 to w that there are."""
+    return -0.5 <= rank <= width + 0.5
 
 
 def hamiltonian_drift(H: ArrayLike) -> float:

@@ -71,6 +71,27 @@ CASES = {
     "zero time": (case(extra=["--set", "solve.time_limit=0"]), "time_limit"),
     "malformed override": (case(extra=["--set", "width"]), "expected section.key=value"),
     "unknown option": (case(extra=["--wdith", "4"]), "--wdith"),
+    "decimal commas": (case(csv="a;b;y\n1;2;3,5\n2;3;4,5\n3;5;1,5\n"), 'decimal = "," reads it'),
+    "dates": (case(csv="day,y\n2024-01-05,1\n2024-01-06,2\n"), "(a date; make a number of it"),
+    "words without categories": (case(csv="a,y\noak,1\nelm,2\n"), 'categories = "one-hot"'),
+    "missing in an unknown way": (case(extra=["--set", "data.missing=zero"]), "missing: expected"),
+    "separator of two characters": (case(extra=["--set", "data.separator=ab"]), "separator"),
+    "number of 401 digits": (case(extra=["--set", "problem.weight_decay=1" + 400 * "0"]),
+                             "problem.weight_decay: expected a number, got an integer of 401"),
+    "seed of 401 digits": (case(extra=["--set", "problem.seed=1" + 400 * "0"]), "401 digits"),
+    "digits beyond what Python reads": (case(toml=TOML + "tol = 1" + 5000 * "0"), "not a TOML"),
+    "two thousand brackets": (case(toml=TOML + "steps = " + 2000 * "[" + 2000 * "]"),
+                              "not a TOML file (brackets are nested too deeply)"),
+    "brackets in an override": (case(extra=["--set", "data.targets=" + 2000 * "["]), "no column"),
+    "a path as a section": (case(extra=["--set", "data.file.x=1"]), "file is not a section"),
+    "noise is a word": (case(extra=["--set", "solve.noise=abc"]), "noise: expected a number >= 0"),
+    "ladder of words": (case(extra=["--set", "solve.epsilon=['a', 'b', 'c']"]), "epsilon ladder"),
+    "ladder without end": (case(extra=["--set", "solve.epsilon=[1, 1e-300, 0.9999999999]"]),
+                           "at most 10000 stages"),
+    "width beyond memory": (case(extra=["--set", "problem.width=1000000000"]), "at most 30000"),
+    "teacher beyond memory": (case(toml="[data]\nteacher = { samples = 1000000000000 }\n"),
+                              "samples, dims: expected arrays of at most"),
+    "numbers without squares": (case(csv=GOOD + "\n1e200,1,2"), "whose squares are numbers too"),
 }
 
 
@@ -89,7 +110,30 @@ def test_bad_problem(name, command, tmp_path, capsys, monkeypatch):
     assert err.startswith("hamshoot: ")
     assert len(err.strip().splitlines()) == 1
     assert words in err
+    assert len(err) < 500
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("long", ["data.file='{}'", "problem.activation='{}'", "solve.start='{}'",
+                                  "{}.x=1", "problem.{}=1", "solve.method='{}'", "{}", "solve.{}=1",
+                                  "data.targets=['{}']", "problem.lift='{}'", "data.teacher='{}'"])
+def test_a_long_value_is_repeated_in_part(long, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(GOOD)
+    (tmp_path / "p.toml").write_text(TOML)
+    code, _, err = run(capsys, "solve", "p.toml", "--set", long.format(600 * "x"))
+    assert code == 2
+    assert len(err) < 450
+
+
+def test_pipes_are_refused_and_not_waited_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    (tmp_path / "p.toml").write_text(TOML.replace("t.csv", "pipe"))
+    for problem in ("p.toml", "pipe"):
+        code, _, err = run(capsys, "solve", problem)
+        assert code == 2
+        assert "a pipe or a device" in err
 
 
 DESCENT = {

@@ -63,7 +63,7 @@ def test_a_column_of_strings_is_a_class(tmp_path):
         ("a,b\n1,2\nnan,4\n", {}, "row 3, column 'a': expected a finite number, got 'nan'"),
         ("a,b\n1,2\n3,inf\n", {}, "row 3, column 'b': expected a finite number, got 'inf'"),
         ("a,b\n1,2\n3,four\n", {}, "row 3, column 'b'"),
-        ("a,b\n1,oak\n3,\n", {}, "row 3: the class 'b' is empty"),
+        ("a,b\n1,oak\n3,\n", {}, "row 3, column 'b': expected a word, got an empty cell"),
         ("a,b\n1,2\n3,4\n", {"targets": ["c"]}, "no column 'c'; it has a, b"),
         ("a,b\n1,2\n3,4\n", {"targets": 2}, "expected 1 to 1 of the 2 columns"),
         ("a,b\n1,2\n3,4\n", {"targets": 1.5}, "expected column names or an integer"),

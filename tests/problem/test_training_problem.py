@@ -153,3 +153,18 @@ def test_teacher_problem_has_its_bottleneck():
         hs.teacher_problem((6,), 20)
     with pytest.raises(ValueError, match="samples"):
         hs.teacher_problem((6, 2, 6), 0)
+
+
+def test_a_constant_column_is_centred_by_varying_and_refused_by_columns():
+    X_constant = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
+    Y_constant = np.array([2.0, 2.0, 2.0])
+    options = {"effective_depth": 1.0, "weight_decay": 0.1, "width": 2}
+    with pytest.raises(ValueError, match="column '1' is constant"):
+        hs.TrainingProblem(X_constant, Y_constant, standardize="columns", **options)
+    given = hs.TrainingProblem(X_constant, Y_constant, standardize="varying", **options)
+    scaled = given.input_scaling.apply(X_constant)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-15)
+    np.testing.assert_allclose(scaled.std(axis=0), [1.0, 0.0])
+    np.testing.assert_array_equal(given.targets, 0.0)
+    again = hs.TrainingProblem.from_arrays(*given.to_arrays())
+    np.testing.assert_array_equal(again.initial_state, given.initial_state)

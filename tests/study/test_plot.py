@@ -12,7 +12,7 @@ from problems import between, teacher
 
 import hamshoot as hs
 from hamshoot.solution.evaluate import solution_from_weights
-from hamshoot.study import comparison_panels, plot
+from hamshoot.study import comparison_panels, path_panels, plot
 from hamshoot.theory.closed_forms import one_sample_path
 
 NAMES = ("optimal control", "gradient descent", "optimal control from descent", "adaptive steps")
@@ -108,6 +108,30 @@ def test_lines_of_energies_are_the_energies(colour):
     looks = {(to_hex(line.get_color()), line.get_linestyle(), line.get_linewidth())
              for line in lines.values()}
     assert len(looks) == 5
+
+
+@pytest.mark.parametrize("size", [1e1, 1e3, 1e7, 1e12])
+def test_all_curves_of_energies_stay_inside_their_frame(size):
+    """However far the plain energies run where K_p is nearly singular."""
+    solution = drawn()
+    kept = solution.energies(1e-3)
+    wild = kept.kinetic.copy()
+    wild[[2, 5]] = size * np.abs(kept.hamiltonian).max()
+    energies = kept._replace(kinetic=wild, potential=kept.hamiltonian - wild)
+    ax = Figure().subplots()
+    ax.plot(energies.p, energies.kinetic, label="kinetic energy")
+    ax.plot(energies.p, energies.potential, label="potential")
+    path_panels.view_energies([ax], [energies], 3.0)
+    low, high = ax.get_ylim()
+    values = np.concatenate([line.get_ydata() for line in ax.lines])
+    shown = values[np.isfinite(values)]
+    assert low <= shown.min()
+    assert shown.max() <= high
+    # Far beyond the rest they have gaps, and the panel says so; else all is drawn.
+    assert (len(shown) == len(values)) == (size < path_panels.REACH)
+    told = [text.get_text()[:4] for text in ax.texts]
+    assert told == ([] if size < path_panels.REACH else ["gaps"])
+    assert 3 <= len([t for t in ax.get_yticks() if low <= t <= high]) <= 12
 
 
 def test_constant_energies_have_a_view():
@@ -285,10 +309,10 @@ def test_the_axes_given_are_the_axes_returned(draw):
 def test_panels_are_drawn_when_called():
     panels = plot.panels(drawn())
     assert set(panels) == {"spectra_representations", "spectra_weights", "energies", "convergence",
-                           "paths"}
+                           "paths", "predictions"}
     figures = {name: draw() for name, draw in panels.items()}
     labels = {name: fig.axes[0].get_ylabel() for name, fig in figures.items()}
-    assert len(set(labels.values())) == 5
+    assert len(set(labels.values())) == 6
 
 
 def test_drawing_leaves_pyplot_alone():

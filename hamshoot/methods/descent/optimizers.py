@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.support.checks import check_choice, check_count, check_positive
+from hamshoot.support.checks import brief, check_choice, check_count, check_positive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def optimizer_named(name: str, options: dict[str, Any]) -> Adam | SGD:
         For an unknown name, an option the optimiser does not have, or one out of range.
     """
     if not isinstance(name, str) or name not in OPTIMIZERS:
-        raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}")
+        raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {brief(name)}")
     known = [f.name for f in fields(OPTIMIZERS[name])]
     for option in options:
         if option not in known:

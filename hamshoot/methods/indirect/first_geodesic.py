@@ -30,6 +30,8 @@ _logger = logging.getLogger("hamshoot")
 
 #: Networks of the search that Newton's method begins at, each of twice the layers of the last.
 LEVELS = 5
+#: Times the last ε of a plain ReLU: where a ladder begins that keeps to the network searched for.
+NEAR = 4.0
 #: Seeds of the search, after the one asked for: the second only where no geodesic is an answer, or
 #: where it lies well above the network it came from.
 SEEDS = (0, 1000)
@@ -85,6 +87,17 @@ class FirstGeodesic:
             return target._replace(epsilon=max(target.epsilon, self.options.epsilon_first))
         return target
 
+    def stages(self, target: Stage) -> tuple[Stage, ...]:
+        """Where Newton's method begins from a network: near the target, then at the ladder's top.
+
+        At a large ε the network may lie on another branch, or on one that ends in a saddle. A plain
+        ReLU begins a few steps above the last ε, for its limit.
+        """
+        near = target
+        if self.problem.activation == "relu":
+            near = target._replace(epsilon=min(NEAR * target.epsilon, self.top(target).epsilon))
+        return tuple(dict.fromkeys((near, self.top(target))))
+
     def candidates(
         self, target: Stage, settled: Callable[[], bool]
     ) -> Iterator[Callable[[], bool]]:
@@ -96,7 +109,8 @@ class FirstGeodesic:
         for seed in SEEDS if self.options.start is None else ():
             for network in self._networks(first, seed):
                 self.network = network
-                yield partial(self._searched, first, network)
+                for stage in self.stages(target):
+                    yield partial(self._searched, stage, network)
             self.network = None
             if seed and settled():
                 return
@@ -105,22 +119,23 @@ class FirstGeodesic:
         if not self.problem.hard_endpoint:
             yield partial(self._idle, first)
 
-    def _networks(self, first: Stage, seed: int) -> list[FoundNetwork]:
+    def _networks(self, first: Stage, seed: int) -> Iterator[FoundNetwork]:
         """Of the search, from the seed asked for or one further."""
         layers = self.options.layers or search_layers(self.problem)
         options = FirstNetworkOptions(seed=self.options.seed + seed, effort=self.options.effort,
                                       workers=self.options.workers)
-        networks = find_networks(options, self.networks.own(), self.networks.soft(first), layers,
-                                 self.watch, self.networks.best)
-        self.extra.update(networks[0].search.record())
-        return networks
+        for network in find_networks(options, self.networks.own(), self.networks.soft(first),
+                                     layers, self.watch, self.networks.best):
+            self.extra.update(network.search.record())
+            yield network
 
     def _searched(self, stage: Stage, network: FoundNetwork) -> bool:
         """A geodesic from a network of the search."""
         self.checked = network.search.checked()
         _logger.info("geodesic: from a network of %d layers, J %.8g", len(network.weights),
                      network.objective)
-        return self.levels(stage, network.weights)
+        top = stage.epsilon >= network.search.problem.sigma.epsilon
+        return self.levels(stage, network.weights if top else network.carried)
 
     def levels(self, stage: Stage, weights: NDArray) -> bool:
         """A geodesic from minima of networks that get finer: each layer becomes two."""

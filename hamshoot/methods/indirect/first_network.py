@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 
 #: Ladder of the search: first and last ε, and the factor; a smooth ReLU ends it at its own ε.
 LADDER = (0.5, 1e-3, 0.5)
-#: Layers of the search at least, and for each unit of L̃.
-LAYERS, PER_DEPTH = 40, 8.0
+#: Layers of the search at least, and for each unit of L̃. Where λ is small, coarse networks have
+#: minima that finer ones do not have.
+LAYERS, PER_DEPTH = 60, 12.0
+#: Pairs of starts that have to agree with the first before a search ends early, by effort: of a
+#: linear network, and of one with kinks, which has many minima.
+AGREEMENTS = {"quick": (1, 1), "default": (1, 2), "thorough": (2, None)}
 #: Fall of J per window with which a network is carried down to the problem's own activation.
 DECREASE = 1e-4
 
@@ -41,9 +46,13 @@ class FirstNetworkOptions:
 
 
 class FoundNetwork(NamedTuple):
-    """Controls (L, w, w+1) where a search ended, J of the problem's own network, and its words."""
+    """Controls (L, w, w+1) where a search ended, and carried to the problem's own activation.
+
+    With J of the problem's own network there, and the words of the search.
+    """
 
     weights: NDArray
+    carried: NDArray
     objective: float
     collapsed: bool
     search: BasinSearch
@@ -52,11 +61,11 @@ class FoundNetwork(NamedTuple):
 def find_networks(
     options: FirstNetworkOptions, problem: TrainingProblem, top: TrainingProblem, layers: int,
     watch: Watch, best: Best,
-) -> list[FoundNetwork]:
-    """Networks of equal layers to begin with, the lowest first.
+) -> Iterator[FoundNetwork]:
+    """Networks of equal layers to begin with, each searched for when it is asked for.
 
-    Searched for is the problem as it stands at the top of the ladder in ε and, where that is
-    another activation, the problem itself: either may find the lower network.
+    Searched for is the problem itself and then, where that is another activation, the problem as
+    it stands at the top of the ladder in ε: either may find the lower network.
 
     Parameters
     ----------
@@ -68,23 +77,23 @@ def find_networks(
     best : Best
         Gets every network on the way.
     """
-    found = []
     steps = equidistant_steps(layers)
-    with blas_threads(problem):
-        for searched in (top,) if top.sigma == problem.sigma else (top, problem):
-            search = BasinSearch(
-                BasinOptions(seed=options.seed, start=None, starts=None, noise=None,
-                             epsilon=LADDER, reheats=None, effort=options.effort,
-                             workers=options.workers, max_iter=sys.maxsize, tol=1e-6),
-                searched, steps, watch, best)
+    agreements = AGREEMENTS[options.effort][problem.activation != "linear"]
+    for searched in (problem,) if top.sigma == problem.sigma else (problem, top):
+        search = BasinSearch(
+            BasinOptions(seed=options.seed, start=None, starts=None, noise=None,
+                         epsilon=LADDER, reheats=None, effort=options.effort,
+                         workers=options.workers, max_iter=sys.maxsize, tol=1e-6,
+                         agreements=agreements),
+            searched, steps, watch, best)
+        walk = LadderWalk(problem, steps, watch, tol=1e-6, max_iter=sys.maxsize,
+                          stage_iter=5000, memory=MEMORY)
+        ladder = epsilon_stages(problem, LADDER, min(LADDER[0], searched.sigma.epsilon))
+        with blas_threads(problem):
             basin = search.run()
-            walk = LadderWalk(problem, steps, watch, tol=1e-6, max_iter=sys.maxsize,
-                              stage_iter=5000, memory=MEMORY)
-            ladder = epsilon_stages(problem, LADDER, min(LADDER[0], searched.sigma.epsilon))
             end = basin.weights if searched is problem or basin.collapsed else \
                 walk.descend(basin.weights, ladder, DECREASE)
-            found.append(FoundNetwork(basin.weights, walk.offer(end), basin.collapsed, search))
-    return sorted(found, key=lambda one: (one.collapsed, one.objective))
+        yield FoundNetwork(basin.weights, end, walk.offer(end), basin.collapsed, search)
 
 
 def settled_objective(

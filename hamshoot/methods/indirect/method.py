@@ -71,14 +71,15 @@ class IndirectShooting:
         A single start of the direct stage, in place of the search of
         `hamshoot.methods.search.basins`; others are tried where it leads to no geodesic.
     layers : int, optional
-        Of the direct stage; default max(60, 12 L̃), and max(40, 8 L̃) in the search.
+        Of the direct stage; default max(60, 12 L̃).
     effort : {"quick", "default", "thorough"}
         How long the search for a first network goes on.
     workers : int, optional
         Threads of the search; by default a core each. The answer does not depend on it.
     epsilon_first, epsilon_last, epsilon_factor : float
         Ladder: where it starts (also on the way to a smooth ReLU of smaller ε), where it ends for a
-        plain ReLU, and the factor of its first step.
+        plain ReLU, and the factor of its first step. Networks of the search begin near its end, a
+        plain ReLU at four times epsilon_last, and at its start only where that fails.
     exact_relu : bool
         End with the plain ReLU flow where no activation slides along its kink.
     integrator : {"dop853", "gauss"}

@@ -1,9 +1,10 @@
 """The way to a geodesic around Newton's method: first network, ladders, continuation, verdict.
 
-Without a guess the search that all methods share finds a network; its minimum at the top of the
+Without a guess the search that all methods share finds a network; its minimum near the end of the
 ladder in ε, on a finer mesh when Newton fails from there, is the first path, and continuation leads
-to the problem itself. What lies above the trivial objective, or is a saddle that could not be left,
-is no answer while another candidate is lower. `hamshoot.methods.indirect.method` has the options.
+to the problem itself. Where the network's basin is lost on the way, it is tried from the top of the
+ladder. What lies above the trivial objective, or is a saddle that could not be left, is no answer
+while another candidate is lower. `hamshoot.methods.indirect.method` has the options.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.common.watch import Watch
@@ -44,7 +47,9 @@ _logger = logging.getLogger("hamshoot")
 #: Relative difference of J that is rounding, or the accuracy of the flow.
 ROUNDING = 1e-9
 #: Share of J by which a network on the branch of a geodesic may lie above the one searched for.
-LOSS = 1e-2
+LOSS = 1e-3
+#: Relative distance of controls within which a network is of the branch of a geodesic.
+NEAR = 0.1
 #: Saddles left one after the other, at most.
 SADDLES = 5
 
@@ -223,8 +228,8 @@ class GeodesicSearch:
     def _lost(self, found: Found) -> bool:
         """Whether the basin of the network searched for was lost on the way to a geodesic.
 
-        The network built from the geodesic is carried to a minimum and held against it: both have
-        as many layers.
+        Not where the controls are near each other. Else the network built from the geodesic is
+        carried to a minimum and held against it: both have as many layers.
         """
         network, own = self.first.network, self.networks.own()
         # The stiff loss of a hard endpoint measures something else.
@@ -232,12 +237,22 @@ class GeodesicSearch:
             return False
         self.watch.stage = "comparison with the network of the search"
         built = self.ways.weights(found.path, len(network.weights))
-        branch = settled_objective(own, built, found.path.stage.epsilon, self.watch)
-        return not branch <= network.objective + LOSS * abs(network.objective)
+        epsilon = found.path.stage.epsilon
+        if np.linalg.norm(built - network.carried) <= NEAR * np.linalg.norm(built):
+            return False
+        most = network.objective + LOSS * abs(network.objective)
+        if settled_objective(own, built, epsilon, self.watch) <= most:
+            return False
+        # Some basins are those of coarse networks alone: are twice the layers still lower?
+        finer = np.repeat(network.carried, 2, axis=0)
+        other = settled_objective(own, finer, epsilon, self.watch)
+        built = self.ways.weights(found.path, len(finer))
+        branch = settled_objective(own, built, epsilon, self.watch)
+        return not branch <= other + LOSS * abs(other)
 
     def _from_network(self, weights: NDArray, target: Stage) -> bool:
         """A geodesic of the target from a network: down the ladder, or from the target at once."""
-        for stage in dict.fromkeys((self.first.top(target), target)):
+        for stage in dict.fromkeys((*self.first.stages(target), target)):
             self.solver.solved.clear()
             self.watch.stage = f"from a network, {stage_name(stage)}"
             if self.first.levels(stage, weights) and self.ways.reach(target):

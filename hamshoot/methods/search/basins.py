@@ -9,7 +9,8 @@ J has many minima, and which one a descent ends in is decided early, at a large 
    it began with goes on to the next;
 3. where several rounds gain nothing, all of it is done again from two new starts.
 
-It ends when its budget is spent (`EFFORTS`). The budget is counted in iterations, by what an
+It ends when its budget is spent (`EFFORTS`), or earlier, if asked, where new starts lead to the
+same end again and again. The budget is counted in iterations, by what an
 iteration costs on paper, never by a clock: on one machine the same seed gives the same answer,
 with any number of workers. Starts, and the reheats of a round, run side by side in threads; the
 compiled sweeps hold no lock.
@@ -56,8 +57,8 @@ MEMORY = 30
 WALK = 3000
 #: Starts whose walks are made ready at a time: there may be more than memory holds.
 BATCH = 64
-#: Relative fall of J that counts as a gain.
-GAIN = 1e-5
+#: Relative fall of J that counts as a gain, and difference of J within which two ends agree.
+GAIN, AGREED = 1e-5, 1e-4
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,12 @@ class BasinOptions:
     tol: float
     stage_iter: int = 5000
     memory: int | None = None
+    agreements: int | None = None
+    """So many new pairs of starts that end, reheated, as the best did, end it before its budget."""
 
 
 def check_search_options(method: Any) -> None:
-    """Raise ValueError for start, starts, effort, workers or epsilon out of range."""
+    """Raise ValueError for start, starts, noise, effort, workers or epsilon out of range."""
     if method.start is not None:
         check_choice("start", method.start, STARTS)
     check_choice("effort", method.effort, tuple(EFFORTS))
@@ -237,10 +240,16 @@ class BasinSearch:
         """Rounds of reheats from the best; from a new start where they gain nothing any more."""
         rounds, best = self.options.reheats, basin
         kinds, number, idle = [HOT, COLD], 0, 0
+        earlier, agreed = np.nan, 0
         while number < rounds if rounds is not None else self.spent < self.budget:
             if self.watch.seconds > STARTS_SHARE * (self.watch.time_limit or np.inf):
                 break
             if rounds is None and idle == self.effort.patience:
+                agreed += abs(basin.objective - earlier) <= AGREED * abs(earlier)
+                if agreed == self.options.agreements:
+                    _logger.info("search: ends early, %d pairs of starts agree", agreed + 1)
+                    break
+                earlier = best.objective
                 basin, kinds, idle = self._anew(), [HOT, COLD], 0
                 best = _best([best, basin])
                 if basin.collapsed:

@@ -9,6 +9,7 @@ import problems
 import pytest
 
 import hamshoot as hs
+from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.indirect import search
 from hamshoot.methods.indirect.euler_networks import EulerNetworks
@@ -17,7 +18,8 @@ from hamshoot.methods.indirect.first_network import (
     find_networks,
     search_layers,
 )
-from hamshoot.theory.layers import trivial_objective
+from hamshoot.network.follow_path import equidistant_steps
+from hamshoot.theory.layers import objective_of, trivial_objective
 
 
 def narrow(effective_depth, **settings):
@@ -49,14 +51,52 @@ def test_the_answer_does_not_depend_on_the_workers():
     np.testing.assert_array_equal(one.representations, two.representations)
 
 
-def test_a_plain_relu_is_searched_for_at_the_top_of_its_ladder_and_as_it_stands():
+def test_a_plain_relu_is_searched_for_as_it_stands_and_at_the_top_of_its_ladder():
     problem = problems.teacher(activation="relu", samples=6, weight_decay=0.03)
     networks = EulerNetworks(problem, Watch())
     top = problem.replace(activation="smooth_relu", epsilon=0.1)
-    found = find_networks(FirstNetworkOptions(seed=0, effort="quick", workers=1), networks.own(),
-                          top, search_layers(problem), Watch(), Best())
-    assert len(found) == 2
-    assert found[0].objective <= found[1].objective
+    found = list(find_networks(FirstNetworkOptions(seed=0, effort="quick", workers=1),
+                               networks.own(), top, search_layers(problem), Watch(), Best()))
+    assert [one.search.problem.activation for one in found] == ["relu", "smooth_relu"]
+    steps = equidistant_steps(search_layers(problem))
+    for one in found:
+        assert one.objective == pytest.approx(objective_of(problem, one.carried, steps), rel=1e-12)
+    # Of a minimum at the top of the ladder the network itself is not one: it is carried on.
+    assert found[1].objective < objective_of(problem, found[1].weights, steps)
+
+
+def run_of(problem, **options):
+    method = hs.IndirectShooting(effort="quick", workers=1, **options)
+    return search.GeodesicSearch(picked(search.SearchOptions, method),
+                                 picked(search.ShootingOptions, method), problem, Watch())
+
+
+def stages_of(problem):
+    run = run_of(problem)
+    return [stage.epsilon for stage in run.first.stages(run._target())]
+
+
+def test_a_network_is_handed_over_near_the_end_of_the_ladder_and_then_at_its_top():
+    relu = problems.teacher(activation="relu")
+    method = hs.IndirectShooting()
+    assert stages_of(relu) == [4 * method.epsilon_last, method.epsilon_first]
+    smooth = relu.replace(activation="smooth_relu", epsilon=0.01)
+    assert stages_of(smooth) == [0.01, method.epsilon_first]
+    assert stages_of(smooth.replace(epsilon=0.2)) == [0.2]
+    assert stages_of(problems.teacher(activation="linear")) == [0.0]
+
+
+def test_a_geodesic_of_another_basin_than_the_networks_is_noticed():
+    """The identity start ends in a basin above that of the search."""
+    searched, single = run_of(narrow(3.0)), run_of(narrow(3.0), start="identity")
+    for run in (searched, single):
+        run.solve(None)
+    own, other = searched.kept[-1], single.kept[-1]
+    assert other.objective > 1.01 * own.objective
+    assert not searched._lost(own)
+    assert not single._lost(other)  # nothing was searched for
+    single.first.network = searched.first.network
+    assert single._lost(other)
 
 
 @pytest.mark.parametrize(("options", "word"), [

@@ -31,6 +31,20 @@ def objective_of(problem, weights):
     return discrete.objective(problem, end, weights, steps)[0]
 
 
+def test_it_ends_early_where_new_starts_agree_and_only_then():
+    """A linear network has one minimum; of the teacher's, starts find several."""
+    ended = {}
+    for activation in ("linear", "relu"):
+        searches = [search_of(teacher(activation=activation), workers=1)[0] for _ in range(2)]
+        searches[1].options = replace(searches[1].options, agreements=1)
+        whole, early = (search.run().objective for search in searches)
+        ended[activation] = searches[1].spent < searches[1].budget
+        assert early >= whole * (1 - 1e-12)
+        if ended[activation]:
+            assert early == pytest.approx(whole, rel=1e-4)
+    assert ended["linear"]
+
+
 def test_what_it_returns_is_the_best_it_saw_and_its_objective_is_right():
     problem = teacher()
     search, best = search_of(problem)

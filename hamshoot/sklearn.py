@@ -1,0 +1,389 @@
+"""Optimal Leaky ResNets as scikit-learn estimators, for pipelines and searches over parameters.
+
+>>> from hamshoot.sklearn import LeakyResNetClassifier, LeakyResNetRegressor
+>>> model = LeakyResNetRegressor(effective_depth=3.0, weight_decay=3e-3)
+>>> model.fit(X, y).predict(X)                                             # doctest: +SKIP
+>>> print(model.solution_, model.certificate_)                             # doctest: +SKIP
+
+An extra: ``pip install "hamshoot[sklearn]"``. What `fit` minimises is J of
+`hamshoot.TrainingProblem`, the squared error and the weight decay λ/(2L̃)∫‖W‖². It is a sum over
+samples of equal weight, so that `fit` takes no ``sample_weight``. A classifier fits the one-hot
+classes by least squares. Its outputs are no likelihoods: they estimate the probabilities of the
+classes, may lie outside [0, 1] and are not calibrated. That is why there is a `decision_function`
+and no ``predict_proba``; `sklearn.calibration.CalibratedClassifierCV` makes probabilities of it.
+"""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from hamshoot.methods.single_shooting.method import DirectSingleShooting
+from hamshoot.optimality.certificate import certify
+from hamshoot.problem.arguments import count, positive
+from hamshoot.problem.readers import Scaling
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.solution import Solution, Status
+from hamshoot.study.solve import solve
+
+try:
+    from joblib import effective_n_jobs
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError:
+    raise ImportError(
+        "hamshoot.sklearn needs scikit-learn >= 1.6; "
+        'install it with: pip install "hamshoot[sklearn]"'
+    ) from None
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from hamshoot.network.leaky_resnet import LeakyResNet
+    from hamshoot.optimality.certificate import Certificate
+
+__all__ = ["LeakyResNetClassifier", "LeakyResNetRegressor"]
+
+#: Bounds of the default width.
+LEAST_WIDTH, MOST_WIDTH = 8, 16
+#: The default λ is this times L̃: ten times that of the command line, to predict rather than to
+#: interpolate.
+DECAY_SHARE = 1e-2
+#: Its advice in place of the solver's, whose starts are no parameters here.
+COLLAPSED = (
+    "The network gives the same output for all samples; use a smaller weight_decay or "
+    "effective_depth, unless there is nothing to learn."
+)
+
+Self = TypeVar("Self", bound="_LeakyResNetEstimator")
+
+
+class _LeakyResNetEstimator(BaseEstimator):
+    """What regressor and classifier share; see `LeakyResNetRegressor`."""
+
+    _certificate: Certificate | None
+
+    def __init__(
+        self,
+        effective_depth: float = 3.0,
+        weight_decay: float | None = None,
+        width: int | None = None,
+        layers: int | None = None,
+        *,
+        activation: str = "relu",
+        epsilon: float | None = None,
+        bias: bool = True,
+        standardize: bool | str = True,
+        effort: str = "quick",
+        polish: bool = False,
+        tol: float = 1e-6,
+        max_iter: int = 10_000_000,
+        time_limit: float | None = None,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = 0,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
+        self.effective_depth = effective_depth
+        self.weight_decay = weight_decay
+        self.width = width
+        self.layers = layers
+        self.activation = activation
+        self.epsilon = epsilon
+        self.bias = bias
+        self.standardize = standardize
+        self.effort = effort
+        self.polish = polish
+        self.tol = tol
+        self.max_iter = max_iter
+        self.time_limit = time_limit
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @property
+    def certificate_(self) -> Certificate:
+        """The certificate of `solution_`, see `hamshoot.certify`; computed when first asked for.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        if self._certificate is None:
+            self._certificate = certify(self.solution_)
+        return self._certificate
+
+    def _solve(self: Self, X: NDArray, Y: NDArray, classes: tuple[str, ...] | None) -> Self:
+        """Pose and solve the problem of X (N, d_in) and Y (N, d_out), and keep what was found."""
+        problem = self._problem(X, Y, classes)
+        seed = self._seed()
+        layers = default_layers(problem.effective_depth) if self.layers is None else self.layers
+        method = DirectSingleShooting(
+            layers=layers, effort=self.effort, polish=self.polish, tol=self.tol,
+            max_iter=self.max_iter, time_limit=self.time_limit, seed=seed,
+            workers=effective_n_jobs(self.n_jobs))
+        guess = self._warm(problem) if self.warm_start else None
+        solution = solve(problem, method, initial_guess=guess, verbose=bool(self.verbose))
+        self.solution_, self._certificate = solution, None
+        self.network_: LeakyResNet = solution.to_network()
+        self.n_iter_ = max(1, solution.nit)
+        if solution.status is Status.INTERRUPTED:
+            # No callback stops this solve, so it was Ctrl-C, which the solver answers with its best
+            # iterate: a search over parameters must not go on with the next fit.
+            raise KeyboardInterrupt
+        if not solution.success:
+            collapsed = solution.status is Status.COLLAPSED
+            warnings.warn(f"{solution.status.name.lower()}: "
+                          f"{COLLAPSED if collapsed else solution.message}",
+                          ConvergenceWarning, stacklevel=3)
+        return self
+
+    def _problem(self, X: NDArray, Y: NDArray, classes: tuple[str, ...] | None) -> TrainingProblem:
+        """The training problem, in the user's units, with sizes from the data."""
+        depth = positive("effective_depth", self.effective_depth)
+        decay = DECAY_SHARE * depth if self.weight_decay is None else self.weight_decay
+        standardize = "varying" if self.standardize is True else self.standardize
+        width = default_width(X, Y) if self.width is None else count("width", self.width, 1)
+        scaled = [values if not standardize or (k and classes is not None)
+                  else Scaling.fit(values, "varying", "XY"[k], []).apply(values)
+                  for k, values in enumerate((X, Y))]
+        names = getattr(self, "feature_names_in_", None)
+        return TrainingProblem(
+            X, Y, effective_depth=depth, weight_decay=decay, width=width,
+            activation=self.activation, epsilon=self.epsilon, bias=self.bias,
+            standardize=standardize, classes=classes,
+            lift=_lift(scaled[0], width), readout=_readout(scaled[1], width),
+            input_names=None if names is None else tuple(names))
+
+    def _seed(self) -> int:
+        """An integer stands for itself; None and generators give one, as in scikit-learn."""
+        state: Any = self.random_state
+        if isinstance(state, numbers.Integral):
+            return count("random_state", state, 0)
+        return int(check_random_state(state).randint(np.iinfo(np.int32).max))
+
+    def _warm(self, problem: TrainingProblem) -> Solution | None:
+        """The solution of the last `fit`, where it is a network of the same sizes."""
+        before: Solution | None = getattr(self, "solution_", None)
+        if before is None:
+            return None
+        for name in ("width", "bias", "d_in", "d_out"):
+            was, now = getattr(before.problem, name), getattr(problem, name)
+            if was != now:
+                warnings.warn(f"warm_start: the last fit had {name} {was}, this one has {now}; it "
+                              "starts anew", UserWarning, stacklevel=4)
+                return None
+        return before
+
+    def _outputs(self, X: ArrayLike) -> NDArray:
+        """Predictions of the network (K, d_out), of checked rows."""
+        check_is_fitted(self)
+        return self.network_.predict(validate_data(self, X, dtype=np.float64, reset=False))
+
+
+class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
+    """Regression by an optimal Leaky ResNet.
+
+    Quick by default: `layers` is small, the search short, and a ReLU network ends at the optimum of
+    one smoothed with ε = 1e-3. ``effort="default", polish=True`` searches longer and goes on to
+    ReLU itself, with the second-order test (`hamshoot.DirectSingleShooting`).
+
+    Parameters
+    ----------
+    effective_depth : float
+        L̃ > 0.
+    weight_decay : float, optional
+        λ > 0; default 0.01 L̃.
+    width : int, optional
+        w; default the largest number of columns (inputs that vary; targets), at least 8 and at most
+        16. Data of more columns than the width enter and leave by their principal directions, the
+        eigenvectors of their covariance, as lift and readout.
+    layers : int, optional
+        L > L̃; default 2 L̃, rounded up, at least 4.
+    activation : {"relu", "smooth_relu", "linear"}
+    epsilon : float, optional
+        ε of the smooth ReLU.
+    bias : bool
+    standardize : {True, False, "columns", "varying", "common"}
+        As in `hamshoot.TrainingProblem`. True is "varying": every column to mean 0 and deviation 1,
+        and inputs that are constant in training are ignored by the network. One-hot classes are
+        left as they are.
+    effort : {"quick", "default", "thorough"}
+        How long the search for a basin goes on.
+    polish : bool
+        Whether ReLU is carried to its exact optimum and tested for second order.
+    tol : float
+        Bound on the stationarity.
+    max_iter : int
+        Iterations of all starts and stages together.
+    time_limit : float, optional
+        Seconds for a fit; where one comes into effect, the result depends on the machine.
+    warm_start : bool
+        Whether `fit` goes on from the solution of the last one, in place of the search: along a
+        path of λ, say, by ``set_params(weight_decay=…)``. L̃, layers and data may change too; where
+        width, bias or columns do, it warns and starts anew.
+    random_state : int, RandomState or None
+        Of the search. None draws from NumPy's global state; the default is a fixed seed, so that
+        the same data give the same network.
+    n_jobs : int, optional
+        Threads of the search, as joblib counts them (None is 1, -1 all cores). The answer does not
+        depend on it.
+    verbose : bool
+        Show the progress on standard error.
+
+    Attributes
+    ----------
+    solution_ : hamshoot.Solution
+        With its problem, in the user's units, and its history.
+    network_ : hamshoot.LeakyResNet
+        Predicts.
+    certificate_ : hamshoot.Certificate
+        What `hamshoot.certify` says of the solution, computed on first access. What was only
+        smoothed (``polish=False``) is certified as a stationary point of the smoothed network.
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X has names of columns.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        Where the solver did not converge; the best iterate is kept, and `solution_.status` says
+        how it ended.
+
+    Notes
+    -----
+    Ctrl-C in a fit keeps the best iterate in the attributes and raises KeyboardInterrupt. The cost
+    is that of `hamshoot.DirectSingleShooting`: L w²N an iteration.
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> LeakyResNetRegressor:
+        """Find the optimal network.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, d_in)
+            Finite numbers, N ≥ 2; a pipeline imputes what is missing and encodes categories.
+        y : array_like, shape (N,) or (N, d_out)
+
+        Raises
+        ------
+        ValueError
+            For data or parameters out of range, in one sentence.
+        """
+        rows, Y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True,
+                                ensure_min_samples=2)
+        self._column = Y.ndim == 1
+        Y = np.asarray(Y, dtype=np.float64)
+        return self._solve(rows, Y[:, None] if self._column else Y, None)
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Predictions, (K,) or (K, d_out) as y was, for rows X (K, d_in)."""
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self._column else outputs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class LeakyResNetClassifier(ClassifierMixin, _LeakyResNetEstimator):
+    """Classification by an optimal Leaky ResNet, fitted to one-hot classes by least squares.
+
+    There is no ``predict_proba``, see the module `hamshoot.sklearn`. Parameters and attributes are
+    those of `LeakyResNetRegressor`, and
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        The labels, sorted.
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> LeakyResNetClassifier:
+        """Find the optimal network.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, d_in)
+            Finite numbers, N ≥ 2.
+        y : array_like, shape (N,)
+            Labels of at least two classes.
+
+        Raises
+        ------
+        ValueError
+            For data or parameters out of range, in one sentence.
+        """
+        rows, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        check_classification_targets(labels)
+        self.classes_, places = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: expected at least 2 classes, got 1 class, {self.classes_[0]!r}")
+        return self._solve(rows, np.eye(len(self.classes_))[places],
+                           tuple(map(str, self.classes_)))
+
+    def decision_function(self, X: ArrayLike) -> NDArray:
+        """Outputs of the network (K, classes), for rows X (K, d_in).
+
+        Of two classes the output of the second minus that of the first, (K,), as is usual.
+        """
+        outputs = self._outputs(X)
+        return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Labels (K,) of the largest output, for rows X (K, d_in)."""
+        outputs = self._outputs(X)
+        return self.classes_[np.argmax(outputs, axis=1)]
+
+
+# -- sizes and maps --------------------------------------------------------------------------------
+
+
+def default_layers(effective_depth: float) -> int:
+    """Return 2 L̃, rounded up, and at least 4."""
+    return max(4, int(np.ceil(2 * effective_depth)))
+
+
+def default_width(X: NDArray, Y: NDArray) -> int:
+    """Columns of X that vary, or of Y, whichever are more; between 8 and 16."""
+    varying = int(np.count_nonzero(np.ptp(X, axis=0)))
+    return min(MOST_WIDTH, max(LEAST_WIDTH, varying, Y.shape[1]))
+
+
+def _lift(X: NDArray, width: int) -> NDArray | None:
+    """P (w, d_in) for scaled inputs X (N, d_in); None for the problem's own embedding.
+
+    Inputs that are constant in training get a column of zeros: what else they are later would
+    enter the network along directions that no sample has tried.
+    """
+    varying = np.ptp(X, axis=0) > 0
+    columns = int(np.count_nonzero(varying))
+    if columns == X.shape[1] <= width:
+        return None
+    lift = np.zeros((width, X.shape[1]))
+    lift[:, varying] = np.eye(width, columns) if columns <= width else \
+        _principal(X[:, varying], width)
+    return lift
+
+
+def _readout(Y: NDArray, width: int) -> NDArray | None:
+    """Q (d_out, w) for scaled targets Y (N, d_out); None for the problem's own embedding."""
+    return None if Y.shape[1] <= width else _principal(Y, width).T
+
+
+def _principal(values: NDArray, most: int) -> NDArray:
+    """The first principal directions (most, d) of rows (N, d), orthonormal, signs fixed. O(d³)."""
+    _, directions = np.linalg.eigh(np.cov(values, rowvar=False, bias=True))
+    first = directions[:, ::-1][:, :most].T
+    largest = first[np.arange(most), np.argmax(np.abs(first), axis=1)]
+    return first * np.sign(largest)[:, None]
