@@ -350,12 +350,7 @@ class BasinSearch:
             evaluations = sum(walk.sweeps.evaluations for walk in walks)
             if ends is None:  # stopped
                 self.evaluations += evaluations
-        weights = ends[0].weights if best.weights is None else best.weights
-        return {"ends": np.array([end.weights for end in ends]), "best": weights}, {
-            "objectives": [float(end.objective) for end in ends],
-            "collapsed": [bool(end.collapsed) for end in ends], "best": float(best.objective),
-            "evaluations": evaluations,
-            "first_gradient": float(walks[0].first_gradient)}
+        return _packed(ends, best, evaluations, float(walks[0].first_gradient))
 
     def _walk(self, problem: TrainingProblem | None = None) -> LadderWalk:
         options = self.options
@@ -420,6 +415,16 @@ def _start(options: BasinOptions, k: int) -> tuple[str, int]:
     if options.start is not None:
         return options.start, start_seeds(options.seed, k + 1)[k]
     return ("path", "identity")[k % 2], start_seeds(options.seed, k // 2 + 1)[k // 2]
+
+
+def _packed(ends: Sequence[Basin], best: Best, evaluations: int, first_gradient: float
+            ) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """The ends of walks and what they cost, as arrays and numbers that are kept."""
+    weights = ends[0].weights if best.weights is None else best.weights
+    return {"ends": np.array([end.weights for end in ends]), "best": weights}, {
+        "objectives": [float(end.objective) for end in ends],
+        "collapsed": [bool(end.collapsed) for end in ends], "best": float(best.objective),
+        "evaluations": evaluations, "first_gradient": first_gradient}
 
 
 def _best(ends: Sequence[Basin]) -> Basin:
