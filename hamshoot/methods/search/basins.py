@@ -312,11 +312,9 @@ class BasinSearch:
         self.evaluations += numbers["evaluations"]
         if np.isnan(self.first_gradient):
             self.first_gradient = numbers["first_gradient"]
-        ends = [Basin(weights, objective, collapsed, task.part) for weights, objective, collapsed,
-                task in zip(arrays["ends"], numbers["objectives"], numbers["collapsed"], tasks,
-                            strict=True)]
         self.best.offer(numbers["best"], arrays["best"])
-        return ends
+        return [Basin(*end) for end in zip(arrays["ends"], numbers["objectives"], numbers[
+            "collapsed"], [task.part for task in tasks], strict=True)]
 
     def _walked(self, tasks: Sequence[_Task]) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """The ends of walks made now, the best network on their way, and what they cost."""
