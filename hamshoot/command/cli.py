@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,28 +17,33 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from hamshoot.command.config import TEMPLATE, Config, read_config
 from hamshoot.command.continuing import continued, own_config
 from hamshoot.command.exports import export_file, remarks, to_verify
 from hamshoot.command.predict import predict
+from hamshoot.command.results import COMPARE, SOLVE, Results
+from hamshoot.command.signals import Stoppable, Stopped, answered, interrupt
 from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.optimality.certificate import certify
+from hamshoot.problem.saved import key as problem_key
 from hamshoot.report.page import page_path
 from hamshoot.report.page import report as write_report
 from hamshoot.report.results import FILES, read_results
-from hamshoot.solution.solution import Record, Solution
+from hamshoot.solution.solution import Solution, Status
 from hamshoot.study import plot as figures
+from hamshoot.study.compare import Comparison, Row
 from hamshoot.study.compare import compare as compare_problem
-from hamshoot.study.progress import Progress
 from hamshoot.study.solve import check_method, default_layers
 from hamshoot.study.solve import solve as solve_problem
 from hamshoot.study.summaries import summary as summary_of
 from hamshoot.study.tables import comparison_table
 from hamshoot.study.validate import validate as validate_problem
 from hamshoot.support.files import write_whole
+from hamshoot.support.journal import Journal, kept_in, key_of
 from hamshoot.support.version import __version__
 
 SOLVED, NOT_CONVERGED, BAD_INPUT = 0, 1, 2
@@ -91,26 +95,31 @@ def solve(
     before = None if result is None else (Solution.load(result), result)
     config, guess = _config(problem, method, layers, settings, before, effort=effort,
                             workers=workers)
-    names = ("solution.npz", "summary.json", "solution.png")
-    _claim(output, names, force)
     validation = None
-    with _Stoppable(patient=as_json) as progress:
+    job = _job("validate" if validating else "solve", config, guess)
+    with Results(output, SOLVE, force, job) as results, Stoppable(patient=as_json) as progress:
         progress.say(f"{config.problem!r}")
-        if validating:
-            validation = validate_problem(
-                config.problem, config.method, layers=config.layers, callback=progress,
-                on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
-                **config.validate, **config.solve)
-            solution = validation.solve(progress)
-        else:
-            solution = solve_problem(config.problem, config.method, layers=config.layers,
-                                     initial_guess=guess, callback=progress, **config.solve)
-    summary = summary_of(solution)
-    if validation is not None:
-        summary["validation"] = validation.to_dict()
-    solution.save(output / "solution.npz")
-    _figure(lambda plot: plot.figure(solution), output / "solution.png")
-    _write_json(output / "summary.json", summary)
+        with kept_in(Journal(results.journal, progress.say)):
+            if validating:
+                validation = validate_problem(
+                    config.problem, config.method, layers=config.layers, callback=progress,
+                    on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
+                    **config.validate, **config.solve)
+                solution = validation.solve(progress)
+            else:
+                solution = solve_problem(config.problem, config.method, layers=config.layers,
+                                         initial_guess=guess, callback=progress, **config.solve)
+        progress.saving()
+        summary = summary_of(solution)
+        if validation is not None:
+            summary["validation"] = validation.to_dict()
+        solution.save(results.path("solution.npz"))
+        _write_json(results.path("summary.json"), summary)
+        written = ["solution.npz", "summary.json"]
+        if np.isfinite(solution.objective):
+            _figure(lambda plot: plot.figure(solution), results.path("solution.png"))
+            written.append("solution.png")
+        place = results.publish(solution.status is Status.INTERRUPTED)
     if as_json:
         _print_json(summary)
     else:
@@ -118,7 +127,8 @@ def solve(
             click.echo(f"{validation.table()}\n{validation.finding()}\n")
         _print(comparison_table([{**summary, "name": solution.method.replace("_", " ")}]))
         click.echo("\n".join([_closing(solution.success, solution.message), *summary["remarks"]]))
-        click.echo(f"Wrote {', '.join(names)} to {output}")
+    if place != output or not as_json:
+        click.echo(results.advice(place, written), err=as_json)
     return SOLVED if solution.success else NOT_CONVERGED
 
 
@@ -131,31 +141,43 @@ def compare(
     """Solve by optimal control and by gradient descent, also at equal seconds; table and figure."""
     config, _ = _config(problem, method, layers, settings, effort=effort, workers=workers)
     arguments = _compare_arguments(config)
-    _claim(output, (*FILES.values(), "summary.json", "comparison.png"), force)
-
-    written = []
-    with _Stoppable(patient=as_json) as progress:
+    rows: list[Row] = []
+    with Results(output, COMPARE, force, _job("compare", config)) as results, \
+            Stoppable(patient=as_json) as progress:
         progress.say(f"{config.problem!r}")
 
-        def keep(row: Any) -> None:
-            # Each row is saved as it ends: an interruption later loses none of it.
-            written.append(FILES[row.name])
-            row.solution.save(output / FILES[row.name])
+        def keep(row: Row) -> None:
+            rows.append(row)
+            row.solution.save(results.path(FILES[row.name]))
             progress.say(f"{row.name}: objective {row.solution.objective:.8g}, "
                          f"{row.solution.seconds:.1f} s, {row.solution.status.name.lower()}")
 
-        comparison = compare_problem(config.problem, config.layers, method=config.method,
-                                     callback=progress, on_row=keep, **arguments)
-    summary = comparison.to_dict()
-    _figure(lambda plot: comparison.figure(), output / "comparison.png")
-    _write_json(output / "summary.json", summary)
+        try:
+            with kept_in(Journal(results.journal, progress.say)):
+                comparison = compare_problem(
+                    config.problem, config.layers, method=config.method, callback=progress,
+                    on_row=keep, **arguments)
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            comparison = Comparison(config.problem, tuple(rows), complete=False)
+        progress.saving()
+        summary = comparison.to_dict()
+        _write_json(results.path("summary.json"), summary)
+        written = [*(FILES[row.name] for row in rows), "summary.json"]
+        if all(np.isfinite(row.solution.objective) for row in rows):
+            _figure(lambda plot: comparison.figure(), results.path("comparison.png"))
+            written.append("comparison.png")
+        place = results.publish(not comparison.complete or any(
+            row.solution.status is Status.INTERRUPTED for row in rows))
     if as_json:
         _print_json(summary)
     else:
         _print(comparison_table(summary["rows"]))
         click.echo("\n".join([_closing(comparison.complete, summary["finding"]),
                               *summary["remarks"]]))
-        click.echo(f"Wrote {', '.join([*written, 'summary.json', 'comparison.png'])} to {output}")
+    if place != output or not as_json:
+        click.echo(results.advice(place, written), err=as_json)
     return SOLVED if summary["success"] else NOT_CONVERGED
 
 
@@ -273,7 +295,10 @@ cli.add_command(predict)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: every failure is an exit code and one line."""
     try:
-        code = cli.main(args=arguments, prog_name="hamshoot", standalone_mode=False)
+        with answered(interrupt):
+            code = cli.main(args=arguments, prog_name="hamshoot", standalone_mode=False)
+    except Stopped as stopped:
+        code = _complain(str(stopped), NOT_CONVERGED)
     except click.ClickException as error:
         code = _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -349,6 +374,12 @@ def _claim(output: Path, names: Sequence[str], force: bool) -> None:
         raise ValueError(f"{output}: cannot be written to ({error.strerror})") from None
 
 
+def _job(command: str, config: Config, guess: Any = None) -> str:
+    """A key of what a command computes."""
+    return key_of(command, problem_key(config.problem), config.method, config.layers,
+                  config.solve, config.descent, getattr(guess, "weights", None))
+
+
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(path, lambda file: file.write(text + "\n"), mode="w")
@@ -383,28 +414,3 @@ def _sentence(error: BaseException) -> str:
         return f"{error.filename or 'file'}: {error.strerror}"
     return str(error) or type(error).__name__
 
-
-class _Stoppable(Progress):
-    """Progress whose first Ctrl-C lets the iteration end and keeps the best; the second aborts."""
-
-    def __init__(self, patient: bool):
-        super().__init__(self._answer, patient)
-        self.stopping = False
-
-    def __enter__(self) -> _Stoppable:
-        self.previous = signal.signal(signal.SIGINT, self._interrupt)
-        super().__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        signal.signal(signal.SIGINT, self.previous)
-        super().__exit__(*exception)
-
-    def _answer(self, _: Record) -> bool:
-        return self.stopping
-
-    def _interrupt(self, *_: Any) -> None:
-        if self.stopping:
-            raise KeyboardInterrupt
-        self.stopping = True
-        self.say("Stopping after this iteration; the best iterate is kept (Ctrl-C again aborts).")

@@ -19,6 +19,7 @@ from hamshoot.problem.arguments import matrix
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.support.checks import check_real
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -48,6 +49,7 @@ class LayeredNetwork:
 
     def __post_init__(self) -> None:
         for name in ("weights", "steps", "lift", "readout"):
+            check_real(name, getattr(self, name))
             value = np.array(getattr(self, name), dtype=float)
             value.setflags(write=False)
             object.__setattr__(self, name, value)

@@ -11,7 +11,10 @@ from hamshoot.network.layered_network import LayeredNetwork
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
+from hamshoot.support import schema
+from hamshoot.support.checks import brief, check_real
 from hamshoot.support.files import header, load_with_metadata, save_with_metadata
+from hamshoot.support.schema import check_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 ARRAYS = ("weights", "steps", "lift", "readout")
 SCALINGS = ("input_scaling", "target_scaling")
+FIELDS = {"effective_depth": schema.NUMBER, "activation": schema.TEXT, "epsilon": schema.NUMBER,
+          "bias": schema.FLAG, **dict.fromkeys(("classes", "target_names", "input_names"),
+                                               schema.MAYBE_TEXTS)}
 
 Network = TypeVar("Network", bound=LayeredNetwork)
 
@@ -56,14 +62,36 @@ def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
     arrays, metadata = load_with_metadata(path, foreign, FORMAT)
     _check_kind(metadata, foreign)
     try:
+        check_fields("metadata", metadata, FIELDS, {"hard_endpoint": schema.FLAG,
+                                                    "preparation": schema.OBJECT})
+        _check_arrays(arrays)
         metadata["activation"] = Activation(metadata["activation"], metadata.pop("epsilon"))
         if "preparation" in metadata:
             metadata["preparation"] = Preparation.from_dict(metadata["preparation"])
         scalings = {name: Scaling(arrays.pop(f"{name}.mean"), arrays.pop(f"{name}.scale"))
                     for name in SCALINGS}
         return build(**arrays, **metadata, **scalings)
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{foreign} ({error})") from None
+
+
+def _check_arrays(arrays: dict[str, NDArray]) -> None:
+    """Raise ValueError unless the arrays are those of a network, of real numbers."""
+    parts = [f"{name}.{part}" for name in SCALINGS for part in ("mean", "scale")]
+    for name in (*ARRAYS, *parts):
+        if name not in arrays:
+            raise ValueError(f"the array {name} is missing")
+    for name, array in arrays.items():
+        if name not in ARRAYS and name not in parts:
+            raise ValueError(f"there is no array {brief(name)} in a network")
+        check_real(name, array)
+    for side, name in enumerate(SCALINGS):
+        matrix = arrays[("lift", "readout")[side]]
+        expected = matrix.shape[1 - side : 2 - side]
+        for part in ("mean", "scale"):
+            array = arrays[f"{name}.{part}"]
+            if array.shape != expected:
+                raise ValueError(f"{name}.{part}: expected shape {expected}, got {array.shape}")
 
 
 def _check_kind(metadata: dict[str, Any], foreign: str) -> None:
@@ -72,4 +100,4 @@ def _check_kind(metadata: dict[str, Any], foreign: str) -> None:
     if kind != "network":
         if "status" in metadata:
             raise ValueError(f"{foreign} but a solution; use Solution.load(path).to_network()")
-        raise ValueError(f"{foreign} (its metadata says kind {kind!r})")
+        raise ValueError(f"{foreign} (its metadata says kind {brief(kind)})")

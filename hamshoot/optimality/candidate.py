@@ -148,6 +148,8 @@ def _array(weights: Any) -> NDArray:
     """Weights in double precision, of tensors as well."""
     if hasattr(weights, "detach"):
         weights = weights.detach().cpu().double()
+    if np.iscomplexobj(weights):
+        raise ValueError("network: expected real weights, got complex ones")
     try:
         values = np.asarray(weights, dtype=float)
     except (TypeError, ValueError):

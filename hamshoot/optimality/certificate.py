@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.optimality import checks
 from hamshoot.optimality.candidate import Candidate, candidate_in
 from hamshoot.optimality.checks import CLAIMED, CLAIMING, Asked, Bound
 from hamshoot.optimality.layers import check_blocks, check_stored
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Beginnings of verdicts of the second-order test that say: no minimum.
 NO_MINIMUM = ("saddle", "concave kink", "descent found")
+#: Beginning of the verdict on a network that has not seen its inputs, whatever the test says of it.
+COLLAPSED = "collapsed to the same output for all samples"
 #: Statuses that claim no stationary point, but may be recorded as a success.
 CONTENT = (Status.FLAT, Status.TRAINED)
 
@@ -68,7 +71,8 @@ class Certificate:
         Median along the path, and (max − min)/max(1, |median|).
     second_order : str
         Begins with "strict local minimum", "saddle" or "not decided", or another verdict of
-        `second_order_layers`.
+        `second_order_layers`. A network whose output is the same for all samples is called
+        collapsed before anything else, and does not hold: its status would be COLLAPSED.
     min_eigenvalue : float
         Smallest one of the reduced Hessian; NaN when not computed. Over layers in the plain inner
         product of the controls (L, w, w+1); on a path in ∫⟨V, V′⟩dp, where it is extrapolated in
@@ -314,6 +318,8 @@ def certify(
     with np.errstate(all="ignore"):
         found = check(solution, asked)
     names = Certificate.__dataclass_fields__.keys() - {"bounds", "reasons"}
+    if checks.collapsed(solution):
+        found.numbers["second_order"] = f"{COLLAPSED}: {found.numbers['second_order']}"
     bounds = found.bounds if candidate is None else _in_order(found.bounds, candidate)
     reasons = reasons_against(solution, found.numbers["second_order"], bounds, stationarity)
     return Certificate(**{name: found.numbers[name] for name in names & found.numbers.keys()},
@@ -358,7 +364,7 @@ def reasons_against(
     status, name = solution.status, solution.status.name.lower()
     reasons = [f"{b.name} {b.value:.2e}, expected at most {b.most:.1e}"
                for b in bounds if not b.holds]
-    if verdict.startswith(NO_MINIMUM):
+    if verdict.startswith((*NO_MINIMUM, COLLAPSED)):
         reasons.append(verdict)
     if solution.success and status not in CLAIMING + CONTENT:
         reasons.append(f"success is recorded with the status {name}, which denies it")

@@ -23,6 +23,8 @@ ROUNDING = 1e-13
 #: from the stored arrays, and rounding that a roll-out has amplified. (Measured 1e-14, and 3e-12 at
 #: L̃ = 15.)
 STORED_FLOOR, SWEPT_FLOOR = 1e-12, 1e-10
+#: Outputs that differ by less than this share of what the targets do are the same, as for solvers.
+COLLAPSE = 0.05
 #: Statuses that claim a stationary point.
 CLAIMING = (Status.CONVERGED, Status.SMOOTHED)
 NAN = float("nan")
@@ -92,6 +94,26 @@ def smoothed(setting: Setting, solution: Solution) -> Setting | None:
     if setting.activation != "relu" or not epsilon or not epsilon > 0:
         return None
     return setting._replace(activation="smooth_relu", epsilon=epsilon)
+
+
+def collapsed(solution: Solution) -> bool:
+    """Whether a network with stored states has the same output for all samples.
+
+    That is a stationary point which has not seen its inputs, and often a minimum: outputs hardly
+    differ where targets do, and fit no better than the mean of the targets, or than 0.
+    """
+    problem = solution.problem
+    if problem.hard_endpoint or not solution.stored:
+        return False
+    out, asked = problem.readout @ solution.representations[-1], problem.targets
+    pairs = [(out, asked)]
+    centred = asked - asked.mean(axis=1, keepdims=True)
+    if np.sum(centred**2) > 1e-12 * np.sum(asked**2):
+        pairs.append((out - out.mean(axis=1, keepdims=True), centred))
+    with np.errstate(all="ignore"):
+        missed = np.sum((out - asked) ** 2)
+        return any(np.sum(o**2) <= COLLAPSE**2 * np.sum(a**2)
+                   and missed >= (1 - 2 * COLLAPSE) * np.sum(a**2) for o, a in pairs)
 
 
 # -- bounds ----------------------------------------------------------------------------------------

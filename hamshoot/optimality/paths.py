@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 INTEGRATED = (1e-9, 1e-7)
 #: Recorded numbers agree to this, relatively: ∫‖W‖² is integrated anew too.
 AGREEMENT = 1e-9
+#: Evaluations of the flow at most: over one interval, and of all together for each. What takes more
+#: is no path that anybody integrated, and would take for ever.
+MOST_EVALUATIONS, MOST_EACH = 20_000, 5_000
 #: Tolerances of the integration anew.
 RELATIVE, ABSOLUTE = 1e-11, 1e-12
 
@@ -118,8 +121,13 @@ def _integrate(
     from scipy.integrate import solve_ivp
 
     p, shape = solution.p, setting.start.shape
+    evaluations, most = 0, MOST_EVALUATIONS
 
     def rates(_: float, y: NDArray) -> NDArray:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > most:
+            raise FloatingPointError
         a, b = y[:-1].reshape(2, *shape)
         squares = np.sum(formulas.control(setting, a, b) ** 2)
         out = np.concatenate([*(r.ravel() for r in formulas.flow(setting, a, b)), [squares]])
@@ -130,6 +138,7 @@ def _integrate(
     ends, pieces, norm = [], [], 0.0
     for k in range(len(p) - 1):
         y = np.concatenate([solution.representations[k].ravel(), solution.momenta[k].ravel(), [0]])
+        most = min(evaluations, MOST_EACH * k) + MOST_EVALUATIONS
         try:
             piece = solve_ivp(rates, (p[k], p[k + 1]), y, method="DOP853", rtol=RELATIVE,
                               atol=ABSOLUTE, dense_output=True)

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.problem import memory_map as mapped
+from hamshoot.support import schema
+from hamshoot.support.checks import brief, check_real
+from hamshoot.support.journal import key_of
+from hamshoot.support.schema import Kind, check_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ARRAYS = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test")
+#: What may lie in files of its own.
+MAPPED = ("X", "Y")
 SETTINGS = ("effective_depth", "weight_decay", "width", "activation", "bias", "standardize",
             "seed", "input_names", "target_names", "classes")
+#: The settings by their kinds, and what is written of a map.
+FIELDS = {
+    "effective_depth": schema.NUMBER, "weight_decay": schema.NUMBER, "width": schema.COUNT,
+    "activation": schema.TEXT, "bias": schema.FLAG, "seed": schema.COUNT,
+    "standardize": Kind("true, false, 'columns' or 'common'",
+                        lambda v: v is None or isinstance(v, bool) or schema.is_text(v)),
+    **dict.fromkeys(("input_names", "target_names", "classes"), schema.MAYBE_TEXTS),
+}
+INTEGERS = Kind("a list of integers", lambda v: isinstance(v, list) and all(
+    isinstance(i, int) and not isinstance(i, bool) and abs(i) < 2**62 for i in v))
+MAP = {"path": schema.TEXT, "bytes": schema.COUNT, "dtype": schema.TEXT, "offset": schema.COUNT,
+       "shape": INTEGERS, "strides": INTEGERS}
 
 
 def arrays_and_settings(
@@ -49,11 +69,69 @@ def arguments(arrays: Mapping[str, NDArray], settings: Mapping[str, Any]) -> dic
     Raises
     ------
     ValueError
-        If a file that the settings refer to is gone or has another size.
+        For settings and arrays that are none of a problem, and if a file that the settings refer
+        to is gone or has another size.
     """
     given = dict(settings)
+    _check(arrays, given)
     maps = {k: mapped.MappedRows.from_dict(k, v) for k, v in given.pop("maps", {}).items()}
     return {**arrays, **maps, **given}
+
+
+def _check(arrays: Mapping[str, NDArray], settings: dict[str, Any]) -> None:
+    """Raise ValueError unless arrays and settings are such as `arrays_and_settings` gives.
+
+    Sizes that nothing backs would be allocated by defaults: lift and readout have to be there.
+    """
+    check_fields("problem", settings, FIELDS, {"epsilon": schema.NUMBER, "maps": schema.OBJECT,
+                                              "preparation": schema.OBJECT})
+    maps = settings.get("maps", {})
+    for name, entry in maps.items():
+        if name not in MAPPED or name in arrays:
+            raise ValueError(f"maps: there is no map {brief(name)} of a problem")
+        check_fields(f"maps: {name}", entry, MAP)
+        _check_extent(name, entry)
+    for name, array in arrays.items():
+        check_real(name, array)
+    for name in ("X", "lift", "readout"):
+        if name not in arrays and name not in maps:
+            raise ValueError(f"the array problem.{name} is missing")
+    width = settings["width"]
+    for name, side in (("lift", 0), ("readout", 1)):
+        shape = arrays[name].shape
+        if len(shape) != 2 or shape[side] != width:
+            raise ValueError(f"{name}: expected a matrix for the width {width}, got shape {shape}")
+
+
+def _check_extent(name: str, entry: dict[str, Any]) -> None:
+    """Raise ValueError for a map that reaches beyond its file, or is none of numbers."""
+    shape, strides = entry["shape"], entry["strides"]
+    good = len(shape) == 2 and len(strides) == 2 and \
+        re.fullmatch(r"[<>|=]?[fiub][1248]", entry["dtype"])
+    if not good:
+        raise ValueError(f"maps: {name}: expected a matrix of numbers, got {brief(entry)}")
+    size = int(entry["dtype"][-1])
+    ends = [sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if sign * s > 0 and n > 0)
+            for sign in (-1, 1)]
+    if entry["offset"] + ends[0] < 0 or entry["offset"] + ends[1] + size > entry["bytes"]:
+        raise ValueError(f"maps: {name}: expected numbers within the {entry['bytes']} bytes of "
+                         "its file")
+
+
+def key(problem: Any) -> str:
+    """A key of a problem, the same for the same data and settings; computed once.
+
+    Large maps count by the path, size and time of their files.
+    """
+    known = vars(problem).get("_key")
+    if known is None:
+        arrays, settings = problem.to_arrays()
+        times = {name: os.stat(entry["path"]).st_mtime_ns
+                 for name, entry in settings.get("maps", {}).items()}
+        scalings = [getattr(problem, f"{side}_scaling") for side in ("input", "target")]
+        known = key_of(arrays, settings, times, [(s.mean, s.scale) for s in scalings])
+        object.__setattr__(problem, "_key", known)
+    return known
 
 
 def light(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
 from hamshoot.problem.hints import log_hints, projected
+from hamshoot.problem.magnitude import check_magnitude
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
 
@@ -116,7 +117,8 @@ class TrainingProblem:
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        self._put(_given=given, **arguments.checked(given))
+        self._put(_given=given, **np.errstate(all="ignore")(arguments.checked)(given))
+        check_magnitude(self)  # what has overflowed is refused, in words
 
     # -- construction ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Record, Status
+from hamshoot.support.checks import check_real
 from hamshoot.theory import blockwise
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class SolvedNodes:
         for name in ("p", "representations", "momenta", "weights", "steps"):
             value = getattr(self, name)
             if value is not None:
+                check_real(name, value)
                 value = np.ascontiguousarray(value, dtype=float)
                 value = value.view()
                 value.setflags(write=False)

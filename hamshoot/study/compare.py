@@ -22,6 +22,7 @@ from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.descent.optimizers import SCHEDULES, SGD, Adam
 from hamshoot.methods.descent.restarts import train_for
 from hamshoot.methods.descent.train import train
+from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
@@ -31,17 +32,20 @@ from hamshoot.solution.remarks import comparison_remarks
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.cpu_seconds import cpu_seconds
+from hamshoot.study.ends import EQUAL, ended_well, gap
 from hamshoot.study.forecast import (
     Forecast,
     epochs_forecast,
     search_forecast,
     seconds_forecast,
 )
+from hamshoot.study.kept_rows import kept_row
 from hamshoot.study.progress import Progress, named, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.summaries import summary
 from hamshoot.study.tables import cells, text_table
 from hamshoot.support import verbs
+from hamshoot.support.journal import Journal, kept_in
 from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
@@ -65,8 +69,6 @@ GRID_RUNS = 8
 LEAST_SECONDS = 1.0
 #: What is told of the row of equal seconds, from its solution.
 TOLD = ("start", "start_seed", "total_epochs", "budget_seconds")
-#: Objectives closer than this, relatively, are called equal.
-EQUAL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +147,17 @@ class Comparison:
             "problem": repr(self.problem),
             "settings": self.settings,
             "complete": self.complete,
-            "success": self.complete and all(row.solution.success for row in self.rows),
+            "success": self.complete and all(self._ended_well(row) for row in self.rows),
             "finding": self.finding(),
             "remarks": self.remarks(),
             "rows": [row.numbers for row in self.rows],
         }
+
+    def _ended_well(self, row: Row) -> bool:
+        """Whether a row did; the last, a second chance, also where it can go no lower."""
+        trained = [other for other in self.rows if other.name in (DESCENT, LONGER)]
+        return ended_well(row.solution, _lowest(trained) if trained and row.name == CONTINUED
+                          else None)
 
     def finding(self) -> str:
         """What the comparison found, in sentences with numbers, whichever way it went."""
@@ -240,6 +248,7 @@ def compare(
     longer: bool | None = None,
     same_seconds: bool = True,
     verbose: bool = False,
+    journal: str | PathLike | None = None,
 ) -> Comparison:
     """Solve a problem by optimal control and by gradient descent.
 
@@ -280,6 +289,9 @@ def compare(
         the clock; all other rows are the same each time.
     verbose : bool
         Show the progress on standard error.
+    journal : path, optional
+        Directory that keeps the rows that are finished, and what is done of the others, as of
+        `hamshoot.solve`: a comparison that was killed goes on from it.
 
     Returns
     -------
@@ -288,7 +300,8 @@ def compare(
         gradient descent for the same seconds, and optimal control started from the better of the
         networks that were trained with a grid. Stopped midway, those that were finished.
     """
-    with shown(callback, verbose) as call:
+    kept = None if journal is None else Journal(Path(journal))
+    with kept_in(kept), shown(callback, verbose) as call:
         layers = default_layers(problem) if layers is None else layers
         comparing = _Comparing(problem, layers, method, optimizer, start, seed, starts,
                                descent_steps, time_limit, method_options)
@@ -344,10 +357,13 @@ class _Comparing:
         tasks[CONTINUED] = lambda call: self.control(self._trained(), call), lambda: None
         complete = True
         for number, (name, (task, forecast)) in enumerate(tasks.items(), start=1):
+            if name == CONTINUED and not np.isfinite(self._trained().objective):
+                break  # there is no network to go on from
             if isinstance(callback, Progress):
                 callback.begin(f"{name} (row {number} of {len(tasks)})", forecast(),
                                self.options.get("time_limit"))
-            solution, seconds = cpu_seconds(partial(task, named(name, callback)))
+            work = partial(cpu_seconds, partial(task, named(name, callback)))
+            solution, seconds = kept_row(self.problem, name, self._inputs(name), work)
             if name == CONTROL:
                 self.spent = seconds
             self.rows.append(Row(name, solution, cpu_seconds=seconds))
@@ -358,6 +374,17 @@ class _Comparing:
                 break
         return Comparison(self.problem, tuple(self.rows), complete, {
             "start": self.start, "seed": self.seed, "starts": self.starts, "layers": self.layers})
+
+    def _inputs(self, name: str) -> tuple:
+        """All that a row depends on, beside the problem."""
+        if name in (DESCENT, LONGER):
+            own: tuple = ()
+        elif name == SAME_SECONDS:
+            own = (self.granted, self.spent)
+        else:
+            own = (repr(self.method), None if name == CONTROL else self._trained().weights)
+        return (self.layers, repr(self.descent), self.descent_steps, self.options, self.time_limit,
+                repr(EFFORTS), *own)
 
     def control(self, guess: Solution | None, call: Callback | None) -> Solution:
         """The solver's row."""
@@ -445,24 +472,28 @@ def _lowest(rows: list[Row]) -> Solution:
 
 
 def _relation(a: Solution, b: Solution, opening: str) -> str:
-    gap = (a.objective - b.objective) / abs(b.objective)
-    if abs(gap) <= EQUAL:
+    share = gap(a, b)
+    if abs(share) <= EQUAL:
         return f"{opening} at gradient descent's objective ({a.objective:.6g})."
-    side = "below" if gap < 0 else "ABOVE"
-    return (f"{opening} {abs(gap):.2%} {side} gradient descent's objective "
+    side = "below" if share < 0 else "ABOVE"
+    if not np.isfinite(share):
+        return (f"{opening} {side} gradient descent's objective ({a.objective:.6g} against "
+                f"{b.objective:.6g}).")
+    return (f"{opening} {abs(share):.2%} {side} gradient descent's objective "
             f"({a.objective:.6g} against {b.objective:.6g}).")
 
 
 def _winner(a: Solution, b: Solution) -> str:
     """Who ended lower at equal seconds, and what descent could try in them."""
-    gap, extra = (a.objective - b.objective) / abs(b.objective), b.extra
+    share, extra = gap(a, b), b.extra
     count = len(extra["runs"])
-    if abs(gap) <= EQUAL:
+    if abs(share) <= EQUAL:
         opening = f"At equal seconds nobody wins: both end at J = {a.objective:.6g}"
     else:
-        name, low, high = (CONTROL, a, b) if gap < 0 else (DESCENT, b, a)
+        name, low, high = (CONTROL, a, b) if share < 0 else (DESCENT, b, a)
+        lower = f"{-gap(low, high):.2%} " if np.isfinite(gap(low, high)) else ""
         opening = (f"At equal seconds {name} wins: J = {low.objective:.6g}, "
-                   f"{1 - low.objective / high.objective:.2%} below {high.objective:.6g}")
+                   f"{lower}below {high.objective:.6g}")
     return (f"{opening} ({extra['cpu_seconds']:.1f} s of CPU for {count} "
             f"run{'' if count == 1 else 's'} of gradient descent, the best from the "
             f"{extra['start']} start, seed {extra['start_seed']}, at rate {extra['rate']:g}).")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.methods.indirect.method import IndirectShooting
@@ -15,6 +17,7 @@ from hamshoot.solution.solution import Callback, Solution
 from hamshoot.study.forecast import search_forecast
 from hamshoot.study.progress import begin, shown
 from hamshoot.support.checks import brief, check_count, check_layers
+from hamshoot.support.journal import Journal, kept_in
 from hamshoot.support.options import with_options
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ def solve(
     initial_guess: Any = None,
     callback: Callback | None = None,
     verbose: bool = False,
+    journal: str | PathLike | None = None,
     **options: Any,
 ) -> Solution:
     """Find an optimal network.
@@ -63,6 +67,10 @@ def solve(
     verbose : bool
         Show the progress on standard error: stage, J, seconds so far and about how many are left.
         In any case ``logging.getLogger("hamshoot")`` gets what the search found, at INFO.
+    journal : path, optional
+        Directory that keeps what is done: walks of the search, levels of large problems, stages on
+        the way to a geodesic. A solve that was killed goes on from it, with the same arguments, to
+        the same end; with others it takes what fits. The caller removes it.
     **options
         Of the method, for example ``tol``, ``max_iter``, ``time_limit``, ``seed``, ``effort``,
         ``workers``, ``start``, ``starts``.
@@ -79,7 +87,8 @@ def solve(
     """
     chosen, reason = _method(problem, method, layers, options)
     _logger.info("solve: %r by %r", problem, chosen)
-    with shown(callback, verbose) as call:
+    kept = None if journal is None else Journal(Path(journal), _logger.info)
+    with kept_in(kept), shown(callback, verbose) as call:
         begin(call, "", search_forecast(problem, chosen, initial_guess),
               getattr(chosen, "time_limit", None))
         solution = chosen.solve(problem, initial_guess=initial_guess, callback=call)

@@ -96,6 +96,8 @@ def check_count(name: str, value: Any, least: int) -> None:
     good = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not (good and value >= least):
         raise ValueError(f"{name}: expected an integer >= {least}, got {brief(value)}")
+    if value > MOST_COUNT:
+        raise ValueError(f"{name}: expected an integer <= {MOST_COUNT}, got {brief(value)}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -118,3 +120,26 @@ def check_layers(layers: int, effective_depth: float, steps: Any = None) -> None
             f"got {layers} layers for an effective depth {effective_depth:g}; "
             f"use at least {least}"
         )
+
+
+#: Integers beyond are no counts, and NumPy does not hold them.
+MOST_COUNT = 2**63 - 1
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number that a double holds; no bool, no integer beyond 2⁶³."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if isinstance(value, int):
+        return abs(value) <= MOST_COUNT
+    return isinstance(value, (float, np.floating, np.integer))
+
+
+def check_real(name: str, value: Any) -> None:
+    """Raise ValueError for an array of complex numbers, strings or objects.
+
+    NumPy would cut off imaginary parts with no more than a warning.
+    """
+    kind = np.asarray(value).dtype
+    if kind.kind not in "fiub":
+        raise ValueError(f"{name}: expected real numbers, got {kind}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -13,45 +13,95 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.support.checks import brief
+from hamshoot.support.npz import load_npz as load_npz
 from hamshoot.support.version import __version__
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Why a file without a name may not get one: it is there, there is no /proc, or there are no links.
+UNLINKED = (errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS,
+            errno.EOPNOTSUPP)
+
 
 def write_whole(path: Path, write: Callable[[Any], None], mode: str = "wb") -> None:
-    """Write a file under a temporary name beside it, then rename: whole or not at all.
+    """Write a file beside its place, then rename: whole or not at all, and on the disk.
+
+    Where the system can, the file has no name until it is complete, so that a process that is
+    killed leaves nothing behind.
 
     Raises
     ------
     OSError
-        If the directory cannot be written to; nothing is left behind.
+        If the directory cannot be written to, or the disk is full; nothing is left behind.
     """
+    if path.parent.is_dir() and not os.path.lexists(path) and _written_nameless(path, write, mode):
+        return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        encoding = None if "b" in mode else "utf-8"
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            write(file)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is not what a result file should have
+        _written(handle, write, mode)
+        os.chmod(temporary, 0o666 & ~_umask())  # 0600 is not what a result file should have
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    sync_directory(path.parent)
 
 
-def load_npz(path: Path) -> dict[str, NDArray]:
-    """Read all arrays of an .npz file without pickles; one-sentence errors for what is not one."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
+def _written_nameless(path: Path, write: Callable[[Any], None], mode: str) -> bool:
+    """Write a file that gets its name at the end; False where the system has no such files."""
+    if not hasattr(os, "O_TMPFILE"):
+        return False
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, KeyError,
-            AttributeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a complete .npz file ({reason})") from None
+        handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
+            return False
+        raise
+    with os.fdopen(os.dup(handle), "rb") as kept:  # open until it has a name
+        _written(handle, write, mode)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.link(f"/proc/self/fd/{kept.fileno()}", path.name, dst_dir_fd=directory,
+                    follow_symlinks=True)
+        except OSError as error:
+            if error.errno in UNLINKED:
+                return False  # somebody was faster, or there is no /proc: with a name, then
+            raise
+        finally:
+            os.close(directory)
+    sync_directory(path.parent)
+    return True
+
+
+def _written(handle: int, write: Callable[[Any], None], mode: str) -> None:
+    """Write to an open file and see it to the disk."""
+    with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """See the names in a directory to the disk, where directories can be opened."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EACCES):  # cannot be synced
+            raise
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def save_with_metadata(path: str | PathLike, arrays: dict[str, NDArray], metadata: dict[str, Any],
@@ -106,15 +156,23 @@ def load_with_metadata(
     """
     arrays = load_npz(path)
     if "metadata" not in arrays:
-        raise ValueError(f"{foreign} (it holds {', '.join(sorted(arrays)) or 'nothing'})")
-    try:
-        metadata = json.loads(str(arrays.pop("metadata")))
-    except json.JSONDecodeError:
-        metadata = None
+        held = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{foreign} (it holds {brief(held, 80)})")
+    metadata = _json(arrays.pop("metadata"))
     if not isinstance(metadata, dict) or "format" not in metadata:
         raise ValueError(f"{foreign} (its metadata cannot be read)")
-    if metadata["format"] != form:
+    if metadata["format"] != form or isinstance(metadata["format"], bool):
         raise ValueError(
-            f"{path}: format {metadata['format']}, this hamshoot reads format {form}")
+            f"{path}: format {brief(metadata['format'])}, this hamshoot reads format {form}")
     own = header(form)
     return arrays, {name: value for name, value in metadata.items() if name not in own}
+
+
+def _json(text: NDArray) -> Any:
+    """What an array that holds a string says as JSON; None where it is none."""
+    if text.dtype.kind != "U" or text.shape != ():
+        return None
+    try:
+        return json.loads(str(text))
+    except (ValueError, RecursionError):  # no JSON, no Unicode, brackets without end
+        return None

@@ -19,7 +19,7 @@ from hamshoot.network.follow_path import equidistant_steps, follow, same_steps
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Solution, Status
-from hamshoot.support.checks import check_not_negative
+from hamshoot.support.checks import brief, check_real, is_number
 from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
@@ -58,8 +58,7 @@ def starting_weights(
     """
     if start not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {start!r}")
-    if noise is not None:
-        check_not_negative("noise", noise)
+    check_noise(noise)
     rng = np.random.default_rng([seed, 11])
     if start == "identity":
         return _identity(problem, len(steps), rng, 0.3 if noise is None else noise)
@@ -86,7 +85,9 @@ def weights_of(guess: Any, problem: TrainingProblem, steps: NDArray) -> NDArray:
     ValueError
         If the weights do not have the problem's width, or are not finite.
     """
-    weights = np.asarray(getattr(guess, "weights", guess), dtype=float)
+    weights = np.asarray(getattr(guess, "weights", guess))
+    check_real("initial_guess", weights)
+    weights = np.asarray(weights, dtype=float)
     if weights.ndim != 3 or weights.shape[1:] != problem.control_shape:
         w, columns = problem.control_shape
         raise ValueError(
@@ -118,9 +119,18 @@ def _path_of(
     )
 
 
+def check_noise(noise: Any) -> None:
+    """Raise ValueError unless `noise` is None or a finite number ≥ 0."""
+    if noise is not None and not (is_number(noise) and 0 <= noise < np.inf):
+        raise ValueError(f"noise: expected a number >= 0, got {brief(noise)}")
+
+
 def start_seeds(seed: int, starts: int) -> Sequence[int]:
-    """Seeds of a multi-start: the first start is the one a single run would use."""
-    return [seed + 1000 * k for k in range(starts)]
+    """Seeds of a multi-start: the first start is the one a single run would use.
+
+    They are not written out: there may be more of them than memory holds.
+    """
+    return range(seed, seed + 1000 * starts, 1000)
 
 
 def _identity(

@@ -38,23 +38,28 @@ class Watch:
     Attributes
     ----------
     history : list of Record
+    earlier : float
+        Seconds of steps that an earlier run made, see `hamshoot.methods.common.kept`. They count
+        among the seconds of the solve, and not against its limit.
     """
 
     def __init__(self, callback: Callback | None = None, time_limit: float | None = None):
         self.callback, self.time_limit = callback, time_limit
         self.history: list[Record] = []
         self.started = time.perf_counter()
+        self.earlier = 0.0
         self.stage = ""
 
     @property
     def seconds(self) -> float:
         """Since the solve began."""
-        return time.perf_counter() - self.started
+        return time.perf_counter() - self.started + self.earlier
 
     @property
     def remaining(self) -> float:
         """Seconds left, infinity without a limit."""
-        return np.inf if self.time_limit is None else self.time_limit - self.seconds
+        return np.inf if self.time_limit is None else \
+            self.time_limit + self.earlier - self.seconds
 
     @property
     def iterations(self) -> int:
@@ -105,19 +110,24 @@ def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list instead of raising KeyboardInterrupt, while a library runs.
+    """Collect Ctrl-C and SIGTERM in a list instead of raising, while a library runs.
 
     For compiled libraries that call back into Python and lose an exception on the way. Whoever
     enters the context looks at the list and raises. Outside the main thread, where Python delivers
     no signals, the list stays empty; so it does where Ctrl-C is not Python's to begin with.
     """
     pending: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is None:
+    if threading.current_thread() is not threading.main_thread():
         yield pending
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    # SIGTERM only where somebody has an answer to it already; else it ends the process.
+    before = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
+              if (handler := signal.getsignal(number)) is not None
+              and (number == signal.SIGINT or callable(handler))}
+    for number in before:
+        signal.signal(number, lambda number, frame: pending.append(number))
     try:
         yield pending
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

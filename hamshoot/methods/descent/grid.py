@@ -48,14 +48,14 @@ class Training:
         self.count = 1
         self.grid: list[dict[str, Any]] = []
 
-    def run(self, starts: list[NDArray]) -> Solution:
+    def run(self, starts: Iterator[NDArray], count: int) -> Solution:
         """Choose on the first start, train from all of them."""
-        self.count = len(starts)
+        self.count = count
         try:
-            chosen = self._chosen(starts[0])
+            chosen = self._chosen(next(starts))
             if chosen is not None:
                 rate, schedule = chosen
-                for number, weights in enumerate(starts[1:], start=2):
+                for number, weights in enumerate(starts, start=2):
                     self._full_runs(number, weights, rate, [schedule])
             return self._finished()
         except (Stop, KeyboardInterrupt) as stop:

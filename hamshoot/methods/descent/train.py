@@ -23,6 +23,7 @@ which can only help the baseline.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import check_choice, check_count, check_layers, check_positive
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 STEPS = ("equidistant", "irregular", "adaptive")
 
@@ -124,15 +125,16 @@ def train(
         check_layers(layers, problem.effective_depth)
     adaptive = isinstance(steps, str) and steps == "adaptive"
     mesh = steps_of(steps, layers, problem.effective_depth, names=STEPS)
+    guess = None
     if initial_guess is None:
-        first = [starting_weights(problem, mesh, start, one, noise)
-                 for one in start_seeds(seed, starts)]
+        first: Iterable[NDArray] = (starting_weights(problem, mesh, start, one, noise)
+                                    for one in start_seeds(seed, starts))
     else:
         if adaptive and np.shape(getattr(initial_guess, "steps", ())) == mesh.shape:
             mesh = steps_of(initial_guess.steps, layers, problem.effective_depth)
-        first = [weights_of(initial_guess, problem, mesh)]
+        starts, guess = 1, weights_of(initial_guess, problem, mesh)
+        first = [guess]
     watch = Watch(callback, time_limit)
-    guess = None if initial_guess is None else first[0]
     descent = Descent(problem, mesh, adaptive, guess, watch)
     with blas_threads(problem):
-        return Training(problem, optimizer, descent, watch, seed).run(first)
+        return Training(problem, optimizer, descent, watch, seed).run(iter(first), starts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.dynamics.sweeps import EulerSweeps, blas_threads
+from hamshoot.methods.common.kept import Step, kept
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.indirect.continuation import Path, Stage, midpoints
@@ -74,9 +75,16 @@ class EulerNetworks:
 
         self.latest = weights
 
-        found = minimize(value, weights.ravel(), jac=True, method="L-BFGS-B", callback=watch,
-                         options=dict(maxiter=800, maxfun=2000, maxcor=20, ftol=1e-13, gtol=1e-9))
-        return self.minimise(problem, found.x.reshape(sweeps.shape), stage)
+        begin = weights
+
+        def descend() -> Step:
+            found = minimize(value, begin.ravel(), jac=True, method="L-BFGS-B", callback=watch,
+                             options=dict(maxiter=800, maxfun=2000, maxcor=20, ftol=1e-13,
+                                          gtol=1e-9))
+            return {"weights": found.x.reshape(sweeps.shape)}, {}
+
+        arrays, _ = kept(self.watch, problem, "start", (begin,), descend)
+        return self.minimise(problem, arrays["weights"], stage)
 
     def descended(self, stage: Stage, weights: NDArray) -> tuple[Path, Minimum, bool]:
         """The same from given weights, on as many layers; L-BFGS compiled."""
@@ -86,8 +94,10 @@ class EulerNetworks:
             sweeps = EulerSweeps(problem, equidistant_steps(layers))
             walk = Minimizer(sweeps, self.watch, memory=PAIRS, max_iter=sys.maxsize)
             self.minimizer = walk
-            weights = walk.minimize(weights, HAND_OVER, ITERATIONS)
-            self.minimizer = None
+            begin = weights
+            arrays, _ = kept(self.watch, problem, "descent", (begin,), lambda: (
+                {"weights": walk.minimize(begin, HAND_OVER, ITERATIONS)}, {}))
+            weights, self.minimizer = arrays["weights"], None
         return self.minimise(problem, weights, stage, NEWTON_STEPS)
 
     def from_no_weights(self, stage: Stage, layers: int) -> tuple[Path, Minimum, bool]:
@@ -104,8 +114,16 @@ class EulerNetworks:
         """
         steps = equidistant_steps(len(weights))
         self.offer(weights)
-        least = exact_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=steps_at_most,
-                                      callback=self.record)
+        def newton() -> Step:
+            least = exact_newton.minimise(problem, weights, steps, tol=1e-4,
+                                          max_iter=steps_at_most, callback=self.record)
+            return {"weights": least.weights}, {
+                "objective": float(least.objective), "stationarity": float(least.stationarity),
+                "iterations": int(least.iterations)}
+
+        arrays, numbers = kept(self.watch, problem, "minimum", (weights, steps_at_most), newton)
+        found: dict[str, Any] = {**arrays, **numbers}
+        least = Minimum(**found)
         weights = least.weights
         self.offer(weights)
         A = discrete.roll_out(problem, weights, steps)

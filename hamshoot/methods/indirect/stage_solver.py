@@ -10,6 +10,7 @@ import numpy as np
 
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.dynamics.gauss_flow import GaussFlow
+from hamshoot.methods.common.kept import Step, kept
 from hamshoot.methods.common.watch import Watch
 from hamshoot.methods.indirect.continuation import (
     Path,
@@ -102,15 +103,22 @@ class StageSolver:
         def record(y: NDArray, correction: float) -> None:
             self.watch.record(_objective(shooting, y), correction)
 
-        if self.options.form == "state":
-            result = self._by_states(shooting, path, record)
-        else:
-            result = solve_shooting(shooting, path.t, path.y, tol=self.options.tol,
-                                     max_iter=min(self.options.max_iter, 20) if quick else
-                                     self.options.max_iter, minimum=minimum,
-                                     max_nodes=8 * len(path.t) if quick else 1600,
-                                     form=self.options.form, callback=record)
-        self.result = result
+        def solve() -> Step:
+            if self.options.form == "state":
+                result = self._by_states(shooting, path, record)
+            else:
+                result = solve_shooting(shooting, path.t, path.y, tol=self.options.tol,
+                                        max_iter=min(self.options.max_iter, 20) if quick else
+                                        self.options.max_iter, minimum=minimum,
+                                        max_nodes=8 * len(path.t) if quick else 1600,
+                                        form=self.options.form, callback=record)
+            numbers = {name: _plain(value) for name, value in vars(result).items()}
+            return {"t": numbers.pop("t"), "y": numbers.pop("y")}, numbers
+
+        inputs = (vars(self.options), path.t, path.y, stage, plain_relu, minimum, quick)
+        arrays, numbers = kept(self.watch, self.problem, "stage", inputs, solve)
+        found: dict[str, Any] = {**arrays, **numbers}
+        self.result = result = NewtonResult(**found)
         if not result.success:
             return False
         self.path, self.converged = Path(result.t, result.y, stage), True
@@ -159,6 +167,11 @@ class StageSolver:
         if len(path.t) == len(t) and np.allclose(path.t, t, rtol=0, atol=1e-14):
             return path
         return path._replace(t=t, y=interpolate(path.t, path.y, t))
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _objective(shooting: ShootingProblem, y: NDArray) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.methods.common.watch import Stop, Watch, deferred_interrupts
+from hamshoot.methods.multiple_shooting.child import Answer, Child
 from hamshoot.methods.multiple_shooting.nlp import build_nlp, iteration_callback
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Status
@@ -15,6 +17,10 @@ from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Seconds that a call of a solver without a clock gets at least, and the iterations it is taken to
+#: make; see `hamshoot.methods.multiple_shooting.method.SHORT`.
+LEAST_PATIENCE, ITERATIONS = 20.0, 30
 
 
 class Counter:
@@ -82,6 +88,9 @@ class Program:
             self.callback = iteration_callback(self.monitor, states + controls, states + ends)
             solver_options = {**solver_options, "iteration_callback": self.callback}
         self.nlp = build_nlp(problem, layers, integrator, nlp_solver, solver_options)
+        self.child: Child | None = None
+        if nlp_solver == "fatrop" and sys.executable:  # it cannot be interrupted: it can be ended
+            self.child = Child(problem, layers, integrator, nlp_solver, solver_options)
 
     @property
     def weights(self) -> NDArray:
@@ -128,20 +137,44 @@ class Program:
         """One call of the NLP solver; keep its iterate when it is finite."""
         parameters = self.nlp.parameters(self.problem, self.steps, epsilon)
         before = self.counter.iterations
-        with deferred_interrupts() as self.monitor.interrupts:
-            result = self.nlp.solver(x0=self.x, lam_g0=self.lam, p=parameters, lbg=0, ubg=0)
+        answer = self._call(parameters)
         self.monitor.raise_if_stopped()
-        stats = self.nlp.solver.stats()
-        if stats.get("return_status") == "Invalid_Option":
+        if answer is None:  # it was ended: it does not come back from where it is
+            if self.counter.watch.remaining <= 0:
+                raise Stop(Status.TIME_LIMIT)
+            return False
+        if answer.status == "Invalid_Option":
             raise ValueError(f"solver_options: {self.nlp_solver} refuses one of {self.given!r}")
-        x, lam = (np.asarray(result[key].full()).ravel() for key in ("x", "lam_g"))
-        if np.all(np.isfinite(x)) and np.all(np.isfinite(lam)):
-            self.x, self.lam = x, lam
+        if np.all(np.isfinite(answer.x)) and np.all(np.isfinite(answer.lam)):
+            self.x, self.lam = answer.x, answer.lam
         if self.nlp_solver == "fatrop":  # one record for the round
-            self.counter.iterations = before + int(stats["iter_count"]) - 1
+            self.counter.iterations = before + answer.iterations - 1
             assert self.x is not None  # a run begins at an iterate
             self.monitor.record(self.x)
-        return bool(stats["success"])
+        return answer.success
+
+    def _call(self, parameters: NDArray) -> Answer | None:
+        """Call the solver, in its child where it has one; None where it had to be ended."""
+        assert self.x is not None
+        assert self.lam is not None
+        with deferred_interrupts() as self.monitor.interrupts:
+            if self.child is not None:
+                return self.child.call(self.x, self.lam, parameters, self._patience(),
+                                       self._over)
+            result = self.nlp.solver(x0=self.x, lam_g0=self.lam, p=parameters, lbg=0, ubg=0)
+        stats = self.nlp.solver.stats()
+        x, lam = (np.asarray(result[key].full()).ravel() for key in ("x", "lam_g"))
+        return Answer(x, lam, bool(stats["success"]), str(stats.get("return_status")),
+                      int(stats["iter_count"]) if "iter_count" in stats else 0)
+
+    def _over(self) -> bool:
+        """Whether a solver that cannot look at the clock itself is to be ended."""
+        return bool(self.monitor.interrupts) or self.counter.watch.remaining <= 0
+
+    def _patience(self) -> float:
+        """Seconds for a call without a clock: a hundred times what its iterations cost on paper."""
+        node = self.problem.initial_state.size
+        return max(LEAST_PATIENCE, 1e-8 * ITERATIONS * len(self.steps) * float(node) ** 3)
 
     def adjoint(self, weights: NDArray, momenta: NDArray | None
                  ) -> tuple[NDArray, NDArray, float]:

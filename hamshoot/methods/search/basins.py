@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.methods.common.starts import STARTS, start_seeds, starting_weights
+from hamshoot.methods.common.kept import kept
+from hamshoot.methods.common.starts import STARTS, check_noise, start_seeds, starting_weights
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.search.ladder import STARTS_SHARE, epsilon_stages
 from hamshoot.methods.search.side_by_side import Tape, side_by_side
 from hamshoot.methods.search.walk import HURRIED, PATIENT, LadderWalk
 from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.support.checks import check_choice, check_count, check_not_negative
+from hamshoot.support.checks import check_choice, check_count
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ LAST = 1e-3
 MEMORY = 30
 #: Iterations of a walk down the ladder, about, for plans.
 WALK = 3000
+#: Starts whose walks are made ready at a time: there may be more than memory holds.
+BATCH = 64
 #: Relative fall of J that counts as a gain, and difference of J within which two ends agree.
 GAIN, AGREED = 1e-5, 1e-4
 
@@ -116,8 +119,7 @@ def check_search_options(method: Any) -> None:
     for name in ("starts", "workers"):
         if getattr(method, name) is not None:
             check_count(name, getattr(method, name), 1)
-    if getattr(method, "noise", None) is not None:
-        check_not_negative("noise", method.noise)
+    check_noise(method.noise)
     if not isinstance(method.epsilon, (tuple, list)) or len(method.epsilon) != 3:
         raise ValueError(f"epsilon: expected (first, last, factor), got {method.epsilon!r}")
     epsilon_ladder(*method.epsilon)
@@ -183,6 +185,9 @@ class BasinSearch:
 
     def run(self) -> Basin:
         """The best basin found; idle (`collapsed`) where nothing lower than that was."""
+        if self.trivial == 0:  # J is never below that
+            self.best.offer(0.0, idle := np.zeros((len(self.steps), *self.problem.control_shape)))
+            return Basin(idle, 0.0, True, "no weights")
         basin = self._from_starts()
         if not basin.collapsed and (self.options.start is None or self.options.reheats):
             basin = self._reheated(basin)
@@ -195,32 +200,28 @@ class BasinSearch:
 
     def _from_starts(self) -> Basin:
         """Best end of the walks from all starts; where all collapse, from more."""
-        starts = self._starts()
-        ends = self._walks([self._start_task(*one, f"start {k}/{len(starts)}, " if len(starts) > 1
-                                             else "") for k, one in enumerate(starts, start=1)])
-        self.start_objectives += [end.objective for end in ends]
-        if all(end.collapsed for end in ends):
+        count = _count(self.options, self.effort, self.iteration)
+        ends: list[Basin] = []
+        for first in range(0, count, BATCH):
+            numbers = range(first, min(first + BATCH, count))
+            prefixes = [f"start {k + 1}/{count}, " if count > 1 else "" for k in numbers]
+            done = self._walks([self._start_task(*_start(self.options, k), prefix)
+                                for k, prefix in zip(numbers, prefixes, strict=True)])
+            self.start_objectives += [end.objective for end in done]
+            ends = [_best([*ends, *done])]
+        if ends[0].collapsed:
             seed = self.options.seed
+            begun = [_start(self.options, k) for k in range(min(count, 4))]
             more = [(start, one) for start in ("path", "identity") for one in (seed, seed + 1000)
-                    if (start, one) not in starts]
+                    if (start, one) not in begun]
             further = self._walks([self._start_task(*one, f"again, {one[0]}, ") for one in more]
                                   + [self._small_decay_task()])
             self.start_objectives += [end.objective for end in further]
             ends += further
             self.all_idle = all(end.collapsed for end in ends)
-        _logger.info("search: %d starts, J %.8g to %.8g", len(ends),
+        _logger.info("search: %d starts, J %.8g to %.8g", len(self.start_objectives),
                      min(self.start_objectives), max(self.start_objectives))
         return _best(ends)
-
-    def _starts(self) -> list[tuple[str, int]]:
-        """Names and seeds: path fits and identities in turn, unless one of them is asked for."""
-        options = self.options
-        count = options.starts or planned_starts(self.effort, self.iteration)
-        if options.start is not None:
-            return [(options.start, seed) for seed in
-                    start_seeds(options.seed, options.starts or 1)]
-        seeds = start_seeds(options.seed, (count + 1) // 2)
-        return [(start, seed) for seed in seeds for start in ("path", "identity")][:count]
 
     def _start_task(self, start: str, seed: int, prefix: str) -> _Task:
         weights = starting_weights(self.problem, self.steps, start, seed, self.options.noise)
@@ -302,7 +303,23 @@ class BasinSearch:
 
     def _walks(self, tasks: Sequence[_Task]) -> list[Basin]:
         """Ends of walks that know nothing of each other, side by side."""
+        options = self.options
+        inputs = (self.steps, options.tol, options.max_iter - self.watch.iterations,
+                  options.stage_iter, options.memory or MEMORY, [vars(task) for task in tasks])
+        arrays, numbers = kept(self.watch, self.problem, "walks", inputs,
+                               lambda: self._walked(tasks))
+        self.spent += self.iteration * numbers["evaluations"]
+        self.evaluations += numbers["evaluations"]
+        if np.isnan(self.first_gradient):
+            self.first_gradient = numbers["first_gradient"]
+        self.best.offer(numbers["best"], arrays["best"])
+        return [Basin(*end) for end in zip(arrays["ends"], numbers["objectives"], numbers[
+            "collapsed"], [task.part for task in tasks], strict=True)]
+
+    def _walked(self, tasks: Sequence[_Task]) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """The ends of walks made now, the best network on their way, and what they cost."""
         walks = [self._walk() for _ in tasks]
+        best, ends = Best(), None
 
         def one(number: int, tape: Tape) -> Basin:
             walk, task = walks[number], tasks[number]
@@ -318,18 +335,20 @@ class BasinSearch:
             return Basin(weights, objective, walk.collapsed(), task.part)
 
         try:
-            return side_by_side(one, len(tasks), self.watch, self.options.workers,
+            ends = side_by_side(one, len(tasks), self.watch, self.options.workers,
                                 self.options.max_iter)
         finally:
             for walk in walks:
                 if walk.minimizer.latest is not None:
                     walk.offer(walk.minimizer.latest)
                 if walk.best.weights is not None:
-                    self.best.offer(walk.best.objective, walk.best.weights)
-                self.spent += self.iteration * walk.sweeps.evaluations
-                self.evaluations += walk.sweeps.evaluations
-            if np.isnan(self.first_gradient):
-                self.first_gradient = walks[0].first_gradient
+                    best.offer(walk.best.objective, walk.best.weights)
+            if best.weights is not None:
+                self.best.offer(best.objective, best.weights)
+            evaluations = sum(walk.sweeps.evaluations for walk in walks)
+            if ends is None:  # stopped
+                self.evaluations += evaluations
+        return _packed(ends, best, evaluations, float(walks[0].first_gradient))
 
     def _walk(self, problem: TrainingProblem | None = None) -> LadderWalk:
         options = self.options
@@ -380,6 +399,30 @@ class _Task:
     prefix: str
     part: str
     decays: tuple[float, ...] = ()
+
+
+def _count(options: BasinOptions, effort: Effort, iteration: float) -> int:
+    """Starts to begin with."""
+    if options.start is not None:
+        return options.starts or 1
+    return options.starts or planned_starts(effort, iteration)
+
+
+def _start(options: BasinOptions, k: int) -> tuple[str, int]:
+    """Name and seed of start k: path fits and identities in turn, unless one is asked for."""
+    if options.start is not None:
+        return options.start, start_seeds(options.seed, k + 1)[k]
+    return ("path", "identity")[k % 2], start_seeds(options.seed, k // 2 + 1)[k // 2]
+
+
+def _packed(ends: Sequence[Basin], best: Best, evaluations: int, first_gradient: float
+            ) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """The ends of walks and what they cost, as arrays and numbers that are kept."""
+    weights = ends[0].weights if best.weights is None else best.weights
+    return {"ends": np.array([end.weights for end in ends]), "best": weights}, {
+        "objectives": [float(end.objective) for end in ends],
+        "collapsed": [bool(end.collapsed) for end in ends], "best": float(best.objective),
+        "evaluations": evaluations, "first_gradient": first_gradient}
 
 
 def _best(ends: Sequence[Basin]) -> Basin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Protocol, TypeVar
@@ -40,12 +41,13 @@ class Tape:
         self.watch, self.live, self.stopped = watch, live, stopped
         self.stage = ""
         self._before = watch.iterations
-        self._kept: list[tuple[str, float, float]] = []
+        self._told = 0
+        self._kept: deque[tuple[str, float, float]] = deque()
 
     @property
     def iterations(self) -> int:
         """Told so far, those before this task among them."""
-        return self.watch.iterations if self.live else self._before + len(self._kept)
+        return self.watch.iterations if self.live else self._before + self._told
 
     def record(self, objective: float, stationarity: float = float("nan")) -> None:
         """Tell of an iteration.
@@ -60,20 +62,20 @@ class Tape:
             self.watch.record(objective, stationarity)
             return
         self._kept.append((self.stage, objective, stationarity))
+        self._told += 1
         if self.stopped.is_set():
             raise Stop(Status.INTERRUPTED)
 
     def play(self, limit: int | None = None) -> None:
-        """Tell the watch what was kept, until that many iterations have been told in all.
+        """Tell the watch what is kept so far, until that many iterations have been told in all.
 
         Raises
         ------
         Stop
             Where the watch says so, or at the limit.
         """
-        kept, self._kept = self._kept, []
-        for stage, objective, stationarity in kept:
-            self.watch.stage = stage
+        while self._kept:
+            self.watch.stage, objective, stationarity = self._kept.popleft()
             self.watch.record(objective, stationarity)
             if limit is not None and self.watch.iterations >= limit:
                 raise Stop(Status.MAX_ITER)
@@ -127,6 +129,7 @@ def _heard(future: Future[T], tape: Tape, watch: Watch, limit: int | None) -> T:
     while not future.done():
         with suppress(TimeoutError):
             future.exception(timeout=LOOK)
+        tape.play(limit)  # now, so that whoever asks to stop is heard
         if watch.remaining <= 0:
             raise Stop(Status.TIME_LIMIT)
     tape.play(limit)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import BlockSweeps, Executor
+from hamshoot.methods.common.kept import Step, kept
 from hamshoot.methods.common.starts import starting_weights, weights_of
 from hamshoot.methods.common.watch import Best, Stop, Watch
 from hamshoot.methods.single_shooting.kronecker import KroneckerLBFGS
@@ -126,6 +127,10 @@ def schedule(
     if warm and len(stages) > 2:
         paces[:2] = [HURRIED, 2 * PATIENT] if N > MOST_COARSE else [2 * PATIENT, PATIENT]
     return levels + [Level(N, layers, *stage) for stage in zip(stages, limits, paces, strict=True)]
+
+
+#: What is measured of the last iterate of a level.
+MEASURED = ("objective", "stationarity", "relative_gradient", "epsilon")
 
 
 @dataclass
@@ -228,7 +233,7 @@ class Multilevel:
                 weights = self._hand_over(weights, problem, steps, PREFERENCE)
             self.watch.stage = str(level)
             self._latest = weights
-            weights = self._latest = self._run(level, problem, steps, weights)
+            weights = self._latest = self._run_or_recall(level, problem, steps, weights)
         assert weights is not None  # there is at least one level
         return weights
 
@@ -274,6 +279,33 @@ class Multilevel:
         return candidates[0 if interpolated <= preference * followed else -1]
 
     # -- one level ---------------------------------------------------------------------------------
+
+    def _run_or_recall(
+        self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
+    ) -> NDArray:
+        """The end of a level, of an earlier run where it got so far."""
+        gradients, products, told = self.gradients, self.products, len(self.trace)
+
+        def run() -> Step:
+            end = self._run(level, problem, steps, weights)
+            best = end if self.best.weights is None else self.best.weights
+            trace = np.array(self.trace[told:]).reshape(-1, 2)
+            return {"end": end, "best": best, "trace": trace}, {
+                "best": float(self.best.objective), "ended": self.ended.name,
+                "gradients": self.gradients - gradients, "products": self.products - products,
+                **{name: float(getattr(self, name)) for name in MEASURED}}
+
+        inputs = (self.steps, steps, weights, tuple(level), self.tol, self.gradient_tol,
+                  self.optimizer, self.memory, self.seed)
+        arrays, numbers = kept(self.watch, self.problem, "level", inputs, run)
+        self.best.offer(numbers["best"], arrays["best"])
+        self.ended = Ended[numbers["ended"]]
+        self.gradients = gradients + numbers["gradients"]
+        self.products = products + numbers["products"]
+        for name in MEASURED:
+            setattr(self, name, numbers[name])
+        self.trace[told:] = [(seconds, value) for seconds, value in arrays["trace"].tolist()]
+        return arrays["end"]
 
     def _run(
         self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
