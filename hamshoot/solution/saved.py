@@ -35,9 +35,11 @@ FIELDS = {
     "objective": schema.NUMBER, "loss": schema.NUMBER, "parameter_norm": schema.NUMBER,
     "success": schema.FLAG, "message": schema.TEXT, "nit": schema.COUNT,
     "residuals": schema.NAMED_NUMBERS, "seconds": schema.NUMBER, "method": schema.TEXT,
-    "integrator": schema.TEXT, "kinks": schema.COUNT, "idle_kinks": schema.COUNT,
+    "integrator": schema.TEXT, "kinks": schema.COUNT,
     "extra": schema.OBJECT,
 }
+#: Those that early files, or files of layers, do not have.
+NEWER = {"idle_kinks": schema.COUNT, "epsilon": schema.MAYBE_NUMBER}
 RECORD = {"iteration": schema.COUNT, "objective": schema.NUMBER, "stationarity": schema.NUMBER,
           "seconds": schema.NUMBER}
 EXTRA = {
@@ -111,7 +113,7 @@ def load(path: str | PathLike, build: Callable[..., Nodes]) -> Nodes:
 
 def _check_metadata(metadata: dict[str, Any]) -> None:
     """Raise ValueError unless all fields are there and of their kinds."""
-    check_fields("metadata", metadata, FIELDS, {"epsilon": schema.MAYBE_NUMBER})
+    check_fields("metadata", metadata, FIELDS, NEWER)
     if metadata["status"] not in Status.__members__:
         raise ValueError(f"status: expected one of {', '.join(Status.__members__)}, "
                          f"got {brief(metadata['status'])}")
