@@ -143,6 +143,7 @@ class DirectSingleShooting:
     memory: int | None = None
     optimizer: str = "auto"
     polish: bool = True
+    kink_tol: float = 1e-2
     executor: Executor | None = None
     checkpoint: Any = None
     checkpoint_every: float = 60.0
@@ -155,7 +156,7 @@ class DirectSingleShooting:
         check_count("stage_iter", self.stage_iter, 1)
         if self.memory is not None:
             check_count("memory", self.memory, 1)
-        for name in ("gradient_tol", "checkpoint_every"):
+        for name in ("gradient_tol", "kink_tol", "checkpoint_every"):
             check_positive(name, getattr(self, name))
         if not isinstance(self.polish, bool):
             raise ValueError(f"polish: expected True or False, got {self.polish!r}")
