@@ -5,6 +5,7 @@
     python demos/benchmarks/paper_size.py --seeds 0 --methods hamshoot adam   # a part of it
     python demos/benchmarks/paper_size.py --sweeps             # speed of the sweeps against dgemm
     python demos/benchmarks/paper_size.py --smooth --limit 900 # to a small gradient, smooth ReLU
+    python demos/benchmarks/paper_size.py --ends --seeds 0 1   # to a small gradient, to the kinks
     python demos/benchmarks/paper_size.py --grid --limit 30    # other depths and numbers of samples
     python demos/benchmarks/paper_size.py --report             # tables and figure alone
 
@@ -509,6 +510,36 @@ def smooth(seeds: list[int], epsilons: list[float], limit: float) -> None:
         save({**results, "smooth": [*rows, row]})
 
 
+def ends(seeds: list[int], epsilons: list[float], effort: str) -> None:
+    """CPU seconds to where a solve ends by itself; of ReLU (ε = 0), with its activations held."""
+    for epsilon, seed in product(epsilons, seeds):
+        problem = problem_of(seed)
+        if epsilon:
+            problem = problem.replace(activation="smooth_relu", epsilon=epsilon)
+        settings = dict(layers=LAYERS, seed=seed, optimizer="kronecker", effort=effort)
+        hs.solve(problem, hs.DirectSingleShooting(**settings, max_iter=30, stage_iter=5))
+        stages: list[list] = []
+        began = time.process_time()
+
+        def look(record, stages=stages, began=began):
+            """When the stages end, and at which J."""
+            row = [record.stage, round(time.process_time() - began, 1), record.objective]
+            stages[-1 if stages and stages[-1][0] == record.stage else len(stages):] = [row]
+
+        solution = hs.solve(problem, hs.DirectSingleShooting(**settings), callback=look)
+        row = {"epsilon": epsilon, "seed": seed, "effort": effort,
+               "cpu_seconds": time.process_time() - began, "objective": solution.objective,
+               "relative_gradient": solution.residuals["relative_gradient"],
+               "stationarity": solution.stationarity, "kinks": solution.kinks,
+               "status": solution.status.name, "iterations": solution.nit, "stages": stages,
+               "threads": thread_count(), "date": str(date.today())}
+        print({k: v for k, v in row.items() if k != "stages"}, flush=True)
+        results = load()
+        rows = [r for r in results.get("ends", [])
+                if (r["epsilon"], r["seed"], r["effort"]) != (epsilon, seed, effort)]
+        save({**results, "ends": [*rows, row]})
+
+
 def figure(results: dict, start: str) -> None:
     """Work and precision: objective above the best known value over seconds, medians over seeds."""
     from matplotlib.figure import Figure
@@ -660,8 +691,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="run what is there already")
     parser.add_argument("--sweeps", action="store_true")
     parser.add_argument("--smooth", action="store_true")
-    parser.add_argument("--epsilon", type=float, nargs="+", default=[0.1, 0.01],
-                        help="of --smooth; 0 for ReLU down its ladder")
+    parser.add_argument("--epsilon", type=float, nargs="+",
+                        help="of --smooth (by default 0.1 and 0.01) and --ends (0.01 and 0); "
+                        "0 for ReLU down its ladder")
+    parser.add_argument("--ends", action="store_true")
+    parser.add_argument("--effort", choices=("quick", "default", "thorough"), default="default",
+                        help="of --ends")
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--report", action="store_true", help="print the tables only")
     args = parser.parse_args(argv)
@@ -672,8 +707,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.grid:
         grid(args.limit, args.again)
         return
+    if args.ends:
+        ends(args.seeds, args.epsilon or [0.01, 0.0], args.effort)
+        return
     if args.smooth:
-        smooth(args.seeds, args.epsilon, args.limit)
+        smooth(args.seeds, args.epsilon or [0.1, 0.01], args.limit)
         return
     for seed in [] if args.report else args.seeds:
         if {"adam", "recipe"} & set(args.methods):
