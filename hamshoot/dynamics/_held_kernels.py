@@ -34,13 +34,14 @@ from hamshoot.dynamics._block_kernels import _OPTIONS, _activate, _misfit, _pull
 #: Share of the largest diagonal that is added to XXᵀ, by the bytes of a number: dependent
 #: conditions then share their correction.
 _RIDGE_8, _RIDGE_4 = 1e-14, 1e-6
-#: Order from which LAPACK is faster than plain loops.
-_LOOPS = 24
 
 
 @njit(**_OPTIONS)
 def _factorise(X, factor):
-    """Cholesky factor of XXᵀ, lower, to factor (m, m)."""
+    """Cholesky factor of XXᵀ, lower, to factor (m, m); pivots are never below the ridge.
+
+    (LAPACK's gives up on dependent rows; m is small.)
+    """
     m, largest = len(X), X.dtype.type(0)
     np.dot(X, X.T, factor)
     for a in range(m):
@@ -48,9 +49,6 @@ def _factorise(X, factor):
     ridge = largest * X.dtype.type(_RIDGE_8 if X.itemsize == 8 else _RIDGE_4)
     for a in range(m):
         factor[a, a] += ridge
-    if m > _LOOPS and largest > 0 and np.isfinite(largest):
-        factor[:, :] = np.linalg.cholesky(factor)
-        return
     for a in range(m):
         for b in range(a + 1):
             total = factor[a, b]

@@ -71,8 +71,8 @@ HURRIED, PATIENT, FINAL = 3e-4, 5e-5, 1e-6
 #: Shares of J an iteration below which the last level settles, by effort, one after the other.
 PACES = {"quick": (1e-5, 3e-6, FINAL), "default": (3e-6, 2e-6, FINAL),
          "thorough": (FINAL, FINAL / 3)}
-#: Iterations of an attempt to settle.
-SETTLE_ITER = 400
+#: Iterations of an attempt to settle; three times as many follow where it came this near.
+SETTLE_ITER, NEAR = 120, 2.0
 #: Iterations between two looks at J of the problem's own activation, and the first looks.
 LOOK, FIRST_LOOKS = 25, (5, 10, 15, 20)
 
@@ -372,6 +372,10 @@ class Multilevel:
             raise Stop(Status.DIVERGED)
         return weights
 
+    def _near(self, low: float) -> bool:
+        """Whether the gradient of the run just ended came near enough for more iterations."""
+        return self._running is not None and self._running.gradient_norm <= NEAR * low
+
     def _optimizer(self, phase: Phase, level: Level, sweeps: BlockSweeps) -> Optimizer:
         if phase.settles:
             return MinimalResidual(sweeps)
@@ -390,6 +394,8 @@ class Multilevel:
             for pace in self.paces:
                 yield Phase(first, level.limit, pace, np.inf)
                 yield Phase(first, SETTLE_ITER, level.decrease, low, settles=True)
+                if self.ended is Ended.LIMIT and self._near(low):
+                    yield Phase(first, 3 * SETTLE_ITER, level.decrease, low, settles=True)
                 if self.ended is Ended.FLAT:
                     yield Phase(np.float64, SETTLE_ITER, level.decrease, low, settles=True)
                 if self.ended in (Ended.FLAT, Ended.TOLERANCE):
