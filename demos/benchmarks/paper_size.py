@@ -25,6 +25,23 @@ the best two) then has 6000. Schedules are not compared after 1000 epochs, as a 
 at its end. Where Adam is constant or decays at last the runs share their beginning, and the
 recipe's Adam is the same one. Its SGD has the best of five rates after a tenth of its epochs.
 
+``--ends`` has no limit: a solve ends by its own rules, a smooth network with a small gradient, a
+ReLU network after the rounds that hold activations on the kink (`methods/single_shooting/held.py`);
+"stages" in the results says when each of its stages ended, in CPU seconds, and at which J. What
+else was tried to get there, on seed 0 and, first, on a teacher 20 → 4 → 20 of width 30:
+
+* smaller ε alone: the stationarity of ReLU itself does not fall, as no activation comes to lie on
+  the kink; best slopes without activations there have nothing to choose;
+* all candidates put on the kink at once: too far from where they were, see `held.py`; in the
+  Euclidean metric instead of the Gauss–Newton one J rises much further still;
+* L-BFGS in all rounds: J falls on, but the gradient goes up and down at one size;
+* Newton's method by CG or minimal residuals around the Kronecker preconditioner, products by
+  differences: the gradient's own norm falls hardly at all over dozens of products, without the
+  preconditioner it does; but over steps that long kinks are passed and the model is wrong, which is
+  why `minimal_residual.py` takes one gradient for one dimension of the space;
+* holding activations earlier in the valley: slower along it than smoothing is;
+* not tried: lifting the states (multiple shooting), an augmented Lagrangian of the kinks.
+
 Minutes on one core, for a seed and start: 3 for the twelve of 1000 epochs (``--pilots`` ends
 there), 4 for constant and decay at one rate with the recipe from both, 2 for a cosine, 2 for the
 recipe from a cosine; 5 for each of the L-BFGS, 2 for hamshoot.
@@ -678,6 +695,17 @@ def sweeps_against_dgemm() -> dict:
     return {"threads": thread_count(), "date": str(date.today()), **rows}
 
 
+def report_settled(results: dict) -> None:
+    """Where solves end by themselves."""
+    for r in sorted(results.get("ends", []), key=lambda r: (r["epsilon"], r["seed"])):
+        held = next((t for s, t, _ in reversed(r["stages"]) if "held" not in s), r["cpu_seconds"])
+        print(f"  {'ReLU' if not r['epsilon'] else 'epsilon ' + str(r['epsilon'])}, seed "
+              f"{r['seed']}, {r['effort']}: {r['cpu_seconds']:.0f} CPU s, of which "
+              f"{r['cpu_seconds'] - held:.0f} after the levels; J {r['objective']:.5f}, relative "
+              f"gradient {r['relative_gradient']:.1e}, stationarity {r['stationarity']:.1e}, "
+              f"{r['kinks']} kinks, {r['status']}")
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -725,6 +753,7 @@ def main(argv: list[str] | None = None) -> None:
             report(results, start)
             figure(results, start)
     report_ends(results)
+    report_settled(results)
 
 
 if __name__ == "__main__":

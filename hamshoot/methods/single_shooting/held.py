@@ -11,8 +11,9 @@ is 0 or 1. Here they are put there. Rounds alternate between two things:
   later by `hamshoot.methods.single_shooting.minimal_residual`, while ε falls.
 
 A round holds only what is near: entries with slopes in (0.3, 0.7) at first, which a step of half an
-ε puts on the kink. (All within (0.05, 0.95) at once raised J by a tenth at the size of the paper,
-and the multipliers said nothing for hundreds of iterations.) The measure of success is ReLU's own
+ε puts on the kink. (All that may belong there at once, and J rises so far that the multipliers say
+nothing for hundreds of iterations.) The rounds come last, since entries held leave the kink only
+between two of them, which makes the way along a valley slow. The measure of success is ReLU's own
 stationarity with the multipliers' slopes, cut off at 0 and 1; the best round is returned.
 
 Cost: a gradient in single precision an iteration, a few hundred of them; memory that of
