@@ -126,9 +126,16 @@ class HeldSweeps:
 
         Of the layer's block, about 2ρ² metrics ⊗ grams + (λ/L̃)ρI, what acts on one row. The
         gradients before belong to other coordinates than those after.
+
+        Raises
+        ------
+        FloatingPointError
+            Where the network overflows.
         """
         self.linearise(weights)
         grams, metrics = self.factors()
+        if not (np.all(np.isfinite(grams)) and np.all(np.isfinite(metrics))):
+            raise FloatingPointError("the network overflows")
         share = self.problem.weight_decay / self.problem.effective_depth
         size = np.trace(metrics, axis1=1, axis2=2) / metrics.shape[1]
         shift = share * (1 + DAMPING) / (2 * self.steps * np.maximum(size, 1e-300))

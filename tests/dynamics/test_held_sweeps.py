@@ -128,6 +128,13 @@ def test_an_entry_that_no_control_reaches_moves_nothing():
     np.testing.assert_allclose(_sweeps(problem, W, held).feasible(W), W, rtol=1e-12)
 
 
+def test_a_network_that_overflows_has_no_metric():
+    problem = _problem()
+    sweeps = HeldSweeps(problem, STEPS, problem.sigma, _held(problem))
+    with pytest.raises(FloatingPointError, match="overflows"), np.errstate(all="ignore"):
+        sweeps.measure(1e200 * _controls(problem))
+
+
 def test_what_cannot_be_held_is_refused():
     problem = _problem()
     sweeps = _sweeps(problem, _controls(problem), _held(problem))

@@ -153,6 +153,8 @@ class HeldRounds:
             self.watch.stage = f"{int(held.sum())} activations held, epsilon {epsilon:.3g}"
             weights = self._round(weights, held, rules)
             now = self._measured(weights, held, number + 1)
+            if not np.isfinite(now.objective + now.stationarity):
+                return best
             self.offer(now.weights)
             gained = best is None or now.stationarity < (1 - GAIN) * best.stationarity
             stale = 0 if gained or number < len(ROUNDS) else stale + 1
