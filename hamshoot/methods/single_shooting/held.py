@@ -78,9 +78,9 @@ ROUNDS = (
     Round(0.05, 0.1, 0.1, 60, True),
     Round(0.02, 0.1, 0.1, 60, True),
 )
-AGAIN = Round(0.01, 0.03, 0.02, 60, True)
-#: Rounds at most; they end sooner after so many of AGAIN that gained less than this share.
-MOST_ROUNDS, PATIENCE, GAIN = 40, 4, 0.03
+AGAIN = Round(0.01, 0.03, 0.02, 100, True)
+#: Rounds at most; they end sooner where the last so many of AGAIN gained less than this share.
+MOST_ROUNDS, PATIENCE, GAIN = 60, 6, 0.03
 #: ε's at or below this share of the ladder's last take double precision.
 SINGLE = 0.02
 #: Differences that the minimal residual keeps.
@@ -143,7 +143,7 @@ class HeldRounds:
         """
         L, w, N = len(self.steps), self.problem.width, self.problem.n_samples
         held, epsilon, best = np.zeros((L, w, N), bool), self.epsilon, None
-        stale = 0
+        lowest: list[float] = []
         for number, rules in enumerate(self._rounds()):
             weights, survey = self._surveyed(weights, held, epsilon)
             held = changed(survey, held, epsilon, rules, most_held(weights))
@@ -156,12 +156,13 @@ class HeldRounds:
             if not np.isfinite(now.objective + now.stationarity):
                 return best
             self.offer(now.weights)
-            gained = best is None or now.stationarity < (1 - GAIN) * best.stationarity
-            stale = 0 if gained or number < len(ROUNDS) else stale + 1
             if best is None or now.stationarity < best.stationarity:
                 best = now
-            if best.stationarity <= self.tol or stale >= PATIENCE:
-                return best
+            lowest.append(best.stationarity)
+            again = lowest[len(ROUNDS):]
+            stale = len(again) > PATIENCE and again[-1] > (1 - GAIN) * again[-1 - PATIENCE]
+            if best.stationarity <= self.tol or stale:
+                break
         return best
 
     def _rounds(self) -> Iterator[Round]:
