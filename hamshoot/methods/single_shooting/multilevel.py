@@ -347,7 +347,7 @@ class Multilevel:
         for phase in self._phases(level):
             sweeps = BlockSweeps(problem, steps, activation, dtype=phase.dtype,
                                  executor=self.executor)
-            optimizer = self._running = self._optimizer(phase, level, sweeps)
+            optimizer = self._running = _optimizer(self, phase, level, sweeps)
 
             def report(J: float, stationarity: float, optimizer: Optimizer = optimizer) -> None:
                 nonlocal count
@@ -372,18 +372,6 @@ class Multilevel:
             raise Stop(Status.DIVERGED)
         return weights
 
-    def _near(self, low: float) -> bool:
-        """Whether the gradient of the run just ended came near enough for more iterations."""
-        return self._running is not None and self._running.gradient_norm <= NEAR * low
-
-    def _optimizer(self, phase: Phase, level: Level, sweeps: BlockSweeps) -> Optimizer:
-        if phase.settles:
-            return MinimalResidual(sweeps)
-        if self.optimizer == "kronecker":
-            return KroneckerLBFGS(sweeps, self.memory, seed=self.seed)
-        # Gauss–Newton crawls at the end, where the network's own curvature counts.
-        return TrustRegionNewton(sweeps, hessian=level.decrease <= FINAL, seed=self.seed)
-
     def _phases(self, level: Level) -> Iterator[Phase]:
         """What a level does one after the other, as far as it has to."""
         single = not 0 < level.epsilon < LEAST_SINGLE
@@ -394,7 +382,7 @@ class Multilevel:
             for pace in self.paces:
                 yield Phase(first, level.limit, pace, np.inf)
                 yield Phase(first, SETTLE_ITER, level.decrease, low, settles=True)
-                if self.ended is Ended.LIMIT and self._near(low):
+                if self.ended is Ended.LIMIT and _near(self._running, low):
                     yield Phase(first, 3 * SETTLE_ITER, level.decrease, low, settles=True)
                 if self.ended is Ended.FLAT:
                     yield Phase(np.float64, SETTLE_ITER, level.decrease, low, settles=True)
@@ -417,6 +405,22 @@ class Multilevel:
         if level.layers != len(steps):
             steps = equidistant_steps(level.layers)
         return problem, steps
+
+
+def _optimizer(
+    levels: Multilevel, phase: Phase, level: Level, sweeps: BlockSweeps
+) -> Optimizer:
+    if phase.settles:
+        return MinimalResidual(sweeps)
+    if levels.optimizer == "kronecker":
+        return KroneckerLBFGS(sweeps, levels.memory, seed=levels.seed)
+    # Gauss–Newton crawls at the end, where the network's own curvature counts.
+    return TrustRegionNewton(sweeps, hessian=level.decrease <= FINAL, seed=levels.seed)
+
+
+def _near(optimizer: Optimizer | None, low: float) -> bool:
+    """Whether the gradient of a run came near enough for more iterations."""
+    return optimizer is not None and optimizer.gradient_norm <= NEAR * low
 
 
 def _sample(problem: TrainingProblem) -> TrainingProblem:
