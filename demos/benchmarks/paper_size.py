@@ -5,6 +5,7 @@
     python demos/benchmarks/paper_size.py --seeds 0 --methods hamshoot adam   # a part of it
     python demos/benchmarks/paper_size.py --sweeps             # speed of the sweeps against dgemm
     python demos/benchmarks/paper_size.py --smooth --limit 900 # to a small gradient, smooth ReLU
+    python demos/benchmarks/paper_size.py --ends --seeds 0 1   # to a small gradient, to the kinks
     python demos/benchmarks/paper_size.py --grid --limit 30    # other depths and numbers of samples
     python demos/benchmarks/paper_size.py --report             # tables and figure alone
 
@@ -23,6 +24,23 @@ and are rows of their own, "adam, 1000 epochs"; of each schedule the best rate (
 the best two) then has 6000. Schedules are not compared after 1000 epochs, as a cosine arrives only
 at its end. Where Adam is constant or decays at last the runs share their beginning, and the
 recipe's Adam is the same one. Its SGD has the best of five rates after a tenth of its epochs.
+
+``--ends`` has no limit: a solve ends by its own rules, a smooth network with a small gradient, a
+ReLU network after the rounds that hold activations on the kink (`methods/single_shooting/held.py`);
+"stages" in the results says when each of its stages ended, in CPU seconds, and at which J. What
+else was tried to get there, on seed 0 and, first, on a teacher 20 → 4 → 20 of width 30:
+
+* smaller ε alone: the stationarity of ReLU itself does not fall, as no activation comes to lie on
+  the kink; best slopes without activations there have nothing to choose;
+* all candidates put on the kink at once: too far from where they were, see `held.py`; in the
+  Euclidean metric instead of the Gauss–Newton one J rises much further still;
+* L-BFGS in all rounds: J falls on, but the gradient goes up and down at one size;
+* Newton's method by CG or minimal residuals around the Kronecker preconditioner, products by
+  differences: the gradient's own norm falls hardly at all over dozens of products, without the
+  preconditioner it does; but over steps that long kinks are passed and the model is wrong, which is
+  why `minimal_residual.py` takes one gradient for one dimension of the space;
+* holding activations earlier in the valley: slower along it than smoothing is;
+* not tried: lifting the states (multiple shooting), an augmented Lagrangian of the kinks.
 
 Minutes on one core, for a seed and start: 3 for the twelve of 1000 epochs (``--pilots`` ends
 there), 4 for constant and decay at one rate with the recipe from both, 2 for a cosine, 2 for the
@@ -509,6 +527,36 @@ def smooth(seeds: list[int], epsilons: list[float], limit: float) -> None:
         save({**results, "smooth": [*rows, row]})
 
 
+def ends(seeds: list[int], epsilons: list[float], effort: str) -> None:
+    """CPU seconds to where a solve ends by itself; of ReLU (ε = 0), with its activations held."""
+    for epsilon, seed in product(epsilons, seeds):
+        problem = problem_of(seed)
+        if epsilon:
+            problem = problem.replace(activation="smooth_relu", epsilon=epsilon)
+        settings = dict(layers=LAYERS, seed=seed, optimizer="kronecker", effort=effort)
+        hs.solve(problem, hs.DirectSingleShooting(**settings, max_iter=30, stage_iter=5))
+        stages: list[list] = []
+        began = time.process_time()
+
+        def look(record, stages=stages, began=began):
+            """When the stages end, and at which J."""
+            row = [record.stage, round(time.process_time() - began, 1), record.objective]
+            stages[-1 if stages and stages[-1][0] == record.stage else len(stages):] = [row]
+
+        solution = hs.solve(problem, hs.DirectSingleShooting(**settings), callback=look)
+        row = {"epsilon": epsilon, "seed": seed, "effort": effort,
+               "cpu_seconds": time.process_time() - began, "objective": solution.objective,
+               "relative_gradient": solution.residuals["relative_gradient"],
+               "stationarity": solution.stationarity, "kinks": solution.kinks,
+               "status": solution.status.name, "iterations": solution.nit, "stages": stages,
+               "threads": thread_count(), "date": str(date.today())}
+        print({k: v for k, v in row.items() if k != "stages"}, flush=True)
+        results = load()
+        rows = [r for r in results.get("ends", [])
+                if (r["epsilon"], r["seed"], r["effort"]) != (epsilon, seed, effort)]
+        save({**results, "ends": [*rows, row]})
+
+
 def figure(results: dict, start: str) -> None:
     """Work and precision: objective above the best known value over seconds, medians over seeds."""
     from matplotlib.figure import Figure
@@ -647,6 +695,17 @@ def sweeps_against_dgemm() -> dict:
     return {"threads": thread_count(), "date": str(date.today()), **rows}
 
 
+def report_settled(results: dict) -> None:
+    """Where solves end by themselves."""
+    for r in sorted(results.get("ends", []), key=lambda r: (r["epsilon"], r["seed"])):
+        held = next((t for s, t, _ in reversed(r["stages"]) if "held" not in s), r["cpu_seconds"])
+        print(f"  {'ReLU' if not r['epsilon'] else 'epsilon ' + str(r['epsilon'])}, seed "
+              f"{r['seed']}, {r['effort']}: {r['cpu_seconds']:.0f} CPU s, of which "
+              f"{r['cpu_seconds'] - held:.0f} after the levels; J {r['objective']:.5f}, relative "
+              f"gradient {r['relative_gradient']:.1e}, stationarity {r['stationarity']:.1e}, "
+              f"{r['kinks']} kinks, {r['status']}")
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -660,8 +719,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="run what is there already")
     parser.add_argument("--sweeps", action="store_true")
     parser.add_argument("--smooth", action="store_true")
-    parser.add_argument("--epsilon", type=float, nargs="+", default=[0.1, 0.01],
-                        help="of --smooth; 0 for ReLU down its ladder")
+    parser.add_argument("--epsilon", type=float, nargs="+",
+                        help="of --smooth (by default 0.1 and 0.01) and --ends (0.01 and 0); "
+                        "0 for ReLU down its ladder")
+    parser.add_argument("--ends", action="store_true")
+    parser.add_argument("--effort", choices=("quick", "default", "thorough"), default="default",
+                        help="of --ends")
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--report", action="store_true", help="print the tables only")
     args = parser.parse_args(argv)
@@ -672,8 +735,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.grid:
         grid(args.limit, args.again)
         return
+    if args.ends:
+        ends(args.seeds, args.epsilon or [0.01, 0.0], args.effort)
+        return
     if args.smooth:
-        smooth(args.seeds, args.epsilon, args.limit)
+        smooth(args.seeds, args.epsilon or [0.1, 0.01], args.limit)
         return
     for seed in [] if args.report else args.seeds:
         if {"adam", "recipe"} & set(args.methods):
@@ -687,6 +753,7 @@ def main(argv: list[str] | None = None) -> None:
             report(results, start)
             figure(results, start)
     report_ends(results)
+    report_settled(results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Large networks: levels of samples and layers, starts compared after the coarse ones, checkpoints.
 
-The levels are `hamshoot.methods.single_shooting.multilevel`.
+The levels are `hamshoot.methods.single_shooting.multilevel`; a ReLU network goes on from their end
+to its own stationary point by `hamshoot.methods.single_shooting.held`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import numpy as np
 from hamshoot.dynamics.block_sweeps import Executor
 from hamshoot.methods.common.starts import start_seeds
 from hamshoot.methods.common.watch import Stop, Watch, thinned
+from hamshoot.methods.single_shooting.held import Held, HeldRounds, can_hold
 from hamshoot.methods.single_shooting.ladder_search import HISTORY
-from hamshoot.methods.single_shooting.multilevel import Multilevel, schedule
+from hamshoot.methods.single_shooting.multilevel import PACES, Multilevel, schedule
 from hamshoot.methods.single_shooting.optimizer import Ended
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
@@ -25,6 +27,8 @@ from hamshoot.solution.solution import Callback, Record, Solution, Status
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Share by which J may rise where activations are held.
+RISE = 1e-6
 #: Flops of a gradient up to which a network is carried to `tol`, whatever its gradient.
 CHEAP = 2e8
 
@@ -42,8 +46,11 @@ class LevelOptions:
     start: str | None
     starts: int | None
     noise: float | None
+    effort: str
     epsilon: tuple[float, float, float]
     memory: int | None
+    polish: bool
+    kink_tol: float
     checkpoint: Any
     checkpoint_every: float
 
@@ -66,10 +73,13 @@ class LevelSearch:
         self.callback, self.saved = callback, time.perf_counter()
         self.levels = Multilevel(
             problem, steps, self.watch, executor, options.tol, self._gradient_tol(),
-            optimizer=optimizer, memory=options.memory or 20, seed=options.seed)
+            optimizer=optimizer, memory=options.memory or 20, seed=options.seed,
+            paces=PACES[options.effort])
         self.start_objectives: list[float] = []
         self.notes: list[str] = []
         self.failed = ""
+        self.executor = executor
+        self.held: Held | None = None
 
     def _gradient_tol(self) -> float:
         """The method's, or 0 where gradients are cheap enough to go on to the stationarity."""
@@ -80,7 +90,7 @@ class LevelSearch:
         """Search from the starts, or from given controls."""
         try:
             end = self._search(guess)
-            return self._solution(*self._verdict(end, guess))
+            return self._solution(*self._exact(*self._verdict(end, guess)))
         except (Stop, KeyboardInterrupt) as stop:
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
         self.levels.rescue()
@@ -139,6 +149,25 @@ class LevelSearch:
             return Status.FLAT, end
         return Status.STALLED, best
 
+    def _exact(self, status: Status, weights: NDArray) -> tuple[Status, NDArray]:
+        """From a flat end of the ladder to near ReLU's own stationary point."""
+        levels, options = self.levels, self.options
+        flat = status is Status.FLAT and levels.epsilon > 0
+        if not (flat and options.polish and can_hold(self.problem, len(self.steps))):
+            return status, weights
+        rounds = HeldRounds(self.problem, self.steps, self.watch, levels.offer, levels.epsilon,
+                            options.kink_tol, self.executor)
+        held = rounds.run(weights)
+        levels.gradients += rounds.gradients
+        if held is None:
+            return status, weights
+        # J of a smoothed optimum lies O(ε) above: a rise means another valley.
+        if held.objective > levels.offer(weights) * (1 + RISE):
+            self.notes.append("holding activations on the kink led to a higher objective")
+            return status, weights
+        self.held = held
+        return Status.FLAT, held.weights
+
     def _each(self, record: Record) -> bool | None:
         """The user's callback, the iteration limit, and the checkpoint when its time has come."""
         options = self.options
@@ -167,7 +196,8 @@ class LevelSearch:
             method=f"single shooting ({levels.optimizer})", nit=watch.iterations,
             history=thinned(watch.history, HISTORY), seconds=watch.seconds, residuals=residuals,
             extra={"start_objectives": self.start_objectives, "trace": levels.trace,
-                   "evaluations": levels.gradients, "products": levels.products})
+                   "evaluations": levels.gradients, "products": levels.products,
+                   **({"held_rounds": self.held.rounds} if self.held is not None else {})})
         notes = list(self.notes)
         if np.isfinite(levels.relative_gradient):
             asked = f" (tol {levels.gradient_tol:g})" if levels.gradient_tol else ""
@@ -175,6 +205,9 @@ class LevelSearch:
                          f"fit's{asked}")
         if problem.activation == "relu" and levels.epsilon:
             notes.insert(0, f"ε = {levels.epsilon:g}")
+        if self.held is not None:
+            notes.append(f"{self.held.entries} activations held on the kink in {self.held.rounds} "
+                         f"rounds (kink_tol {self.options.kink_tol:g})")
         notes.append(f"stationarity of this network {solution.stationarity:.1e}")
         if len(self.start_objectives) > 1:
             notes.append(f"best of {len(self.start_objectives)} starts after the coarse levels")

@@ -10,7 +10,8 @@ work grow only linearly in the number of samples. Two searches stand behind it:
 * larger ones take the levels of `hamshoot.methods.single_shooting.multilevel`: few samples and
   layers first, then all, by L-BFGS around a Kronecker preconditioner, over blocks of samples on all
   threads. They end where J hardly falls any more and the gradient is small against the one at the
-  start.
+  start; a ReLU network goes on from there with activations held on the kink
+  (`hamshoot.methods.single_shooting.held`).
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class DirectSingleShooting:
         Bound on the relative gradient, ‖∇J‖/‖∇J of the path fit‖, for large networks (a gradient
         above 2e8 flops), whose valley is too long and shallow to be walked to `tol`: reached, with
         J falling by less than a millionth an iteration, the search ends with the status FLAT.
+        Where it ends in the valley is a matter of `effort`.
     max_iter : int
         Iterations of all starts and stages together.
     time_limit : float, optional
@@ -83,7 +85,8 @@ class DirectSingleShooting:
     noise : float, optional
         Of the start, see `hamshoot.methods.common.starts`.
     effort : {"quick", "default", "thorough"}
-        How long the search goes on.
+        How long the search goes on. For large networks, how slowly J has to fall along the valley
+        before the gradient is made small: by 1e-5, 3e-6 or 1e-6 of it an iteration.
     workers : int, optional
         Threads of the search; by default a core each. The answer does not depend on it.
     epsilon : tuple of float
@@ -104,7 +107,11 @@ class DirectSingleShooting:
         gradients. "auto" takes "lbfgs" where the exact optimum is in reach, else "kronecker".
     polish : bool
         Whether ReLU is carried to its exact optimum where the size allows it
-        (`hamshoot.methods.newton.active_set.affordable`).
+        (`hamshoot.methods.newton.active_set.affordable`), and a large network, from a FLAT end of
+        its levels, to near its own stationary point, with its activations held on the kink.
+    kink_tol : float
+        Bound on the stationarity of the ReLU network itself, with the best slopes on the kink, at
+        which that ends for large networks. Where it is not reached the message says what was.
     executor : Executor, optional
         Runs blocks of samples, for large networks: anything with ``map(function, items)``, such as
         a `concurrent.futures` executor. By default threads.
@@ -143,6 +150,7 @@ class DirectSingleShooting:
     memory: int | None = None
     optimizer: str = "auto"
     polish: bool = True
+    kink_tol: float = 1e-2
     executor: Executor | None = None
     checkpoint: Any = None
     checkpoint_every: float = 60.0
@@ -155,7 +163,7 @@ class DirectSingleShooting:
         check_count("stage_iter", self.stage_iter, 1)
         if self.memory is not None:
             check_count("memory", self.memory, 1)
-        for name in ("gradient_tol", "checkpoint_every"):
+        for name in ("gradient_tol", "kink_tol", "checkpoint_every"):
             check_positive(name, getattr(self, name))
         if not isinstance(self.polish, bool):
             raise ValueError(f"polish: expected True or False, got {self.polish!r}")
@@ -194,7 +202,8 @@ class DirectSingleShooting:
             UNSETTLED where the polish failed; else the best iterate and why it ended. In
             `residuals`, of the smoothed network at the last ε: `smooth_stationarity`,
             `smooth_objective`, and `relative_gradient`, ‖∇J‖ over that of the first start (for
-            large networks, of the path fit).
+            large networks, of the path fit); where activations were held on the kink afterwards,
+            of the network that was left for that.
 
         Raises
         ------

@@ -7,13 +7,15 @@ path of the coarse network; they hold for any number of samples. On the whole pr
 from 0.03, because a large ε sees further, and then the last ε is converged. Beyond 8000 samples ε
 visits 0.01 first, quickly: a stage there takes minutes, and ReLU's own J falls sooner that way.
 
-Each level is `KroneckerLBFGS` in single precision; the last one goes on in double precision, once
-the gradient is small or J falls by less than single precision resolves. Optionally
-`TrustRegionNewton` takes its place.
-
+Each level is `KroneckerLBFGS` in single precision; optionally `TrustRegionNewton` takes its place.
 The last level takes most of the time: its valley is long, shallow and curved
 (`demos/benchmarks/paper_size.py --smooth`). What counts is the number of gradients, and they are
-cheapest in single precision (`demos/benchmarks/samples.py`).
+cheapest in single precision (`demos/benchmarks/samples.py`). Where J falls by little an iteration
+there, it *settles*: `hamshoot.methods.single_shooting.minimal_residual` makes the gradient small,
+which L-BFGS, always on its way along the valley, does not for a long time; first in single
+precision, then, for the last iterations, in double. Where it does not become small enough, the
+walk goes on, and settles again later. How slow J has to fall is the effort: the valley goes on for
+long with a J a few thousandths lower (`paper_size.py --smooth --effort thorough`).
 
 Cost: up to 8000 samples the coarse levels together take about that of 100 iterations on the whole
 problem; with more, those of fewer samples add up to a third of that of the next.
@@ -21,9 +23,10 @@ problem; with more, those of fewer samples add up to a third of that of the next
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,6 +35,7 @@ from hamshoot.methods.common.kept import Step, kept
 from hamshoot.methods.common.starts import starting_weights, weights_of
 from hamshoot.methods.common.watch import Best, Stop, Watch
 from hamshoot.methods.single_shooting.kronecker import KroneckerLBFGS
+from hamshoot.methods.single_shooting.minimal_residual import MinimalResidual
 from hamshoot.methods.single_shooting.optimizer import Ended, Optimizer
 from hamshoot.methods.single_shooting.trust_region import TrustRegionNewton
 from hamshoot.network.follow_path import equidistant_steps
@@ -64,8 +68,32 @@ PREFERENCE = 10.0
 LEAST_SINGLE = 1e-6
 #: Shares of J by which an iteration has to lower it: on coarse levels, on the way, at the end.
 HURRIED, PATIENT, FINAL = 3e-4, 5e-5, 1e-6
+#: Shares of J an iteration below which the last level settles, by effort, one after the other.
+PACES = {"quick": (1e-5, 3e-6, FINAL), "default": (3e-6, 2e-6, FINAL),
+         "thorough": (FINAL, FINAL / 3)}
+#: Iterations of an attempt to settle; three times as many follow where it came this near.
+SETTLE_ITER, NEAR = 120, 2.0
 #: Iterations between two looks at J of the problem's own activation, and the first looks.
 LOOK, FIRST_LOOKS = 25, (5, 10, 15, 20)
+
+
+class Phase(NamedTuple):
+    """One run of an optimiser on a level: precision, and when it ends.
+
+    Attributes
+    ----------
+    settles : bool
+        Whether it makes the gradient small, rather than J.
+    ends : bool
+        Whether it is the last one, unless numbers overflow.
+    """
+
+    dtype: type
+    limit: int
+    decrease: float
+    gradient: float
+    settles: bool = False
+    ends: bool = False
 
 
 class Level(NamedTuple):
@@ -154,6 +182,8 @@ class Multilevel:
         Pairs of the quasi-Newton method.
     seed : int
         Of the order in which samples are taken, and of the probes.
+    paces : tuple of float
+        Shares of J an iteration below which the last level tries to settle.
 
     Attributes
     ----------
@@ -181,6 +211,7 @@ class Multilevel:
     optimizer: str = "kronecker"
     memory: int = 20
     seed: int = 0
+    paces: tuple[float, ...] = PACES["default"]
     best: Best = field(default_factory=Best)
     objective: float = float("inf")
     stationarity: float = float("inf")
@@ -311,43 +342,55 @@ class Multilevel:
         self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
     ) -> NDArray:
         activation = Activation("smooth_relu", level.epsilon) if level.epsilon else problem.sigma
-        optimizer: Optimizer
         whole = len(steps) == len(self.steps) and problem is self.problem
-        last = level.decrease <= FINAL
-        single = not 0 < level.epsilon < LEAST_SINGLE
-        for dtype in (np.float32, np.float64):
-            if dtype is np.float32 and not single:
-                continue
-            sweeps = BlockSweeps(problem, steps, activation, dtype=dtype, executor=self.executor)
-            if self.optimizer == "kronecker":
-                optimizer = KroneckerLBFGS(sweeps, self.memory, seed=self.seed)
-            else:  # Gauss–Newton crawls at the end, where the network's own curvature counts
-                optimizer = TrustRegionNewton(sweeps, hessian=last, seed=self.seed)
-            self._running, self.epsilon = optimizer, level.epsilon
-            count = 0
+        self.epsilon, count = level.epsilon, 0
+        for phase in self._phases(level):
+            sweeps = BlockSweeps(problem, steps, activation, dtype=phase.dtype,
+                                 executor=self.executor)
+            optimizer = self._running = _optimizer(self, phase, level, sweeps)
 
-            def report(J: float, stationarity: float, optimizer: Any = optimizer) -> None:
+            def report(J: float, stationarity: float, optimizer: Optimizer = optimizer) -> None:
                 nonlocal count
                 count += 1
                 self.watch.record(J, stationarity)
                 if whole and (count % LOOK == 0 or count in FIRST_LOOKS):
                     self.offer(optimizer.latest)
 
-            low = self.gradient_tol * self._first_gradient if last else np.inf
             with np.errstate(over="ignore", invalid="ignore"):
-                weights = optimizer.minimise(weights, level.limit, tol=self.tol, gradient=low,
-                                             decrease=level.decrease, callback=report)
+                weights = optimizer.minimise(
+                    weights, phase.limit, tol=self.tol, gradient=phase.gradient,
+                    decrease=phase.decrease, callback=report)
             self.ended = optimizer.ended
             self.gradients += sweeps.gradients
             self.products += sweeps.products
             self._note(optimizer)
             if whole:
                 self.offer(weights)
-            if dtype is np.float32 and self.ended is not Ended.OVERFLOW and not last:
+            if phase.ends and self.ended is not Ended.OVERFLOW:
                 break
         if self.ended is Ended.OVERFLOW:
             raise Stop(Status.DIVERGED)
         return weights
+
+    def _phases(self, level: Level) -> Iterator[Phase]:
+        """What a level does one after the other, as far as it has to."""
+        single = not 0 < level.epsilon < LEAST_SINGLE
+        last = level.decrease <= FINAL
+        low = self.gradient_tol * self._first_gradient if last else np.inf
+        first = np.float32 if single else np.float64
+        if last and low > 0 and self.optimizer == "kronecker":
+            for pace in self.paces:
+                yield Phase(first, level.limit, pace, np.inf)
+                yield Phase(first, SETTLE_ITER, level.decrease, low, settles=True)
+                if self.ended is Ended.LIMIT and _near(self._running, low):
+                    yield Phase(first, 3 * SETTLE_ITER, level.decrease, low, settles=True)
+                if self.ended is Ended.FLAT:
+                    yield Phase(np.float64, SETTLE_ITER, level.decrease, low, settles=True)
+                if self.ended in (Ended.FLAT, Ended.TOLERANCE):
+                    return
+        elif single:
+            yield Phase(np.float32, level.limit, level.decrease, low, ends=not last)
+        yield Phase(np.float64, level.limit, level.decrease, low)
 
     def _note(self, optimizer: Optimizer) -> None:
         self.objective, self.stationarity = optimizer.objective, optimizer.stationarity
@@ -362,6 +405,22 @@ class Multilevel:
         if level.layers != len(steps):
             steps = equidistant_steps(level.layers)
         return problem, steps
+
+
+def _optimizer(
+    levels: Multilevel, phase: Phase, level: Level, sweeps: BlockSweeps
+) -> Optimizer:
+    if phase.settles:
+        return MinimalResidual(sweeps)
+    if levels.optimizer == "kronecker":
+        return KroneckerLBFGS(sweeps, levels.memory, seed=levels.seed)
+    # Gauss–Newton crawls at the end, where the network's own curvature counts.
+    return TrustRegionNewton(sweeps, hessian=level.decrease <= FINAL, seed=levels.seed)
+
+
+def _near(optimizer: Optimizer | None, low: float) -> bool:
+    """Whether the gradient of a run came near enough for more iterations."""
+    return optimizer is not None and optimizer.gradient_norm <= NEAR * low
 
 
 def _sample(problem: TrainingProblem) -> TrainingProblem:
