@@ -8,8 +8,8 @@ asks for more than their theorem says. For deeper nonlinear parts Súkeník, Mon
 (arXiv 2405.14468) found that weight decay prefers class means of lower rank to such a frame. Of
 scikit-learn's digits some classes, projected on their first principal components, are solved by
 optimal control and trained by Adam at the best rate and schedule of a grid and in the solver's
-seconds (`hamshoot.compare`), over λ. With the columns of A_ℓ grouped by class, μ_c the means and μ
-their mean:
+seconds (`hamshoot.compare`), over λ, and at one λ with a larger width. With the columns of A_ℓ
+grouped by class, μ_c the means and μ their mean:
 
 * NC1 = tr Σ_W / tr Σ_B, Σ_W within the classes, Σ_B of their means;
 * NC2: the distance of the Gram matrix of the means, of norm 1, from that of an orthogonal frame,
@@ -41,7 +41,7 @@ the flow, linearised at A_*, in units of t. Exact geodesics, of a linear network
 map of rank 1, and of a smooth ReLU with bias behind a teacher 2 → 1 → 2.
 
 Needs scikit-learn (``pip install scikit-learn``). Run ``python demos/12_collapse_and_turnpike.py``
-(three to six minutes on one core): it draws figures/12_collapse_and_turnpike.png and writes
+(four to eight minutes on one core): it draws figures/12_collapse_and_turnpike.png and writes
 results/12_collapse_and_turnpike.json. ``--small`` takes seconds, and writes to ``--out
 DIRECTORY``, or to a temporary one.
 """
@@ -65,20 +65,22 @@ GAMMA0 = 1e-3  # of the stable cost of identity
 RANK = 1  # of what the paths have to carry
 BOUND, NEAR = 3.0, 0.1  # C of the bound; a neighbourhood, for the time outside
 CONTROL, DESCENT, SAME = "optimal control", "gradient descent", "gradient descent, same seconds"
-LINEAR = "{}, linear network"
+LINEAR, WIDE = "{}, linear network", "{}, width {}"
 GEODESIC = "exact geodesic"
 KINDS = ("linear", "smooth ReLU")
 DISTANCES = {"set": "to the set of rank 1", "rest": "to rest", "point": "to one static point"}
 FULL = dict(
     seeds=[0, 1, 2],
     digits=dict(classes=4, samples=12, components=8, width=10, layers=10, effective_depth=4.0,
-                decays=[0.03, 0.01, 0.003], linear_decay=0.003, epochs=5000, same_seconds=True),
+                decays=[0.03, 0.01, 0.003], linear_decay=0.003, wide=16, wide_decay=0.01,
+                epochs=5000, same_seconds=True),
     turnpike=dict(depths=[3.0, 4.5, 6.5, 10.0, 14.0, 20.0, 28.0], weight_decay=5e-3, samples=6,
                   width=dict(zip(KINDS, (3, 2), strict=True)), points=401))
 SMALL = dict(
     seeds=[0],
     digits=dict(classes=2, samples=4, components=2, width=3, layers=5, effective_depth=2.0,
-                decays=[0.03], linear_decay=0.01, epochs=200, same_seconds=False, effort="quick"),
+                decays=[0.03], linear_decay=0.01, wide=4, wide_decay=0.03, epochs=200,
+                same_seconds=False, effort="quick"),
     turnpike=dict(depths=[2.0, 5.0], weight_decay=5e-3, samples=3,
                   width=dict(zip(KINDS, (2, 2), strict=True)), points=101, effort="quick"))
 
@@ -100,20 +102,22 @@ def digits(seed: int, own: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return X / np.sqrt(np.mean(X**2)), np.repeat(np.arange(own["classes"]), own["samples"])
 
 
-def compared(seed: int, decay: float, linear: bool, own: dict[str, Any]) -> list[dict[str, Any]]:
+def compared(seed: int, decay: float, width: int, linear: bool, own: dict[str, Any]
+             ) -> list[dict[str, Any]]:
     """Rows of `hamshoot.compare` on one choice of digits."""
     X, classes = digits(seed, own)
     problem = hs.TrainingProblem(
         X, np.eye(own["classes"])[classes], effective_depth=own["effective_depth"],
-        weight_decay=decay, width=own["width"], activation="linear" if linear else "relu",
+        weight_decay=decay, width=width, activation="linear" if linear else "relu",
         bias=not linear, lift="orthonormal", readout="orthonormal", seed=seed)
     comparison = hs.compare(
         problem, own["layers"], method=hs.DirectSingleShooting(
             layers=own["layers"], workers=1, effort=own.get("effort", "default")),
         optimizer=hs.Adam(epochs=own["epochs"]), seed=seed, longer=False,
         same_seconds=own["same_seconds"])
+    form = LINEAR if linear else "{}" if width == own["width"] else WIDE
     return [measured(row, classes) | {
-        "method": LINEAR.format(row.name) if linear else row.name, "seed": seed, "decay": decay,
+        "method": form.format(row.name, width), "seed": seed, "decay": decay, "width": width,
         "cpu_seconds": row.cpu_seconds}
         for row in comparison.rows if row.name in (CONTROL, DESCENT, SAME)]
 
@@ -297,9 +301,10 @@ def bound_rate(distance: np.ndarray, t: np.ndarray) -> float:
 def study(settings: dict[str, Any], each: Any) -> dict[str, Any]:
     needed()
     own, seeds = settings["digits"], settings["seeds"]
-    cases = [(decay, False) for decay in own["decays"]] + [(own["linear_decay"], True)]
-    rows = each(compared, [dict(seed=seed, decay=decay, linear=linear, own=own)
-                           for seed in seeds for decay, linear in cases])
+    cases = [*((decay, own["width"], False) for decay in own["decays"]),
+             (own["linear_decay"], own["width"], True), (own["wide_decay"], own["wide"], False)]
+    rows = each(compared, [dict(seed=seed, decay=decay, width=width, linear=linear, own=own)
+                           for seed in seeds for decay, width, linear in cases])
     found = each(followed, [dict(kind=kind, seed=seed, own=settings["turnpike"])
                             for kind in KINDS for seed in seeds])
     return {"networks": [row for part in rows for row in part],
@@ -336,7 +341,8 @@ def middle(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float])
 
 def findings(record: dict[str, Any]) -> list[str]:
     """Sentences with numbers, whichever way it went."""
-    return [*collapse_findings(record), *linear_findings(record), *turnpike_findings(record)]
+    return [*collapse_findings(record), *wide_findings(record), *linear_findings(record),
+            *turnpike_findings(record)]
 
 
 def before_last(key: str) -> Callable[[dict[str, Any]], float]:
@@ -355,7 +361,8 @@ def collapse_findings(record: dict[str, Any]) -> list[str]:
     own, ended = record["settings"]["digits"], record["ended"]
     control, adam = of(record, CONTROL), of(record, DESCENT)
     methods = [name for name in (CONTROL, DESCENT, SAME) if of(record, name)]
-    proved = common.verdicts(row["second_order"] for row in control)
+    wide = of(record, WIDE.format(CONTROL, own["wide"]))
+    proved = common.verdicts(row["second_order"] for row in (*control, *wide))
     decays = common.listed(own["decays"])
     by_decay = [middle(of(record, CONTROL, decay=decay), before_last("nc1"))
                 for decay in own["decays"]]
@@ -370,7 +377,7 @@ def collapse_findings(record: dict[str, Any]) -> list[str]:
             f"{name}, {common.said(ended[name])}" for name in methods)
         + f"; {sum(row['certified'] for row in control)} of {len(control)} networks of optimal "
         "control are certified.",
-        f"Second order of the networks of optimal control: {proved}.",
+        f"Second order of the ReLU networks of optimal control, wider ones among them: {proved}.",
         "J above that of optimal control, in percent: " + "; ".join(
             f"{name} {common.spread((100 * r for r in ratio), '+.2g')}, lower by more than 0.001 "
             f"in {sum(r < -1e-5 for r in ratio)}" for name, ratio in ratios.items())
@@ -444,6 +451,36 @@ def _unequal(row: dict[str, Any]) -> float:
     return max(row["norms"]) / min(row["norms"])
 
 
+def wide_findings(record: dict[str, Any]) -> list[str]:
+    """Of wider networks, at one λ, beside those of the usual width."""
+    own = record["settings"]["digits"]
+    names = {name: WIDE.format(name, own["wide"]) for name in (CONTROL, DESCENT, SAME)
+             if of(record, WIDE.format(name, own["wide"]))}
+
+    def both(key: str) -> str:
+        return "; ".join(
+            f"{middle(of(record, wide), before_last(key)):.2g} where width {own['width']} has "
+            f"{middle(of(record, name, decay=own['wide_decay']), before_last(key)):.2g} ({name})"
+            for name, wide in names.items())
+
+    wide = of(record, names[CONTROL])
+    lower = sum(row["objective"] < of(record, CONTROL, seed=row["seed"], decay=row["decay"])[0][
+        "objective"] for row in wide)
+    won = {name: sum(row["objective"] < of(record, names[CONTROL], seed=row["seed"])[0]["objective"]
+                     * (1 - 1e-5) for row in of(record, name))
+           for name in list(names.values())[1:]}
+    return [
+        f"Wider, λ = {own['wide_decay']:g}: " + "; ".join(
+            f"{wide}, {common.said(record['ended'][wide])}" for wide in names.values())
+        + f"; {sum(row['certified'] for row in wide)} of {len(wide)} of optimal control are "
+        f"certified; J is lower than at width {own['width']} in {lower}. Lower than optimal "
+        "control is "
+        + ", ".join(f"{name} in {count}" for name, count in won.items()) + ".",
+        f"Width {own['wide']}, NC1 before the last layer: {both('nc1')}. NC2, distance from a "
+        f"simplex: {both('simplex')}; from an orthogonal frame: {both('orthogonal')}.",
+    ]
+
+
 def linear_findings(record: dict[str, Any]) -> list[str]:
     """Of the linear networks on the same digits."""
     names = [name for name in map(LINEAR.format, (CONTROL, DESCENT, SAME)) if of(record, name)]
@@ -456,7 +493,7 @@ def linear_findings(record: dict[str, Any]) -> list[str]:
         f"Their loss is {common.spread(row['loss'] for row in first)} where ReLU's is "
         f"{middle(relu, lambda r: r['loss']):.2g}; NC1 before the last layer "
         f"{middle(first, before_last('nc1')):.2g} where ReLU's is "
-        f"{middle(relu, before_last('nc1')):.2g}; from the middle layer to the last it falls by "
+        f"{middle(relu, before_last('nc1')):.2g}; from the middle layer on it changes by "
         f"the factor {middle(first, _late):.2g}, ReLU's by {middle(relu, _late):.2g}.",
         "Their own balance, M_{ℓ+1}ᵀW_{ℓ+1} = W_ℓM_ℓᵀ, holds to "
         + ", ".join(f"{max(max(row['leaky_balance']) for row in of(record, name)):.1e} ({name})"
@@ -513,7 +550,7 @@ def turnpike_sentence(record: dict[str, Any], kind: str, name: str) -> str:
 
 
 def verdict(record: dict[str, Any], kind: str, name: str) -> str:
-    """From the last two depths: time outside that is bounded, a rate that does not fall."""
+    """What holds for all L̃; from the last two, whether time outside and rate stay."""
     depths = sorted({row["effective_depth"] for row in record["geodesics"] if row["kind"] == kind})
     before, last = depths[-2:]
 
@@ -522,10 +559,12 @@ def verdict(record: dict[str, Any], kind: str, name: str) -> str:
 
     longer = (at(last, "time_outside") - at(before, "time_outside")) / (last - before)
     steady = at(last, "bound_rate") > 0.9 * at(before, "bound_rate") > 0
-    return (f"From L̃ = {before:g} to {last:g} the time outside changes by {longer:+.2f} of what "
+    least = min(row[name]["bound_rate"] for row in record["geodesics"] if row["kind"] == kind)
+    return (f"For all L̃ and seeds the bound holds with C = {BOUND:g} and μ = {least:.2f}. "
+            f"From L̃ = {before:g} to {last:g} the time outside changes by {longer:+.2f} of what "
             f"L̃ does ({'bounded so far' if longer < 0.1 else 'not bounded'}), and the rate of the "
-            f"bound {'holds' if steady else 'falls'}: an exponential turnpike is "
-            f"{'borne out' if steady and longer < 0.1 else 'not borne out'}.")
+            f"bound {'holds' if steady else 'falls'}: an exponential turnpike, whose rate L̃ leaves "
+            f"alone, is {'borne out' if steady and longer < 0.1 else 'not borne out'}.")
 
 
 def rates_sentence(record: dict[str, Any], kind: str) -> str:
@@ -578,6 +617,10 @@ def collapse_panels(axes: Any, record: dict[str, Any]) -> None:
             axes[1].plot(_layers(rows, "simplex"), style, **look)
             axes[2].plot(np.arange(1, own["layers"] + 1), _layers(rows, "norms"), style, **look)
             axes[3].semilogy(_layers(rows, "coi"), style, **look)
+    wide = WIDE.format(CONTROL, own["wide"])
+    for ax, key in zip(axes[:2], ("nc1", "simplex"), strict=True):
+        ax.plot(_layers(of(record, wide), key), "-.", color=hs.plot.PALETTE[3], lw=1.6,
+                label=f"{wide}, $\\lambda = {own['wide_decay']:g}$")
     linear = of(record, LINEAR.format(CONTROL))
     axes[0].semilogy(_layers(linear, "nc1"), ":", color="black", lw=1.5,
                      label=f"{LINEAR.format(CONTROL)}, $\\lambda = {own['linear_decay']:g}$")
