@@ -2,7 +2,11 @@
 
 This module is the reference: slow, readable, and what the fast code is tested against. The theory
 comes from Jacot & Kaiser, "Hamiltonian Mechanics of Feature Learning: Bottleneck Structure in Leaky
-ResNets", arXiv 2405.17573; where this page departs from the preprint it says so.
+ResNets", arXiv 2405.17573; where this page departs from the preprint it says so. Its propositions,
+theorems and figures are cited, here and everywhere, by their numbers in the text of May 2024, the
+manuscript submitted to NeurIPS 2024 in the month of version 1 (27 May 2024). arXiv lists a version
+2 of 6 March 2025 and a version 3 of 25 March 2026. Neither has been compared with this page:
+numbers may be others there, and what is called an erratum below may be mended.
 
 Symbols
 -------

@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales",
          "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
-         "11_real_data",
+         "11_real_data", "12_collapse_and_turnpike",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
              find_spec("torch") is None, reason="needs the extra torch")))
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
@@ -489,3 +489,36 @@ def test_ranks_over_depth_are_medians_over_the_seeds_and_the_pairs_are_counted(r
     geodesics = record["geodesics"]
     assert geodesics
     assert all(g["rank"] < g["least_coi"] for g in geodesics)
+
+
+def test_collapse_is_measured_on_certified_networks_and_the_bounds_hold(ran):
+    record, _ = ran("12_collapse_and_turnpike")
+    settings, rows = record["settings"], record["networks"]
+    control = [row for row in rows if row["method"] == "optimal control"]
+    linear = [row for row in rows if row["method"] == "optimal control, linear network"]
+    assert len(control) == len(settings["seeds"]) * len(settings["digits"]["decays"])
+    assert all(row["certified"] and row["stationarity"] < 1e-8 for row in control + linear)
+    for row in control:
+        assert row["nc1"][-2] < 0.5 * row["nc1"][0]
+        trained, = (r for r in rows if r["method"] == "gradient descent" and all(
+            r[key] == row[key] for key in ("seed", "decay")))
+        assert row["objective"] < trained["objective"] * (1 + 1e-9)
+    said = one(record["findings"], "NC1 before the last layer")
+    medians = [statistics.median(row["nc1"][-2] for row in control if row["decay"] == decay)
+               for decay in settings["digits"]["decays"]]
+    assert all(f"{value:.2g}" in said for value in medians)
+    for row in linear:  # W_ℓM_ℓᵀ = M_{ℓ+1}ᵀW_{ℓ+1}, and that of fully connected layers is not it
+        assert max(row["leaky_balance"]) < 1e-9 < 1e-2 < min(row["balance"])
+        assert max(row["norms"]) == pytest.approx(min(row["norms"]), rel=1e-4)
+    for row in record["geodesics"]:
+        assert row["drift"] < 1e-9
+        for name in ("set", "rest", "point"):
+            curve, rate = row[name]["curve"], row[name]["bound_rate"]
+            T = row["effective_depth"]
+            t = [T * k / (len(curve) - 1) for k in range(len(curve))]
+            sides = [math.exp(-rate * s) + math.exp(-rate * (T - s)) for s in t]
+            shares = [d / (3 * side) for d, side in zip(curve, sides, strict=True)]
+            assert 0.8 < max(shares) <= 1.01  # it touches the bound, between two of the values
+            outside = T * sum(d > 0.1 for d in curve) / len(curve)
+            assert row[name]["time_outside"] == pytest.approx(outside, abs=3 * T / len(curve))
+        assert 0.7 < row["set"]["rate"] < 2 or row["kind"] != "linear"
