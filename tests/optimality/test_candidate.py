@@ -160,7 +160,7 @@ def test_a_network_worse_than_none_and_a_collapsed_one_are_named(solved):
     assert found.failures[0].most == pytest.approx(without, rel=1e-9)
     nothing = hs.certify(0 * wild, problem, stationarity=np.inf)
     assert nothing.failures == ()
-    assert "collapsed to a trivial solution" in nothing.reasons[0]
+    assert nothing.reasons[0].startswith("collapsed to the same output for all samples")
 
 
 def test_a_stationary_saddle_is_refuted_and_the_way_down_is_shown():
@@ -169,7 +169,7 @@ def test_a_stationary_saddle_is_refuted_and_the_way_down_is_shown():
                                  weight_decay=0.01, activation="linear", bias=False)
     found = hs.certify(np.zeros((2, 1, 1)), problem)
     assert (found.stationarity, found.objective) == (0.0, 1.0)
-    assert found.second_order.startswith("saddle")
+    assert ": saddle of the network" in found.second_order  # of a collapsed one
     assert found.second_order in found.reasons
     assert found.descent
     for length, change in found.descent:

@@ -80,7 +80,7 @@ ROUNDS = (
 )
 AGAIN = Round(0.01, 0.03, 0.02, 100, True)
 #: Rounds at most; they end sooner where the last so many of AGAIN gained less than this share.
-MOST_ROUNDS, PATIENCE, GAIN = 60, 6, 0.01
+MOST_ROUNDS, PATIENCE, GAIN = 60, 6, 0.03
 #: ε's at or below this share of the ladder's last take double precision.
 SINGLE = 0.02
 #: Differences that the minimal residual keeps.
