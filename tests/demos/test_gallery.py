@@ -211,18 +211,20 @@ def test_the_readme_says_of_large_networks_what_was_measured():
 
 def test_the_readme_says_how_far_large_networks_are_carried():
     text, results = section("Large networks"), benchmark("paper_size")
-    for epsilon in (0.0, 0.01):  # ReLU down its ladder, and smooth
-        ends = [r for r in results["smooth"] if r["epsilon"] == epsilon]
-        seconds = [r["seconds"] for r in ends]
-        assert len(ends) == 5
-        assert all(r["relative_gradient"] <= 1e-4 and r["status"] == "FLAT" for r in ends)
-        assert (f"{median(seconds):.0f} s ({min(seconds):.0f} to {max(seconds):.0f} s)") in text
-    still = [r["stationarity"] for r in results["smooth"] if r["epsilon"] == 0]
-    assert f"stays at {min(still):.2f} to {max(still):.1f}" in text
+    ends = {epsilon: [r for r in results["ends"] if r["epsilon"] == epsilon]
+            for epsilon in (0.0, 0.01)}  # ReLU down its ladder, and smooth
+    assert all(r["relative_gradient"] <= 1e-4 and r["status"] == "FLAT"
+               for rows in ends.values() for r in rows)
+    seconds = [r["cpu_seconds"] for r in ends[0.01]]
+    assert f"after {min(seconds):.0f} to {max(seconds):.0f} s of CPU" in text
+    assert f"({len(seconds)} seeds)" in text
+    held, = ends[0.0]
+    assert (f"on seed {held['seed']} to {held['stationarity']:.3f}, with {held['kinks']} of them, "
+            f"after {held['cpu_seconds']:.0f} s") in text
     from hamshoot import DirectSingleShooting
 
-    last = DirectSingleShooting(layers=20).epsilon[1]
-    assert f"smoothed with ε = {last:.0e}".replace("e-0", "e-") in text
+    assert f"`kink_tol` ({DirectSingleShooting(layers=20).kink_tol:.0e})".replace("e-0", "e-") \
+        in text
 
 
 def test_the_readme_says_of_many_samples_what_was_measured():
