@@ -23,6 +23,9 @@ ROUNDING = 1e-13
 #: from the stored arrays, and rounding that a roll-out has amplified. (Measured 1e-14, and 3e-12 at
 #: L̃ = 15.)
 STORED_FLOOR, SWEPT_FLOOR = 1e-12, 1e-10
+#: Or to this share of the sizes of their terms: where λ is small, or data are large, a residual is
+#: a small difference of large sums. (Measured 6e-12 where terms are 1e5, 2e-17 of them.)
+TERMS = 1e-14
 #: Outputs that differ by less than this share of what the targets do are the same, as for solvers.
 COLLAPSE = 0.05
 #: Statuses that claim a stationary point.
@@ -130,21 +133,24 @@ def defects(
 
 def agreement(
     solution: Solution, measured: dict[str, float], residuals: dict[str, float], asked: Asked,
-    default: float, floor: float = STORED_FLOOR,
+    default: float, floor: float = STORED_FLOOR, terms: dict[str, float] | None = None,
 ) -> list[Bound]:
     """Recorded numbers against recomputed ones, relative to themselves; residuals to a floor.
 
-    None of a candidate, which records nothing.
+    None of a candidate, which records nothing. `terms` are the residuals with the absolute values
+    of all terms that they are made of, by which the floor rises.
     """
     if not asked.records:
         return []
     most = default if asked.agreement is None else asked.agreement
+    terms = terms or {}
     bounds = [recorded(name, float(relative(getattr(solution, name), value)), most)
               for name, value in measured.items()]
     for name, value in residuals.items():
         if name in solution.residuals or name == "stationarity":
             bounds.append(recorded(name, abs(solution.residuals.get(name, NAN) - value),
-                                   max(floor, most * abs(value))))
+                                   max(floor, most * abs(value),
+                                       TERMS * terms.get(name, 0.0))))
     return bounds
 
 
@@ -183,6 +189,22 @@ def boundary_residual(setting: Setting, solution: Solution) -> float:
     else:
         end = missed(B[-1], formulas.terminal(setting, A[-1]))
     return max(missed(A[0], setting.start), end, key=worst)
+
+
+def boundary_terms(setting: Setting, end: NDArray) -> float:
+    """The same with the absolute values of the terms of B_1; 0 with a hard endpoint."""
+    if setting.targets is None:
+        return 0.0
+    terms = terminal_terms(setting, end)
+    return float(np.linalg.norm(terms)
+                 / max(1.0, np.linalg.norm(formulas.terminal(setting, end))))
+
+
+def terminal_terms(setting: Setting, end: NDArray) -> NDArray:
+    """(2/(λN)) |Q|ᵀ(|Q||A_1| + |Yᵀ|), (w, N)."""
+    assert setting.targets is not None
+    positive = setting._replace(readout=np.abs(setting.readout), targets=-np.abs(setting.targets))
+    return np.abs(formulas.terminal(positive, np.abs(end)))
 
 
 def missed(stored: NDArray, given: NDArray) -> float:

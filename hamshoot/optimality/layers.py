@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Recorded numbers agree to this, relatively. (Measured 5e-15: the objective is a short sum.)
 AGREEMENT = 1e-10
+#: How much more rounding there may be in two roll-outs than in two sums over the same states.
+SWEPT = checks.SWEPT_FLOOR / checks.STORED_FLOOR
 #: A column of W below this times the largest one (or 1) reads nothing.
 IDLE_COLUMN = 1e-13
 #: Entries off the kink by no more than this share of the largest are near it: as far as rounding to
@@ -52,15 +54,17 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     end = momenta[-1] if setting.targets is None else None
     B, G = formulas.costates(setting, A, W, steps, rule, slopes, end)
     measured = _objective(setting, A[-1], W, steps)
-    costate_defect, own_G = check_costate(setting, solution, on_kink)
+    costate_defect, own_G, terms_G = check_costate(setting, solution, on_kink)
     stored = {"defect": state_defect(setting, solution), "costate_defect": costate_defect}
     residuals = {**_residuals(setting, W, steps, G),
                  "boundary_residual": checks.boundary_residual(setting, solution)}
     own = {**residuals, **_residuals(setting, W, steps, own_G), "defect": stored["defect"]}
+    terms = {**_residuals(setting, W, steps, terms_G),
+             "boundary_residual": checks.boundary_terms(setting, A[-1])}
     bounds = [
         *_nodes(solution),
         *checks.defects(stored["defect"], costate_defect, asked, (ROUNDING, ROUNDING)),
-        *checks.agreement(solution, measured, own, asked, AGREEMENT),
+        *checks.agreement(solution, measured, own, asked, AGREEMENT, terms=terms),
         *checks.counted(solution, int(on_kink.sum()), asked),
         *checks.stationary(solution, residuals["stationarity"], asked),
     ]
@@ -69,7 +73,7 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     else:
         bounds += [checks.boundary(residuals["boundary_residual"], asked),
                    *_own_records(setting, solution, measured["objective"],
-                                 residuals["stationarity"], asked)]
+                                 residuals["stationarity"], asked, terms["stationarity"])]
     H = formulas.hamiltonian(setting, *((A[:-1], B[1:]) if rule == "euler" else (A, B)))
     numbers = {
         **measured, **residuals, **stored, "layer_stationarity": _by_layer(W, G),
@@ -136,26 +140,29 @@ def state_defect(setting: Setting, solution: Solution) -> float:
 
 def check_costate(
     setting: Setting, solution: Solution, on_kink: NDArray
-) -> tuple[float, NDArray]:
-    """Largest defect of an entry of the stored momenta, relative to its terms; and their G."""
+) -> tuple[float, NDArray, NDArray]:
+    """Largest defect of an entry of the stored momenta, relative to its terms; their G.
+
+    And G of the absolute values of all terms, |W_ℓ| + L̃|B_ℓ|σ̂(|A_{ℓ−1}|)ᵀ.
+    """
     A, B, W = solution.representations, solution.momenta, solution.weights
     steps, rule = steps_of(solution), solution.integrator
     rho, slopes = steps[:, None, None], witnessed_slopes(setting, A, W, steps, B, on_kink)
     back, G = formulas.pull_back(setting, A[:-1], W, rho, B[1:], rule, slopes)
     positive = setting._replace(leak=-setting.leak)
-    terms, _ = formulas.pull_back(positive, np.abs(A[:-1]), np.abs(W), rho, np.abs(B[1:]), rule,
-                                  slopes)
+    terms, terms_G = formulas.pull_back(positive, np.abs(A[:-1]), np.abs(W), rho, np.abs(B[1:]),
+                                        rule, slopes)
     apart = checks.entries_apart(B[:-1], back, terms)
-    return max(apart, _terminal_defect(setting, A[-1], B[-1]), key=checks.worst), G
+    apart = max(apart, _terminal_defect(setting, A[-1], B[-1]), key=checks.worst)
+    return apart, G, terms_G
 
 
 def _terminal_defect(setting: Setting, end: NDArray, momenta: NDArray) -> float:
     """The same of B_L; with a hard endpoint it is a multiplier, and free."""
     if setting.targets is None:
         return 0.0
-    positive = setting._replace(readout=np.abs(setting.readout), targets=-np.abs(setting.targets))
     return checks.entries_apart(momenta, formulas.terminal(setting, end),
-                                np.abs(formulas.terminal(positive, np.abs(end))))
+                                checks.terminal_terms(setting, end))
 
 
 def _smoothed_claim(
@@ -167,8 +174,12 @@ def _smoothed_claim(
     if smooth is None:
         return [NO_EPSILON]
     A = formulas.roll_out(smooth, W, steps, rule)
-    _, G = formulas.costates(smooth, A, W, steps, rule, end=end)
-    bounds = _smooth_bounds(solution, _objective(smooth, A[-1], W, steps)["objective"], G, asked)
+    B, G = formulas.costates(smooth, A, W, steps, rule, end=end)
+    positive = smooth._replace(leak=-smooth.leak)
+    _, terms = formulas.pull_back(positive, np.abs(A[:-1]), np.abs(W), steps[:, None, None],
+                                  np.abs(B[1:]), rule)
+    bounds = _smooth_bounds(solution, _objective(smooth, A[-1], W, steps)["objective"], G, asked,
+                            formulas.stationarity(W, terms))
     if setting.endpoint is not None:
         apart = checks.missed(A[-1], setting.endpoint)
         bounds.append(checks.boundary(apart, asked, " of the smoothed network"))
@@ -176,25 +187,29 @@ def _smoothed_claim(
 
 
 def _smooth_bounds(
-    solution: Solution, objective: float, G: NDArray, asked: Asked
+    solution: Solution, objective: float, G: NDArray, asked: Asked, terms: float = 0.0
 ) -> list[Bound]:
     """Bounds on the stationarity of the smoothed network, and on what is recorded of it."""
     value = formulas.stationarity(solution.weights, G)
     return [Bound("stationarity of the smoothed network", value,
                   max(checks.CLAIMED, asked.stationarity or 0.0)),
-            *_smooth_records(solution, objective, value, asked)]
+            *_smooth_records(solution, objective, value, asked, terms)]
 
 
 def _smooth_records(
-    solution: Solution, objective: float, stationarity: float, asked: Asked
+    solution: Solution, objective: float, stationarity: float, asked: Asked, terms: float
 ) -> list[Bound]:
-    """What the solver recorded of the smooth network that it solved, where it did."""
+    """What the solver recorded of the smooth network that it solved, where it did.
+
+    It had states and costates of its own sweeps: rounding that they amplify is in both. `terms` is
+    the stationarity with the absolute values of its terms.
+    """
     numbers, bounds = solution.residuals, []
     most = AGREEMENT if asked.agreement is None else asked.agreement
     if "smooth_stationarity" in numbers:
         bounds.append(checks.recorded(
             "smooth stationarity", abs(numbers["smooth_stationarity"] - stationarity),
-            max(checks.SWEPT_FLOOR, most * stationarity)))
+            max(checks.SWEPT_FLOOR, most * stationarity, SWEPT * checks.TERMS * terms)))
     if "smooth_objective" in numbers:
         apart = float(checks.relative(numbers["smooth_objective"], objective))
         bounds.append(checks.recorded("smooth objective", apart, most))
@@ -202,7 +217,8 @@ def _smooth_records(
 
 
 def _own_records(
-    setting: Setting, solution: Solution, objective: float, stationarity: float, asked: Asked
+    setting: Setting, solution: Solution, objective: float, stationarity: float, asked: Asked,
+    terms: float = 0.0,
 ) -> list[Bound]:
     """The same of a network that is smooth itself: then the two are one.
 
@@ -212,7 +228,7 @@ def _own_records(
         return []
     epsilon = solution.residuals.get("epsilon", setting.epsilon)
     return [Bound("recorded against given ε", abs(epsilon - setting.epsilon), 0.0),
-            *_smooth_records(solution, objective, stationarity, asked)]
+            *_smooth_records(solution, objective, stationarity, asked, terms)]
 
 
 # -- with states that are not stored ---------------------------------------------------------------

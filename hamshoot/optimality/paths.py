@@ -52,12 +52,13 @@ def check_path(solution: Solution, asked: Asked) -> Findings:
                  "boundary_residual": checks.boundary_residual(setting, solution),
                  "hamiltonian_drift": checks.drift(H)}
     terms = formulas.control(setting, np.abs(A), np.abs(B))
+    rounded = _rounded(setting, A, B, W, terms, H)
     bounds = [
         _nodes(solution),
         *checks.defects(stored["defect"], stored["costate_defect"], asked, INTEGRATED),
         Bound("controls against L̃Bσ̂(A)ᵀ", checks.entries_apart(W, control, terms),
               ROUNDING if asked.defect is None else asked.defect),
-        *checks.agreement(solution, measured, residuals, asked, AGREEMENT),
+        *checks.agreement(solution, measured, residuals, asked, AGREEMENT, terms=rounded),
         *checks.counted(solution, 0, asked),
         *checks.stationary(solution, residuals["stationarity"], asked),
         checks.boundary(residuals["boundary_residual"], asked),
@@ -74,6 +75,19 @@ def check_path(solution: Solution, asked: Asked) -> Findings:
                "idle_kinks": 0, "hamiltonian": float(np.median(H)),
                "second_order": verdict.verdict, "min_eigenvalue": verdict.min_eigenvalue}
     return Findings(numbers, bounds)
+
+
+def _rounded(setting: Setting, A: NDArray, B: NDArray, W: NDArray, terms: NDArray, H: NDArray
+             ) -> dict[str, float]:
+    """The residuals with the absolute values of all terms that they are made of.
+
+    H has ‖W‖²/(2L̃), which changes with the terms of W by ‖W‖ times them over L̃.
+    """
+    norms, sizes = (np.linalg.norm(M, axis=(1, 2)) for M in (W, terms))
+    sizes = norms * sizes / setting.leak + setting.leak * np.sum(np.abs(A * B), axis=(1, 2))
+    return {"stationarity": formulas.stationarity(W, np.abs(W) + terms),
+            "boundary_residual": checks.boundary_terms(setting, A[-1]),
+            "hamiltonian_drift": float(sizes.max() / max(1.0, abs(float(np.median(H)))))}
 
 
 def _own_records(setting: Setting, solution: Solution, median: float, asked: Asked) -> list[Bound]:
