@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 #: walks from the starts, and of all later ones. The first takes about 250 iterations a stage.
 HURRIED, PATIENT = 1e-2, 1e-3
 #: Stationarity at which L-BFGS hands over to exact Newton, where that is affordable, and the one
-#: asked of it: its convergence is quadratic, so the last digits cost one or two steps.
-HAND_OVER, EXACT = 1e-4, 1e-11
+#: asked of it: its convergence is quadratic, so the last digits cost one or two steps. It takes over
+#: after LONG_WALK iterations too: where λ is small L-BFGS finds lower points for long, or goes on for
+#: minutes.
+HAND_OVER, EXACT, LONG_WALK = 1e-4, 1e-11, 100_000
 #: Stationarity of the stages towards the kink, which the polish only needs to begin at, and
 #: iterations of L-BFGS that may get there: they cost what one to three of Newton's do.
 NEAR, NEARING = 1e-4, 2000
@@ -78,7 +80,8 @@ class LadderWalk:
         exact = exact_newton.affordable(self.problem, self.sweeps.layers)
         while True:
             self.watch.stage = stage
-            weights = self.minimizer.minimize(weights, max(tol, HAND_OVER if exact else 0.0))
+            weights = self.minimizer.minimize(
+                weights, max(tol, HAND_OVER if exact else 0.0), LONG_WALK if exact else None)
             if exact:
                 self.watch.stage = stage + ", exact Newton"
                 weights = self.minimizer.take(self._newton(weights, min(tol, EXACT)))
