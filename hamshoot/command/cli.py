@@ -119,7 +119,8 @@ def solve(
         if np.isfinite(solution.objective):
             _figure(lambda plot: plot.figure(solution), results.path("solution.png"))
             written.append("solution.png")
-        place = results.publish(solution.status is Status.INTERRUPTED)
+        place = results.publish(
+            solution.status in (Status.INTERRUPTED, Status.WORKERS_LOST))
     if as_json:
         _print_json(summary)
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.dynamics.block_executors import WorkersLost
 from hamshoot.dynamics.block_sweeps import Executor
 from hamshoot.methods.common.starts import start_seeds
 from hamshoot.methods.common.watch import Stop, Watch, thinned
@@ -67,8 +68,9 @@ class LevelSearch:
     def __init__(
         self, options: LevelOptions, problem: TrainingProblem, steps: NDArray,
         callback: Callback | None, executor: Executor, optimizer: str,
+        here: Executor | None = None,
     ):
-        self.options, self.problem, self.steps = options, problem, steps
+        self.options, self.problem, self.steps, self.here = options, problem, steps, here
         self.watch = Watch(self._each, options.time_limit)
         self.callback, self.saved = callback, time.perf_counter()
         self.levels = Multilevel(
@@ -87,12 +89,19 @@ class LevelSearch:
         return self.options.gradient_tol if 6 * len(self.steps) * w * c * N > CHEAP else 0.0
 
     def run(self, guess: NDArray | None) -> Solution:
-        """Search from the starts, or from given controls."""
+        """Search from the starts, or from given controls.
+
+        Where whoever does the sweeps is lost, the best iterate is looked at here.
+        """
         try:
             end = self._search(guess)
             return self._solution(*self._exact(*self._verdict(end, guess)))
         except (Stop, KeyboardInterrupt) as stop:
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
+        except WorkersLost as lost:
+            status = Status.WORKERS_LOST
+            self.notes.append(str(lost))
+            self.levels.stay(self.here)
         self.levels.rescue()
         weights = self.levels.best.weights
         if weights is not None:

@@ -113,8 +113,10 @@ class DirectSingleShooting:
         Bound on the stationarity of the ReLU network itself, with the best slopes on the kink, at
         which that ends for large networks. Where it is not reached the message says what was.
     executor : Executor, optional
-        Runs blocks of samples, for large networks: anything with ``map(function, items)``, such as
-        a `concurrent.futures` executor. By default threads.
+        Runs blocks of samples, for large networks: a `distributed.Client` (extra ``dask``), a
+        `concurrent.futures` executor, or anything with ``map(function, items)``. By default
+        threads. Pools of processes and clusters keep their blocks, and read those of
+        memory-mapped data from the file themselves; the answer is the same by any of them.
     checkpoint : path, optional
         For large networks: an .npz file that holds the best network so far, rewritten every
         `checkpoint_every` seconds once the coarse levels are over;
@@ -225,7 +227,7 @@ class DirectSingleShooting:
                 return search.run(guess)
         with threads(problem) as pool:
             levels = LevelSearch(picked(LevelOptions, self), problem, steps, callback,
-                                 self.executor or pool, self.optimizer_for(problem))
+                                 self.executor or pool, self.optimizer_for(problem), pool)
             return levels.run(guess)
 
     def optimizer_for(self, problem: TrainingProblem) -> str:
