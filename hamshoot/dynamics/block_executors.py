@@ -36,6 +36,9 @@ PATIENCE = 30.0
 REDEAL_EVERY, SLOWER = 10, 1.4
 #: Rounds in which what is missing is sent: one is enough unless workers die in between.
 ROUNDS = 8
+#: What Dask raises where workers or the scheduler are gone; names differ between its versions.
+LOST = {"KilledWorker", "FutureCancelledError", "FuturesCancelledError", "NoWorkerError",
+        "CommClosedError", "ClosedClientError", "CancelledError"}
 
 
 class WorkersLost(RuntimeError):
@@ -248,15 +251,16 @@ class _Cluster(_Far):
 
     def _answers(self, orders: dict[str, Order]) -> dict[str, Answer]:
         """What workers say; nothing is left with the scheduler, whatever happens."""
-        futures = {worker: self.client.submit(
-            run, order, key=f"hamshoot-{uuid.uuid4().hex}", workers=[worker],
-            allow_other_workers=True, pure=False) for worker, order in orders.items()}
+        futures: dict[str, Any] = {}
         try:
+            for worker, order in orders.items():
+                futures[worker] = self.client.submit(
+                    run, order, key=f"hamshoot-{uuid.uuid4().hex}", workers=[worker],
+                    allow_other_workers=True, pure=False)
             self._wait(list(futures.values()))
             return dict(zip(futures, self.client.gather(list(futures.values())), strict=True))
         except Exception as error:
-            if type(error).__name__ in ("KilledWorker", "FutureCancelledError", "NoWorkerError",
-                                        "FuturesCancelledError", "CommClosedError"):
+            if type(error).__name__ in LOST:
                 raise WorkersLost(f"{_address(self.client)}: {_said(error)}") from None
             raise
         finally:

@@ -110,9 +110,9 @@ class Shard:
         self.stamp: tuple[int, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        nothing = [None] * len(self.cuts)
-        blocks = self.blocks if self.samples is None else nothing
-        return {**vars(self), "blocks": blocks, "kept": nothing, "sum": None, "stamp": None}
+        none = [None] * len(self.cuts)
+        blocks = self.blocks if self.samples is None else none
+        return {**vars(self), "blocks": blocks, "kept": list(none), "sum": None, "stamp": None}
 
     def with_blocks(self, blocks: Any) -> Shard:
         """The same shard with its blocks in another place."""
