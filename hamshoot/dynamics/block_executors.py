@@ -11,13 +11,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -25,25 +24,17 @@ import numpy as np
 
 from hamshoot.dynamics.block_sums import Node, total
 from hamshoot.dynamics.block_worker import Answer, Order, run, sizes_of, store_shard
+from hamshoot.support.cluster import Futures, WorkersLost, address, client_of, workers
 
 #: Flops of a gradient below which it is made here: controls would travel as long.
 LEAST_FLOPS = 2e8
-#: Seconds between two looks at the cluster while it works, and between two at who belongs to it.
-LOOK, ROLL_CALL = 1.0, 2.0
-#: Seconds without any worker, or without the scheduler, after which nobody is waited for.
-PATIENCE = 30.0
-#: Sweeps after which shards may go from a slow worker to a quick one, and how much slower it is.
-REDEAL_EVERY, SLOWER = 10, 1.4
+#: Seconds between two looks at who belongs to a cluster.
+ROLL_CALL = 2.0
+#: Sweeps after which shards may go from a slow worker to a quick one, how much slower it is, and by
+#: how many seconds at least: what moves is read and made ready again.
+REDEAL_EVERY, SLOWER, LEAST_LATE = 10, 1.4, 0.05
 #: Rounds in which what is missing is sent: one is enough unless workers die in between.
 ROUNDS = 8
-#: What Dask raises where workers or the scheduler are gone; names differ between its versions.
-LOST = {"KilledWorker", "FutureCancelledError", "FuturesCancelledError", "NoWorkerError",
-        "CommClosedError", "ClosedClientError", "CancelledError"}
-
-
-class WorkersLost(RuntimeError):
-    """Nobody is left to do the sweeps; says who."""
-
 
 class Runner(Protocol):
     """Sweeps over all shards."""
@@ -65,18 +56,12 @@ def runner(executor: Any, shards: list[Any], flops: float, owner: object) -> Run
     owner : object
         When it is gone, so is what is kept for it.
 
-    Raises
-    ------
-    TypeError
-        For a client that is asynchronous.
     """
     here = _Here(map, shards)
     if flops < LEAST_FLOPS and is_far(executor):
         return here
     client = client_of(executor)
     if client is not None:
-        if client.asynchronous:
-            raise TypeError("executor: expected a client that is not asynchronous")
         return _Cluster(client, shards, owner)
     if isinstance(executor, ProcessPoolExecutor):
         return _Pool(executor, shards, owner)
@@ -86,17 +71,6 @@ def runner(executor: Any, shards: list[Any], flops: float, owner: object) -> Run
 def is_far(executor: Any) -> bool:
     """Whether an executor is of other processes that keep what they have."""
     return isinstance(executor, ProcessPoolExecutor) or client_of(executor) is not None
-
-
-def client_of(executor: Any) -> Any:
-    """The Dask client that an executor is, or runs on; else None."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:  # nobody can have made a client
-        return None
-    if isinstance(executor, distributed.Client):
-        return executor
-    mine = isinstance(executor, Executor) and type(executor).__module__ == "distributed.cfexecutor"
-    return executor._client if mine else None
 
 
 class _Here:
@@ -203,7 +177,6 @@ class _Cluster(_Far):
     def __init__(self, client: Any, shards: list[Any], owner: object):
         super().__init__(shards, owner)
         self.client = client
-        self.library: Any = sys.modules["distributed"]
         self.deal: dict[str, list[int]] = {}
         self.placed: dict[str, set[int]] = {}
         self.pace: dict[str, float] = {}  # seconds a shard
@@ -211,12 +184,6 @@ class _Cluster(_Far):
         self.looked, self.sweeps = -np.inf, 0
 
     def __call__(self, task: Any, point_known: bool = False) -> list[Any]:
-        try:
-            return self._sweep(task, point_known)
-        except (CancelledError, OSError, self.library.TimeoutError) as error:
-            raise WorkersLost(f"{_address(self.client)}: {_said(error)}") from None
-
-    def _sweep(self, task: Any, point_known: bool) -> list[Any]:
         self._call_roll()
         self.sweeps += 1
         light = task._replace(W=None) if point_known else task
@@ -237,7 +204,7 @@ class _Cluster(_Far):
             if not again:
                 return total(sorted(nodes, key=_place))
             todo = again
-        raise WorkersLost(f"{_address(self.client)}: the workers keep nothing")
+        raise WorkersLost(f"{address(self.client)}: the workers keep nothing")
 
     def _order(self, worker: str, indices: list[int], task: Any) -> Order:
         """With the shards that the worker has not seen."""
@@ -251,56 +218,18 @@ class _Cluster(_Far):
 
     def _answers(self, orders: dict[str, Order]) -> dict[str, Answer]:
         """What workers say; nothing is left with the scheduler, whatever happens."""
-        futures: dict[str, Any] = {}
-        try:
+        with Futures(self.client) as futures:
             for worker, order in orders.items():
-                futures[worker] = self.client.submit(
-                    run, order, key=f"hamshoot-{uuid.uuid4().hex}", workers=[worker],
-                    allow_other_workers=True, pure=False)
-            self._wait(list(futures.values()))
-            return dict(zip(futures, self.client.gather(list(futures.values())), strict=True))
-        except Exception as error:
-            if type(error).__name__ in LOST:
-                raise WorkersLost(f"{_address(self.client)}: {_said(error)}") from None
-            raise
-        finally:
-            for future in futures.values():
-                future.release()
-
-    def _wait(self, futures: list[Any]) -> None:
-        """Until all are done, or nobody is there to do them."""
-        alone = None
-        while True:
-            try:
-                self.library.wait(futures, timeout=LOOK)
-                return
-            except self.library.TimeoutError:
-                pass
-            now = time.perf_counter()
-            if self.client.status == "running" and self._workers():
-                alone = None
-                continue
-            alone = now if alone is None else alone
-            if self.client.status == "closed" or now - alone > PATIENCE:
-                what = "no worker is left" if self.client.status == "running" else \
-                    "the scheduler does not answer"
-                raise WorkersLost(f"{_address(self.client)}: {what}")
+                futures.submit(run, order, worker=worker)
+            return dict(zip(orders, futures.results(), strict=True))
 
     # -- who does what -----------------------------------------------------------------------------
-
-    def _workers(self) -> dict[str, int]:
-        """Threads of every worker, by its address."""
-        return dict(sorted(self.client.nthreads().items()))
 
     def _call_roll(self) -> None:
         """Deal the shards anew where workers have come or gone, or one is slow."""
         now = time.perf_counter()
         if now - self.looked > ROLL_CALL:
-            began = now
-            while not (roll := self._workers()):
-                if time.perf_counter() - began > PATIENCE:
-                    raise WorkersLost(f"{_address(self.client)}: no worker is left")
-                time.sleep(0.1)
+            roll = workers(self.client)
             self.looked = time.perf_counter()
             if roll != self.roll:
                 self.roll, self.pace = roll, {}
@@ -309,18 +238,18 @@ class _Cluster(_Far):
                 return
         if self.sweeps % REDEAL_EVERY == 0 and len(self.pace) == len(self.deal) > 1:
             busy = [self.pace[worker] * len(self.deal[worker]) for worker in self.deal]
-            if max(busy) > SLOWER * float(np.mean(busy)):
+            if max(busy) > max(SLOWER * float(np.mean(busy)), float(np.mean(busy)) + LEAST_LATE):
                 self._deal({worker: 1 / max(pace, 1e-9) for worker, pace in self.pace.items()})
                 self.pace = {}
 
     def _deal(self, speeds: dict[str, float]) -> None:
         """Neighbouring shards to every worker, in proportion to its speed."""
-        workers = sorted(speeds, key=lambda worker: -speeds[worker])[: len(self.shards)]
-        workers.sort()
-        shares = np.cumsum([0.0] + [speeds[worker] for worker in workers])
+        names = sorted(speeds, key=lambda worker: -speeds[worker])[: len(self.shards)]
+        names.sort()
+        shares = np.cumsum([0.0] + [speeds[worker] for worker in names])
         cuts = np.round(shares / shares[-1] * len(self.shards)).astype(int)
         self.deal = {worker: list(range(a, b)) for worker, (a, b) in
-                     zip(workers, itertools.pairwise(cuts.tolist()), strict=True) if b > a}
+                     zip(names, itertools.pairwise(cuts.tolist()), strict=True) if b > a}
 
     def _clock(self, worker: str, seconds: float) -> None:
         self.pace[worker] = 0.5 * (self.pace.get(worker, seconds) + seconds)
@@ -329,14 +258,3 @@ class _Cluster(_Far):
 def _place(node: Node) -> int:
     """The first shard of a node."""
     return node.number << node.level
-
-
-def _address(client: Any) -> str:
-    scheduler = client.scheduler
-    return f"the cluster at {scheduler.address}" if scheduler is not None else "the cluster"
-
-
-def _said(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-

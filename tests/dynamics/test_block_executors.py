@@ -15,6 +15,7 @@ import hamshoot as hs
 from hamshoot.dynamics import block_executors, block_worker
 from hamshoot.dynamics.block_sweeps import BlockSweeps
 from hamshoot.dynamics.block_worker import Order
+from hamshoot.support import cluster as support_cluster
 
 STEPS = np.full(6, 1 / 6)
 OPTIONS = dict(width=7, effective_depth=2.0, weight_decay=1e-2)
@@ -295,8 +296,8 @@ def test_a_pool_whose_process_dies_ends_the_run_with_the_best_iterate(problem):
 
 def test_a_cluster_that_goes_away_ends_the_run_with_the_best_iterate(problem, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(block_executors, "PATIENCE", 1.0)
-    monkeypatch.setattr(block_executors, "LOOK", 0.2)
+    monkeypatch.setattr(support_cluster, "PATIENCE", 1.0)
+    monkeypatch.setattr(support_cluster, "LOOK", 0.2)
     seen = []
     cluster = distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None)
     with cluster, distributed.Client(cluster) as client:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.dynamics.block_executors import WorkersLost
 from hamshoot.dynamics.block_sweeps import Executor
 from hamshoot.methods.common.starts import start_seeds
 from hamshoot.methods.common.watch import Stop, Watch, thinned
@@ -24,6 +23,7 @@ from hamshoot.methods.single_shooting.optimizer import Ended
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Callback, Record, Solution, Status
+from hamshoot.support.cluster import WorkersLost
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
