@@ -8,8 +8,8 @@
 
 The scheduler and the workers are processes of their own on this machine, each worker with one
 thread. Seconds are the wall clock's, medians, of one process, one worker and two workers in
-turns, so that other work on the machine meets them alike; the load average is kept beside them, and the
-workers' own CPU seconds, which tell how much of the wall clock was others'. Results are kept in
+turns, so that other work on the machine meets them alike; the load average is kept beside them, and
+the workers' own CPU seconds, which tell how much of the wall clock was others'. Results are kept in
 cluster.json. Scratch files go to the folder of --scratch and are deleted.
 
 The model: a gradient of N samples over k workers takes
@@ -17,8 +17,8 @@ The model: a gradient of N samples over k workers takes
     seconds(k) = work/k + latency + k · bytes/rate
 
 with `work` that of one process, bytes those of controls out and sums back for one worker, and
-latency and rate fitted to gradients of hardly any samples with controls of several sizes. It assumes
-that workers are equally fast, that each takes a whole branch of the sum, and that all controls
+latency and rate fitted to gradients of hardly any samples with controls of several sizes. It
+assumes that workers are equally fast, that each takes a whole branch of the sum, and that all controls
 leave through the one connection of the client; a network in place of this machine's loopback has
 another rate and latency. It is least at k = √(work · rate / bytes).
 """
@@ -311,8 +311,8 @@ def report(results: dict) -> None:
         for row in found["rows"]:
             print(f"w = {row['width']:3d}: controls {row['bytes_of_controls'] / 1e6:.2f} MB, two "
                   f"workers: out {row['bytes_out'] / 1e6:.2f} MB, back "
-                  f"{row['bytes_back'] / 1e6:.2f} MB; {1e3 * row['overhead_1']:.1f} and {1e3 * row['overhead_2']:.1f} ms "
-                  "more than here (1 and 2 workers)")
+                  f"{row['bytes_back'] / 1e6:.2f} MB; {1e3 * row['overhead_1']:.1f} and "
+                  f"{1e3 * row['overhead_2']:.1f} ms more than here (1 and 2 workers)")
         print(f"latency {1e3 * found['latency']:.1f} ms, {found['rate'] / 1e6:.0f} MB/s; scheduler "
               "{} MB before and {} MB after".format(*found["scheduler_megabytes"]))
     for row in results.get("speed", {}).values():
@@ -336,7 +336,7 @@ def report(results: dict) -> None:
                       f"pay below {2 * (latency + 2 * volume / rate) / work * row['samples']:.0f} "
                       f"samples")
     for row in results.get("disk", {}).values():
-        print(f"{row['samples']:.0e} × {row['columns']} from disk ({row['file_gigabytes']:.2f} GB): "
+        print(f"{row['samples']:.0e} × {row['columns']}, {row['file_gigabytes']:.2f} GB on disk: "
               f"gradient {row['seconds']:.1f} s, {row['rows_per_second']:.3g} rows/s; the workers' "
               f"CPU {row['workers_cpu']:.1f} s, reading alone {row['reading_alone']:.1f} s; peak "
               f"{row['peak_gigabytes']} GB a worker, client {row['client_peak_gigabytes']} GB; "

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from hamshoot.dynamics.block_sums import Node, branches
 from hamshoot.problem.memory_map import MappedRows, MissingMap
@@ -160,7 +161,6 @@ def _threads() -> int:
 def _blas() -> Any:
     """Control of BLAS's threads; looking for the libraries is what costs."""
     import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
-    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
