@@ -17,8 +17,8 @@ The model: a gradient of N samples over k workers takes
     seconds(k) = work/k + latency + k · bytes/rate
 
 with `work` that of one process, bytes those of controls out and sums back for one worker, and
-latency and rate fitted to gradients of hardly any samples with controls of several sizes. It
-assumes that workers are equally fast, that each takes a whole branch of the sum, and that all controls
+latency and rate fitted to gradients of hardly any samples with controls of several sizes. It takes
+workers to be equally fast, each to have a whole branch of the sum, and all controls to
 leave through the one connection of the client; a network in place of this machine's loopback has
 another rate and latency. It is least at k = √(work · rate / bytes).
 """
@@ -127,8 +127,8 @@ def counted(client: Any, sweeps: BlockSweeps, W: Any) -> tuple[int, int]:
         out.append(len(pickle.dumps(order)))
         return submit(run, order, **more)
 
-    def gathered(futures: Any) -> Any:
-        answers = gather(futures)
+    async def gathered(futures: Any, asynchronous: bool) -> Any:
+        answers = await gather(futures, asynchronous=asynchronous)
         back.append(len(pickle.dumps(answers)))
         return answers
 

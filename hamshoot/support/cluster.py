@@ -16,6 +16,9 @@ from typing import Any
 LOOK = 1.0
 #: Seconds without any worker, or without the scheduler, after which nobody is waited for.
 PATIENCE = 30.0
+#: Seconds for results that are there to be fetched, and how often they are computed once more where
+#: that fails: a worker that dies in between can leave Dask waiting for ever.
+FETCH, TRIES = 30.0, 3
 #: What Dask raises where workers or the scheduler are gone; names differ between its versions.
 LOST = {"KilledWorker", "FutureCancelledError", "FuturesCancelledError", "NoWorkerError",
         "CommClosedError", "ClosedClientError", "CancelledError", "TimeoutError",
@@ -101,6 +104,7 @@ class Futures:
 
     def __init__(self, client: Any):
         self.client, self.futures = client, []  # type: Any, list[Any]
+        self.calls: list[tuple] = []
         self.library: Any = sys.modules["distributed"]
 
     def __enter__(self) -> Futures:
@@ -114,9 +118,14 @@ class Futures:
                ) -> None:
         """Have a function called, by a certain worker if it lives."""
         where = {} if worker is None else {"workers": [worker], "allow_other_workers": True}
+        self.calls.append((function, arguments, where))
+        self.futures.append(self._submitted(len(self.calls) - 1))
+
+    def _submitted(self, number: int) -> Any:
+        function, arguments, where = self.calls[number]
         with Guard(self.client):
-            self.futures.append(self.client.submit(
-                function, *arguments, key=f"hamshoot-{uuid.uuid4().hex}", pure=False, **where))
+            return self.client.submit(function, *arguments, key=f"hamshoot-{uuid.uuid4().hex}",
+                                      pure=False, **where)
 
     def results(self) -> list[Any]:
         """Of all, in the order of submission.
@@ -126,15 +135,36 @@ class Futures:
         WorkersLost
             If nobody is left to do them.
         """
-        self._wait(self.futures, lambda: None)
-        with Guard(self.client):
-            return list(self.client.gather(self.futures))
+        return self._fetched(list(range(len(self.futures))), lambda: None)
 
     def result(self, number: int, look: Callable[[], None]) -> Any:
         """Of one; `look` is called now and then meanwhile, and may raise."""
-        self._wait([self.futures[number]], look)
-        with Guard(self.client):
-            return self.client.gather(self.futures[number])
+        return self._fetched([number], look)[0]
+
+    def _fetched(self, numbers: list[int], look: Callable[[], None]) -> list[Any]:
+        for _ in range(TRIES):
+            futures = [self.futures[number] for number in numbers]
+            self._wait(futures, look)
+            try:
+                return list(self._gathered(futures))
+            except self.library.TimeoutError:
+                for number in numbers:
+                    self.futures[number].release()
+                    self.futures[number] = self._submitted(number)
+        raise WorkersLost(f"{address(self.client)}: results cannot be fetched")
+
+    def _gathered(self, futures: list[Any]) -> Any:
+        """Results that are there; a time-out is told as such."""
+        def fetch() -> Any:
+            return self.client.gather(futures, asynchronous=True)
+
+        try:
+            return self.client.sync(fetch, callback_timeout=FETCH)
+        except self.library.TimeoutError:
+            raise
+        except BaseException as error:
+            Guard(self.client).__exit__(type(error), error, None)
+            raise
 
     def call_off(self, name: str) -> None:
         """Set the event of that name, which running tasks look at; forget those not begun."""
@@ -148,7 +178,7 @@ class Futures:
             time.sleep(0.05)
         done = [f for f in self.futures if f.status == "finished"]
         with Guard(self.client):
-            return list(self.client.gather(done))
+            return list(self._gathered(done)) if done else []
 
     def _wait(self, futures: list[Any], look: Callable[[], None]) -> None:
         """Until these are done, or nobody is there to do them."""
