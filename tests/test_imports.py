@@ -15,7 +15,7 @@ ROOT = Path(hamshoot.__file__).parent
 #: sub-packages 0.3 to 0.6 (also the kernels' BLAS), rich 0.05 (not with --json). The others are
 #: extras that need not be there.
 HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn", "onnx",
-          "safetensors", "pandas", "polars"}
+          "safetensors", "pandas", "polars", "distributed"}
 #: Files that are there for one heavy library, by the end of their names: they import it as others
 #: do NumPy, and are imported in functions themselves; the estimators by nothing at all.
 WHOLE = {"kernels": "numba", "torch_module": "torch", "hamshoot.sklearn": "sklearn"}

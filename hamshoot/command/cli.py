@@ -24,6 +24,7 @@ from hamshoot.command.continuing import continued, own_config
 from hamshoot.command.exports import export_file, remarks, to_verify
 from hamshoot.command.predict import predict
 from hamshoot.command.results import COMPARE, SOLVE, Results
+from hamshoot.command.scheduler import cluster
 from hamshoot.command.signals import Stoppable, Stopped, answered, interrupt
 from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
@@ -66,6 +67,8 @@ def _problem_options(command: Callable) -> Callable:
         click.option("--effort", help="How long the search goes on: quick, default or thorough."),
         click.option("--workers", type=int, help="Threads of the search (default a core each); "
                      "the answer does not depend on it."),
+        click.option("--scheduler", metavar="ADDRESS", help="A scheduler of Dask, tcp://host:port, "
+                     "whose workers do the work instead of threads."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE",
                      help="Override a value of PROBLEM.toml; may be repeated."),
         click.option("--force", is_flag=True, help="Overwrite existing results."),
@@ -85,8 +88,8 @@ def _problem_options(command: Callable) -> Callable:
               help="Choose λ, L̃ and width on held-out rows first, see [validate].")
 def solve(
     problem: Path | None, output: Path, method: str | None, layers: int | None,
-    effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
-    result: Path | None, validating: bool,
+    effort: str | None, workers: int | None, scheduler: str | None, settings: Sequence[str],
+    force: bool, as_json: bool, result: Path | None, validating: bool,
 ) -> int:
     """Find an optimal network; without PROBLEM.toml, of the built-in problem."""
     if result is not None and validating:
@@ -97,18 +100,20 @@ def solve(
                             workers=workers)
     validation = None
     job = _job("validate" if validating else "solve", config, guess)
-    with Results(output, SOLVE, force, job) as results, Stoppable(patient=as_json) as progress:
+    with cluster(scheduler, workers) as served, Results(output, SOLVE, force, job) as results, \
+            Stoppable(patient=as_json) as progress:
+        options = {**config.solve, **served}
         progress.say(f"{config.problem!r}")
         with kept_in(Journal(results.journal, progress.say)):
             if validating:
                 validation = validate_problem(
                     config.problem, config.method, layers=config.layers, callback=progress,
                     on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
-                    **config.validate, **config.solve)
+                    **config.validate, **options)
                 solution = validation.solve(progress)
             else:
                 solution = solve_problem(config.problem, config.method, layers=config.layers,
-                                         initial_guess=guess, callback=progress, **config.solve)
+                                         initial_guess=guess, callback=progress, **options)
         progress.saving()
         summary = summary_of(solution)
         if validation is not None:
@@ -119,7 +124,8 @@ def solve(
         if np.isfinite(solution.objective):
             _figure(lambda plot: plot.figure(solution), results.path("solution.png"))
             written.append("solution.png")
-        place = results.publish(solution.status is Status.INTERRUPTED)
+        place = results.publish(
+            solution.status in (Status.INTERRUPTED, Status.WORKERS_LOST))
     if as_json:
         _print_json(summary)
     else:
@@ -136,14 +142,16 @@ def solve(
 @_problem_options
 def compare(
     problem: Path | None, output: Path, method: str | None, layers: int | None,
-    effort: str | None, workers: int | None, settings: Sequence[str], force: bool, as_json: bool,
+    effort: str | None, workers: int | None, scheduler: str | None, settings: Sequence[str],
+    force: bool, as_json: bool,
 ) -> int:
     """Solve by optimal control and by gradient descent, also at equal seconds; table and figure."""
     config, _ = _config(problem, method, layers, settings, effort=effort, workers=workers)
-    arguments = _compare_arguments(config)
     rows: list[Row] = []
-    with Results(output, COMPARE, force, _job("compare", config)) as results, \
+    with cluster(scheduler, workers) as served, \
+            Results(output, COMPARE, force, _job("compare", config)) as results, \
             Stoppable(patient=as_json) as progress:
+        arguments = _compare_arguments(config, served)
         progress.say(f"{config.problem!r}")
 
         def keep(row: Row) -> None:
@@ -334,14 +342,14 @@ def _config(path: Path | None, method: str | None, layers: int | None, settings:
     return config, guess
 
 
-def _compare_arguments(config: Config) -> dict[str, Any]:
+def _compare_arguments(config: Config, served: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `compare` from [solve] and [descent]; start and seed belong to both."""
     descent = dict(config.descent)
     steps = descent.pop("steps", "equidistant")
     layers = default_layers(config.problem) if config.layers is None else config.layers
     steps_of(steps, layers, config.problem.effective_depth, names=SCHEMES)
     optimizer = optimizer_named(descent.pop("optimizer", "adam"), descent)
-    options = dict(config.solve)
+    options = {**config.solve, **served}
     both: dict[str, Any] = {
         key: options.pop(key) for key in ("start", "seed", "starts") if key in options}
     return {**both, "descent_steps": steps, "optimizer": optimizer, "method_options": options,

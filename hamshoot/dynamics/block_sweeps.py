@@ -2,7 +2,8 @@
 
 The samples meet only in sums, so a sweep is a map over blocks of them and a sum. The map goes
 through one small interface, ``executor.map(function, items)`` as in `concurrent.futures`; threads
-by default, because the kernels release the GIL. What a block's forward sweep leaves behind is kept
+by default, because the kernels release the GIL. Pools of processes and clusters of Dask keep their
+blocks, see `hamshoot.dynamics.block_executors`. What a block's forward sweep leaves behind is kept
 for the products that follow, as far as the memory allowed goes, and computed anew otherwise: a
 block runs through all layers at once, so that costs one forward sweep and no storage.
 
@@ -15,6 +16,7 @@ the rows of a block anew, 2wd_in flops a sample, from the file if they are mappe
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from hamshoot.dynamics.block_executors import runner
 from hamshoot.dynamics.sweeps import check_loss, stationarity
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
@@ -37,8 +40,10 @@ if TYPE_CHECKING:
 BLOCK_NUMBERS = 25_600
 #: Samples of a block at least: products of fewer columns are slow whatever the width.
 LEAST_BLOCK = 128
-#: Items the map is given: enough for any machine's threads, few enough that the sum costs nothing.
+#: Items the map is given: enough for a machine's threads, few enough that the sum costs nothing.
 SHARDS = 16
+#: So many where there are `MANY_BLOCKS`: for the workers of a cluster.
+MANY_SHARDS, MANY_BLOCKS = 128, 2048
 #: Bytes of controls up to which every shard has its own sum and uses it again: fresh memory at each
 #: gradient costs page faults, and sums held for good cost up to `SHARDS` times this much.
 REUSED_BYTES = 4_000_000
@@ -89,12 +94,15 @@ class Shard:
         Whether features are kept for products.
     hold : bool
         Whether blocks that were read are held.
+    reuse : bool
+        Whether a sum is held, to be written to again.
     """
 
     def __init__(self, samples: mapped.Samples, cuts: list[tuple[int, int]],
                  blocks: list[tuple[NDArray, NDArray]] | None, index: int, dtype: np.dtype,
-                 keep: bool, hold: bool):
+                 keep: bool, hold: bool, reuse: bool = True):
         self.samples = samples if blocks is None else None
+        self.reuse = reuse
         self.cuts, self.index, self.dtype, self.keep, self.hold = cuts, index, dtype, keep, hold
         self.blocks: list[Any] = [None] * len(cuts) if blocks is None else blocks
         self.kept: list[Any] = [None] * len(cuts)
@@ -102,9 +110,15 @@ class Shard:
         self.stamp: tuple[int, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        nothing = [None] * len(self.cuts)
-        blocks = self.blocks if self.samples is None else nothing
-        return {**vars(self), "blocks": blocks, "kept": nothing, "sum": None, "stamp": None}
+        none = [None] * len(self.cuts)
+        blocks = self.blocks if self.samples is None else none
+        return {**vars(self), "blocks": blocks, "kept": list(none), "sum": None, "stamp": None}
+
+    def with_blocks(self, blocks: Any) -> Shard:
+        """The same shard with its blocks in another place."""
+        other = copy.copy(self)
+        other.blocks = blocks
+        return other
 
     def block(self, b: int) -> tuple[NDArray, NDArray]:
         """A_0 (w, T) and Yᵀ (d_out, T) of a block."""
@@ -147,7 +161,7 @@ class Shard:
             return ()
         if task.kind == "factors":
             return np.zeros((L, c, c), task.W.dtype), np.zeros((L, w, w), task.W.dtype)
-        if task.W.nbytes > REUSED_BYTES:
+        if not self.reuse or task.W.nbytes > REUSED_BYTES:
             return (np.empty_like(task.W),)
         if self.sum is None:
             self.sum = np.empty_like(task.W)
@@ -249,7 +263,8 @@ class BlockSweeps:
     dtype : numpy dtype
         float64, or float32 for products at twice the speed.
     executor : Executor, optional
-        Anything with `map`; by default a plain loop (see `threads`).
+        Anything with `map`, a `distributed.Client` among it; by default a plain loop (see
+        `threads`). The numbers do not depend on it.
     block : int, optional
         Samples in a block.
     keep_bytes : int
@@ -284,6 +299,8 @@ class BlockSweeps:
         T = block_size(problem) if block is None else int(block)
         keep = 2 * self.dtype.itemsize * len(self.steps) * c * N <= keep_bytes
         self._shards = _shards(problem, T, self.dtype, keep)
+        L, w, cols = self.shape
+        self._run = runner(self.executor, self._shards, 6.0 * L * w * cols * N, self)
         self._stamp = 0
         self._W: NDArray | None = None
 
@@ -346,15 +363,7 @@ class BlockSweeps:
                    real(sigma.epsilon**2 / 4), self._Q)
         task = _Task(kind, self._stamp, self._cast(W), None if V is None else self._cast(V),
                      numbers, real(2 / problem.n_samples), seed)
-        total: list[Any] = []
-        for parts in self.executor.map(_Run(task), self._shards):
-            if not total:
-                total = list(parts)
-                continue
-            total[0] += parts[0]
-            for whole, part in zip(total[1:], parts[1:], strict=True):
-                whole += part
-        return total
+        return self._run(task, V is not None or kind == "factors")
 
     def _point(self) -> NDArray:
         """The controls taken last by `linearise` or `expand`."""
@@ -394,16 +403,6 @@ class BlockSweeps:
         return out, kernels.add_decay(total, W, self.steps, self._share(), out)
 
 
-class _Run:
-    """`Shard.run` of a task, as a function that pickles."""
-
-    def __init__(self, task: _Task):
-        self.task = task
-
-    def __call__(self, shard: Shard) -> Any:
-        return shard.run(self.task)
-
-
 def block_size(problem: TrainingProblem) -> int:
     """Samples in a block; a function of the problem alone, so that the sums always are the same."""
     N = problem.n_samples
@@ -419,8 +418,9 @@ def _shards(problem: TrainingProblem, T: int, dtype: np.dtype, keep: bool) -> li
     cuts = np.linspace(0, N, -(-N // T) + 1).astype(int).tolist()
     blocks = list(pairwise(cuts))
     hold = 8 * problem.width * N <= mapped.MEMORY_BYTES
-    shards = []
-    for index, group in enumerate(np.array_split(np.arange(len(blocks)), min(len(blocks), SHARDS))):
+    shards: list[Shard] = []
+    most = SHARDS if len(blocks) < MANY_BLOCKS else MANY_SHARDS
+    for index, group in enumerate(np.array_split(np.arange(len(blocks)), min(len(blocks), most))):
         mine = [blocks[i] for i in group]
         first, last = mine[0][0], mine[-1][1]
         ready = None
@@ -428,7 +428,7 @@ def _shards(problem: TrainingProblem, T: int, dtype: np.dtype, keep: bool) -> li
             ready = [(np.ascontiguousarray(A0, dtype=dtype), np.ascontiguousarray(Y, dtype=dtype))
                      for A0, Y in (problem.block(a, b) for a, b in mine)]
         shards.append(Shard(problem.samples(first, last), [(a - first, b - first) for a, b in mine],
-                            ready, index, dtype, keep, hold))
+                            ready, index, dtype, keep, hold, most == SHARDS))
     return shards
 
 

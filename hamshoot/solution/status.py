@@ -25,6 +25,10 @@ class Status(Enum):
     MAX_ITER = "The iteration limit came first; raise max_iter or continue from this solution."
     TIME_LIMIT = "The time limit came first; raise time_limit or continue from this solution."
     INTERRUPTED = "Stopped on request; the best iterate is kept and can be continued from."
+    WORKERS_LOST = (
+        "The processes or the cluster that did the work were lost; the best iterate is kept and "
+        "can be continued from."
+    )
     STALLED = "No further decrease could be found; try another start or seed, or a looser tol."
     SADDLE = (
         "The point is stationary and no minimum: J falls along a direction that the certificate "

@@ -11,7 +11,7 @@ from hamshoot.solution.status import Status
 from hamshoot.support import journal
 
 #: Statuses of rows that were cut short: they are made again.
-CUT_SHORT = (Status.INTERRUPTED, Status.TIME_LIMIT)
+CUT_SHORT = (Status.INTERRUPTED, Status.TIME_LIMIT, Status.WORKERS_LOST)
 
 
 def kept_row(problem: TrainingProblem, name: str, inputs: tuple,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.watch import Best, Watch
@@ -42,7 +42,7 @@ class FirstNetworkOptions:
 
     seed: int
     effort: str
-    workers: int | None
+    workers: Any
 
 
 class FoundNetwork(NamedTuple):

@@ -41,6 +41,7 @@ from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
+from hamshoot.support.cluster import client_of
 
 __all__ = ["IndirectShooting"]
 
@@ -74,8 +75,9 @@ class IndirectShooting:
         Of the direct stage; default max(60, 12 L̃).
     effort : {"quick", "default", "thorough"}
         How long the search for a first network goes on.
-    workers : int, optional
-        Threads of the search; by default a core each. The answer does not depend on it.
+    workers : int or distributed.Client, optional
+        Threads of the search, by default a core each, or a cluster of Dask (extra ``dask``) whose
+        workers make the walks. The answer does not depend on it.
     epsilon_first, epsilon_last, epsilon_factor : float
         Ladder: where it starts (also on the way to a smooth ReLU of smaller ε), where it ends for a
         plain ReLU, and the factor of its first step. Networks of the search begin near its end, a
@@ -108,7 +110,7 @@ class IndirectShooting:
     steps_per_segment: int = 2
     gauss_order: int = 6
     effort: str = "default"
-    workers: int | None = None
+    workers: Any = None
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -121,7 +123,7 @@ class IndirectShooting:
             raise ValueError(f"gauss_order: expected 4 or 6, got {self.gauss_order!r}")
         check_count("steps_per_segment", self.steps_per_segment, 1)
         for name in ("segments", "layers", "workers"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None and client_of(getattr(self, name)) is None:
                 check_count(name, getattr(self, name), 1)
         for name in ("epsilon_first", "epsilon_last", "epsilon_factor"):
             check_positive(name, getattr(self, name))

@@ -79,8 +79,9 @@ class DirectMultipleShooting:
         Of the start, see `hamshoot.methods.common.starts`.
     effort : {"quick", "default", "thorough"}
         How long the search goes on.
-    workers : int, optional
-        Threads of the search; by default a core each. The answer does not depend on it.
+    workers : int or distributed.Client, optional
+        Threads of the search, by default a core each, or a cluster of Dask (extra ``dask``) whose
+        workers make the walks. The answer does not depend on it.
     reheats : int, optional
         Rounds of reheats from the best of the starts; by default by `effort`.
     warm_up : bool
@@ -120,7 +121,7 @@ class DirectMultipleShooting:
     starts: int | None = None
     noise: float | None = None
     effort: str = "default"
-    workers: int | None = None
+    workers: Any = None
     reheats: int | None = None
     warm_up: bool = True
     epsilon: tuple[float, float, float] = (0.5, 1e-4, 0.5)

@@ -12,8 +12,8 @@ J has many minima, and which one a descent ends in is decided early, at a large 
 It ends when its budget is spent (`EFFORTS`), or earlier, if asked, where new starts lead to the
 same end again and again. The budget is counted in iterations, by what an
 iteration costs on paper, never by a clock: on one machine the same seed gives the same answer,
-with any number of workers. Starts, and the reheats of a round, run side by side in threads; the
-compiled sweeps hold no lock.
+with any number of workers. Starts, and the reheats of a round, run side by side in threads, as the
+compiled sweeps hold no lock, or by the workers of a cluster (`hamshoot.methods.search.walks`).
 
 `demos/benchmarks/search.py` measures it against gradient descent restarted, by effort, and what the
 reheats gain.
@@ -32,11 +32,12 @@ from hamshoot.methods.common.kept import kept
 from hamshoot.methods.common.starts import STARTS, check_noise, start_seeds, starting_weights
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.search.ladder import STARTS_SHARE, epsilon_stages
-from hamshoot.methods.search.side_by_side import Tape, side_by_side
-from hamshoot.methods.search.walk import HURRIED, PATIENT, LadderWalk
+from hamshoot.methods.search.walk import HURRIED, PATIENT
+from hamshoot.methods.search.walks import Basin, Ground, Walked, WalkTask, walked
 from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.checks import check_choice, check_count
+from hamshoot.support.cluster import client_of
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class BasinOptions:
     epsilon: tuple[float, float, float]
     reheats: int | None
     effort: str
-    workers: int | None
+    workers: Any
     max_iter: int
     tol: float
     stage_iter: int = 5000
@@ -117,7 +118,7 @@ def check_search_options(method: Any) -> None:
         check_choice("start", method.start, STARTS)
     check_choice("effort", method.effort, tuple(EFFORTS))
     for name in ("starts", "workers"):
-        if getattr(method, name) is not None:
+        if getattr(method, name) is not None and client_of(getattr(method, name)) is None:
             check_count(name, getattr(method, name), 1)
     check_noise(method.noise)
     if not isinstance(method.epsilon, (tuple, list)) or len(method.epsilon) != 3:
@@ -125,16 +126,6 @@ def check_search_options(method: Any) -> None:
     epsilon_ladder(*method.epsilon)
     if method.reheats is not None:
         check_count("reheats", method.reheats, 0)
-
-
-@dataclass
-class Basin:
-    """Where a walk ended: controls (L, w, w+1), J of the problem's own network, whether idle."""
-
-    weights: NDArray
-    objective: float
-    collapsed: bool
-    part: str
 
 
 @dataclass
@@ -223,16 +214,16 @@ class BasinSearch:
                      min(self.start_objectives), max(self.start_objectives))
         return _best(ends)
 
-    def _start_task(self, start: str, seed: int, prefix: str) -> _Task:
+    def _start_task(self, start: str, seed: int, prefix: str) -> WalkTask:
         weights = starting_weights(self.problem, self.steps, start, seed, self.options.noise)
-        return _Task(weights, self._ladder(self.options.epsilon[0]), HURRIED, prefix, start)
+        return WalkTask(weights, self._ladder(self.options.epsilon[0]), HURRIED, prefix, start)
 
-    def _small_decay_task(self) -> _Task:
+    def _small_decay_task(self) -> WalkTask:
         """With a hundredth of λ first, where a network that is not idle costs little."""
         options = self.options
         weights = starting_weights(self.problem, self.steps, "path", options.seed, options.noise)
-        return _Task(weights, self._ladder(options.epsilon[0]), HURRIED, "smaller weight decay, ",
-                     "smaller weight decay", decays=(1e-2, 1e-1))
+        return WalkTask(weights, self._ladder(options.epsilon[0]), HURRIED,
+                        "smaller weight decay, ", "smaller weight decay", decays=(1e-2, 1e-1))
 
     # -- reheats -----------------------------------------------------------------------------------
 
@@ -278,14 +269,14 @@ class BasinSearch:
         return _best(ends)
 
     def _reheats(self, basin: Basin, number: int, kind: Sequence[tuple[float, float]]
-                 ) -> list[_Task]:
+                 ) -> list[WalkTask]:
         tasks = []
         size = np.sqrt(np.mean(basin.weights**2, axis=(1, 2), keepdims=True))
         for k, (first, noise) in enumerate(kind):
             ladder = self._ladder(min(first, self.options.epsilon[0]))
             rng = np.random.default_rng([self.options.seed, 17, number, k])
             weights = basin.weights + noise * size * rng.standard_normal(basin.weights.shape)
-            tasks.append(_Task(weights, ladder, PATIENT, "reheated, ",
+            tasks.append(WalkTask(weights, ladder, PATIENT, "reheated, ",
                                f"reheat at ε {ladder[0]:g} with noise {noise:g}"))
         return tasks
 
@@ -301,7 +292,7 @@ class BasinSearch:
 
     # -- walks -------------------------------------------------------------------------------------
 
-    def _walks(self, tasks: Sequence[_Task]) -> list[Basin]:
+    def _walks(self, tasks: Sequence[WalkTask]) -> list[Basin]:
         """Ends of walks that know nothing of each other, side by side."""
         options = self.options
         inputs = (self.steps, options.tol, options.max_iter - self.watch.iterations,
@@ -316,51 +307,20 @@ class BasinSearch:
         return [Basin(*end) for end in zip(arrays["ends"], numbers["objectives"], numbers[
             "collapsed"], [task.part for task in tasks], strict=True)]
 
-    def _walked(self, tasks: Sequence[_Task]) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def _walked(self, tasks: Sequence[WalkTask]) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """The ends of walks made now, the best network on their way, and what they cost."""
-        walks = [self._walk() for _ in tasks]
-        best, ends = Best(), None
-
-        def one(number: int, tape: Tape) -> Basin:
-            walk, task = walks[number], tasks[number]
-            walk.watch = walk.minimizer.watch = tape
-            weights = task.weights
-            for share in task.decays:
-                weights = self._with_decay(share, weights, task, tape)
-            weights = walk.descend(weights, task.ladder, task.decrease, task.prefix)
-            objective = walk.offer(weights)
-            if not np.isfinite(objective):
-                weights = np.zeros_like(weights)
-                objective = walk.offer(weights)
-            return Basin(weights, objective, walk.collapsed(), task.part)
-
+        options, into = self.options, Walked()
+        ground = Ground(self.problem, self.steps, options.tol, options.max_iter,
+                        options.stage_iter, options.memory or MEMORY)
         try:
-            ends = side_by_side(one, len(tasks), self.watch, self.options.workers,
-                                self.options.max_iter)
+            walked(ground, tasks, self.watch, options.workers, options.max_iter, into)
         finally:
-            for walk in walks:
-                if walk.minimizer.latest is not None:
-                    walk.offer(walk.minimizer.latest)
-                if walk.best.weights is not None:
-                    best.offer(walk.best.objective, walk.best.weights)
-            if best.weights is not None:
-                self.best.offer(best.objective, best.weights)
-            evaluations = sum(walk.sweeps.evaluations for walk in walks)
-            if ends is None:  # stopped
-                self.evaluations += evaluations
-        return _packed(ends, best, evaluations, float(walks[0].first_gradient))
-
-    def _walk(self, problem: TrainingProblem | None = None) -> LadderWalk:
-        options = self.options
-        return LadderWalk(problem or self.problem, self.steps, self.watch, tol=options.tol,
-                          max_iter=options.max_iter, stage_iter=options.stage_iter,
-                          memory=options.memory or MEMORY)
-
-    def _with_decay(self, share: float, weights: NDArray, task: _Task, tape: Tape) -> NDArray:
-        """The end of a walk with a smaller λ."""
-        walk = self._walk(self.problem.replace(weight_decay=share * self.problem.weight_decay))
-        walk.watch = walk.minimizer.watch = tape
-        return walk.descend(weights, task.ladder, task.decrease, task.prefix)
+            if into.best.weights is not None:
+                self.best.offer(into.best.objective, into.best.weights)
+            if into.ends is None:  # stopped
+                self.evaluations += into.evaluations
+        assert into.ends is not None  # else something has been raised
+        return _packed(into.ends, into.best, into.evaluations, into.first_gradient)
 
     def record(self) -> dict[str, Any]:
         """What a solution keeps of the search."""
@@ -387,18 +347,6 @@ class BasinSearch:
             count = len(self.reheat_objectives)
             words += f", then {self.rounds[-1]:.6g} by {count} reheats"
         return [words]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A walk to be made: from where, down which ladder, how patiently, and its name."""
-
-    weights: NDArray
-    ladder: tuple[float, ...]
-    decrease: float
-    prefix: str
-    part: str
-    decays: tuple[float, ...] = ()
 
 
 def _count(options: BasinOptions, effort: Effort, iteration: float) -> int:

@@ -23,6 +23,7 @@ from hamshoot.methods.single_shooting.optimizer import Ended
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Callback, Record, Solution, Status
+from hamshoot.support.cluster import WorkersLost
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,8 +68,9 @@ class LevelSearch:
     def __init__(
         self, options: LevelOptions, problem: TrainingProblem, steps: NDArray,
         callback: Callback | None, executor: Executor, optimizer: str,
+        here: Executor | None = None,
     ):
-        self.options, self.problem, self.steps = options, problem, steps
+        self.options, self.problem, self.steps, self.here = options, problem, steps, here
         self.watch = Watch(self._each, options.time_limit)
         self.callback, self.saved = callback, time.perf_counter()
         self.levels = Multilevel(
@@ -87,12 +89,19 @@ class LevelSearch:
         return self.options.gradient_tol if 6 * len(self.steps) * w * c * N > CHEAP else 0.0
 
     def run(self, guess: NDArray | None) -> Solution:
-        """Search from the starts, or from given controls."""
+        """Search from the starts, or from given controls.
+
+        Where whoever does the sweeps is lost, the best iterate is looked at here.
+        """
         try:
             end = self._search(guess)
             return self._solution(*self._exact(*self._verdict(end, guess)))
         except (Stop, KeyboardInterrupt) as stop:
             status = stop.status if isinstance(stop, Stop) else Status.INTERRUPTED
+        except WorkersLost as lost:
+            status = Status.WORKERS_LOST
+            self.notes.append(str(lost))
+            self.levels.stay(self.here)
         self.levels.rescue()
         weights = self.levels.best.weights
         if weights is not None:

@@ -17,7 +17,7 @@ work grow only linearly in the number of samples. Two searches stand behind it:
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ from hamshoot.support.checks import (
     check_options,
     check_positive,
 )
+from hamshoot.support.cluster import client_of
 
 #: Hidden activations up to which "auto" takes the ladder for a network that is not to be polished.
 LADDER_ACTIVATIONS = 2_000_000
@@ -87,8 +88,9 @@ class DirectSingleShooting:
     effort : {"quick", "default", "thorough"}
         How long the search goes on. For large networks, how slowly J has to fall along the valley
         before the gradient is made small: by 1e-5, 3e-6 or 1e-6 of it an iteration.
-    workers : int, optional
-        Threads of the search; by default a core each. The answer does not depend on it.
+    workers : int or distributed.Client, optional
+        Threads of the search, by default a core each, or a cluster of Dask (extra ``dask``) whose
+        workers make the walks. The answer does not depend on it.
     epsilon : tuple of float
         First and last ε of the ladder, and the factor between stages. Without the polish the answer
         for ReLU is the optimum at the last ε. A smooth ReLU uses the ladder down to its own ε, a
@@ -113,8 +115,10 @@ class DirectSingleShooting:
         Bound on the stationarity of the ReLU network itself, with the best slopes on the kink, at
         which that ends for large networks. Where it is not reached the message says what was.
     executor : Executor, optional
-        Runs blocks of samples, for large networks: anything with ``map(function, items)``, such as
-        a `concurrent.futures` executor. By default threads.
+        Runs blocks of samples, for large networks: a `distributed.Client` (extra ``dask``), a
+        `concurrent.futures` executor, or anything with ``map(function, items)``. By default
+        threads. Pools of processes and clusters keep their blocks, and read those of
+        memory-mapped data from the file themselves; the answer is the same by any of them.
     checkpoint : path, optional
         For large networks: an .npz file that holds the best network so far, rewritten every
         `checkpoint_every` seconds once the coarse levels are over;
@@ -144,7 +148,7 @@ class DirectSingleShooting:
     noise: float | None = None
     epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
     effort: str = "default"
-    workers: int | None = None
+    workers: Any = None
     reheats: int | None = None
     stage_iter: int = 5000
     memory: int | None = None
@@ -221,11 +225,14 @@ class DirectSingleShooting:
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         if self.optimizer_for(problem) == "lbfgs":
             with blas_threads(problem):
-                search = LadderSearch(picked(LadderOptions, self), problem, steps, callback)
+                far = client_of(self.executor) if self.workers is None else None
+                options = replace(picked(LadderOptions, self), workers=far or self.workers)
+                search = LadderSearch(options, problem, steps, callback)
                 return search.run(guess)
         with threads(problem) as pool:
             levels = LevelSearch(picked(LevelOptions, self), problem, steps, callback,
-                                 self.executor or pool, self.optimizer_for(problem))
+                                 self.executor or client_of(self.workers) or pool,
+                                 self.optimizer_for(problem), pool)
             return levels.run(guess)
 
     def optimizer_for(self, problem: TrainingProblem) -> str:

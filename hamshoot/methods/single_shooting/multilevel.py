@@ -268,6 +268,11 @@ class Multilevel:
         assert weights is not None  # there is at least one level
         return weights
 
+    def stay(self, executor: Executor | None) -> None:
+        """From now on do all sweeps by another executor, the plain loop by default."""
+        self._own = BlockSweeps(self.problem, self.steps, executor=executor)
+        self.executor = self._own.executor
+
     def rescue(self) -> None:
         """Offer the last iterate of a walk that was stopped, whatever its level."""
         weights = self._latest

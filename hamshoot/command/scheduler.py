@@ -1,0 +1,44 @@
+"""``--scheduler``: a cluster of Dask in place of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hamshoot.support.checks import brief
+from hamshoot.support.extras import missing
+
+#: Seconds until a scheduler has to answer.
+ANSWERS = 10
+
+
+@contextmanager
+def cluster(address: str | None, workers: int | None) -> Iterator[dict[str, Any]]:
+    """Options of a method for the cluster at an address; none without one.
+
+    Raises
+    ------
+    ValueError
+        Where nobody answers there, or threads are asked for as well.
+    ImportError
+        Without Dask.
+    """
+    if address is None:
+        yield {}
+        return
+    if workers is not None:
+        raise ValueError("--scheduler, --workers: expected one of them; the workers are the "
+                         "cluster's")
+    try:
+        import distributed
+    except ImportError:
+        raise missing("--scheduler", "Dask", "dask") from None
+    make: Any = distributed.Client
+    try:
+        client = make(address, timeout=ANSWERS, set_as_default=False)
+    except (OSError, ValueError, distributed.TimeoutError):
+        raise ValueError(f"--scheduler: expected the address of a scheduler of Dask, such as "
+                         f"tcp://host:8786, got {brief(address)}, where none answers") from None
+    with client:
+        yield {"workers": client}
