@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 #: walks from the starts, and of all later ones. The first takes about 250 iterations a stage.
 HURRIED, PATIENT = 1e-2, 1e-3
 #: Stationarity at which L-BFGS hands over to exact Newton, where that is affordable, and the one
-#: asked of it: its convergence is quadratic, so the last digits cost one or two steps. It takes over
-#: after LONG_WALK iterations too: where λ is small L-BFGS finds lower points for long, or goes on for
-#: minutes.
+#: asked of it: its convergence is quadratic, so the last digits cost one or two steps. It also
+#: takes over after LONG_WALK iterations: where λ is small L-BFGS finds lower points for long, and
+#: would go on for minutes.
 HAND_OVER, EXACT, LONG_WALK = 1e-4, 1e-11, 100_000
 #: Stationarity of the stages towards the kink, which the polish only needs to begin at, and
 #: iterations of L-BFGS that may get there: they cost what one to three of Newton's do.
