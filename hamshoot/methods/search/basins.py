@@ -381,7 +381,7 @@ def _best(ends: Sequence[Basin]) -> Basin:
 def iteration_seconds(problem: TrainingProblem, layers: int, memory: int = MEMORY) -> float:
     """What an iteration of L-BFGS costs on paper: about what one core of a server takes.
 
-    At the three sizes of `demos/benchmarks/search.py`, where 12, 27 and 41 µs were measured, this
+    At the three sizes of `demos/benchmarks/search.py`, where 11, 25 and 37 µs were measured, this
     tells 12, 23 and 43; 5 µs are those of the record.
     """
     w, N = problem.width, problem.n_samples

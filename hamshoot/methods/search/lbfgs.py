@@ -1,7 +1,7 @@
 """Minimise J over the controls of one smooth stage, from sweeps alone: L-BFGS, then Newton steps.
 
 L-BFGS is compiled together with the sweeps (`hamshoot.dynamics._kernels.lbfgs`): on small networks
-an iteration of SciPy's L-BFGS-B takes 4.6 to 5.8 times as long (`demos/benchmarks/search.py`). It
+an iteration of SciPy's L-BFGS-B takes 4.5 to 5.7 times as long (`demos/benchmarks/search.py`). It
 gets as far as the rounding of J lets its line search see. The gradient still sees eight digits
 more; Newton's method on it, with Hessian products from differences of gradients, takes off what is
 left.
