@@ -27,7 +27,7 @@ HURRIED, PATIENT = 1e-2, 1e-3
 #: would go on for minutes.
 HAND_OVER, EXACT, LONG_WALK = 1e-4, 1e-11, 100_000
 #: Stationarity of the stages towards the kink, which the polish only needs to begin at, and
-#: iterations of L-BFGS that may get there: they cost what one to three of Newton's do.
+#: most iterations of L-BFGS on the way there, before Newton's method takes over.
 NEAR, NEARING = 1e-4, 2000
 
 
