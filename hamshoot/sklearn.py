@@ -78,6 +78,7 @@ class _LeakyResNetEstimator(BaseEstimator):
         *,
         activation: str = "relu",
         epsilon: float | None = None,
+        negative_slope: float | None = None,
         bias: bool = True,
         standardize: bool | str = True,
         effort: str = "quick",
@@ -96,6 +97,7 @@ class _LeakyResNetEstimator(BaseEstimator):
         self.layers = layers
         self.activation = activation
         self.epsilon = epsilon
+        self.negative_slope = negative_slope
         self.bias = bias
         self.standardize = standardize
         self.effort = effort
@@ -159,7 +161,8 @@ class _LeakyResNetEstimator(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         return TrainingProblem(
             X, Y, effective_depth=depth, weight_decay=decay, width=width,
-            activation=self.activation, epsilon=self.epsilon, bias=self.bias,
+            activation=self.activation, epsilon=self.epsilon,
+            negative_slope=self.negative_slope, bias=self.bias,
             standardize=standardize, classes=classes,
             lift=_lift(scaled[0], width), readout=_readout(scaled[1], width),
             input_names=None if names is None else tuple(names))
@@ -209,9 +212,9 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
         eigenvectors of their covariance, as lift and readout.
     layers : int, optional
         L > L̃; default 2 L̃, rounded up, at least 4.
-    activation : {"relu", "smooth_relu", "linear"}
-    epsilon : float, optional
-        ε of the smooth ReLU.
+    activation : str
+    epsilon, negative_slope : float, optional
+        As of `hamshoot.TrainingProblem`.
     bias : bool
     standardize : {True, False, "columns", "varying", "common"}
         As in `hamshoot.TrainingProblem`. True is "varying": every column to mean 0 and deviation 1,

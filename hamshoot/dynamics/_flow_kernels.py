@@ -34,6 +34,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from hamshoot.dynamics._sigma_kernels import sigma
+
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
 # Python never calls the inner kernels; without wrappers they compile in half the time.
 _INNER = dict(_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -89,13 +91,25 @@ _TRIALS = 100  # of the search for a crossing
 
 
 @njit(**_INNER)
-def field(code, epsilon, leak, y, G, S, M, T, k):
+def _activate_other(code, constants, y, G, S):
+    """σ̂, σ′, σ″ at y, number by number."""
+    square, alpha = constants[0] * constants[0], constants[1]
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            S[i, j], G[1, i, j], G[2, i, j] = sigma(code, square, alpha, y[0, i, j])
+
+
+@njit(**_INNER)
+def field(code, constants, leak, y, G, S, M, T, k):
     """Write the flow at y into k (2, w, N), with σ̂, σ′, σ″, M, T on the way; return e′.
 
     G[0], the pattern of active entries, is given; G[1] = σ′, G[2] = σ″.
     """
     w, N = y.shape[1], y.shape[2]
-    if code == _SMOOTH_RELU:
+    if code > _SMOOTH_RELU:
+        _activate_other(code, constants, y, G, S)
+    elif code == _SMOOTH_RELU:
+        epsilon = constants[0]
         square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
         for i in range(w):
             for j in range(N):
@@ -222,7 +236,7 @@ def _begin(q, starts, patterns, Kf, G):
 
 
 @njit(**_OPTIONS)
-def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends,
+def segments(events, code, constants, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends,
              patterns, energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S, M, T):
     """Integrate every segment from t0 to t1; `ends` holds the starts, then the ends.
 
@@ -265,7 +279,7 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
         step = 0.0
         while status == DONE and (done < span or final):
             if events and fresh:
-                E[0] = field(code, epsilon, leak, K[0], G, S, M, T, K[1])
+                E[0] = field(code, constants, leak, K[0], G, S, M, T, K[1])
                 fresh = False
                 if final:  # the entry has arrived at 0: it changes sides
                     i, j = entry // N, entry % N
@@ -293,7 +307,7 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
             for stage in range(0 if fresh else 1, 13):
                 _combine(signed, stage, Kf, atf)
                 if stage < 12:
-                    E[stage] = field(code, epsilon, leak, at, G, S, M, T, K[1 + stage])
+                    E[stage] = field(code, constants, leak, at, G, S, M, T, K[1 + stage])
                 if events:
                     inside = inside or (0 < stage < 11 and _first_wrong(K, at, G, 1e-9) >= 0)
             for stage in range(12):
@@ -372,7 +386,7 @@ def segments(events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, 
 
 
 @njit(**_OPTIONS)
-def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, atf, G, S, M, T,
+def carry(code, constants, leak, starts, patterns, rows, record, V, K, Kf, E, at, atf, G, S, M, T,
           Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
     """Carry the directions V (segments, 2 D w N), in place, over the steps that were recorded.
 
@@ -388,7 +402,7 @@ def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, 
                 _combine(record[r, 0], i, Kf, atf)
                 _combine(record[r, 0], i, Zf, zf)
                 if i < 12:
-                    field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                    field(code, constants, leak, at, G, S, M, T, K[1 + i])
                     tangent(leak, at[1], G, S, M, T, z, zr, Z[1 + i], Zr[1 + i], s, sf, dM, dMf,
                             X, Xf, R, P)
             for x in range(atf.size):
@@ -407,7 +421,7 @@ def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, 
 
 
 @njit(**_OPTIONS)
-def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E, at, atf, G, S, M,
+def pull(code, constants, leak, starts, patterns, rows, record, V, path, K, Kf, E, at, atf, G, S, M,
          T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
     """Carry the directions V back, from the ends to the starts: the transpose of `carry`.
 
@@ -430,7 +444,7 @@ def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E,
             for i in range(13):
                 _combine(record[r, 0], i, Kf, atf)
                 if i < 12:
-                    field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                    field(code, constants, leak, at, G, S, M, T, K[1 + i])
             for x in range(atf.size):
                 Kf[0, x] = atf[x]
             entry = int(record[r, 1])
@@ -451,7 +465,7 @@ def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E,
                 Kf[0, x] = path[r - rows[q], x]
             for i in range(12):
                 _combine(h, i, Kf, atf)
-                field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                field(code, constants, leak, at, G, S, M, T, K[1 + i])
             for i in range(11, -1, -1):
                 for x in range(zf.size):
                     zf[x] = -h * _B[i] * Zf[0, x]
@@ -460,7 +474,7 @@ def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E,
                         for x in range(zf.size):
                             zf[x] -= h * _A[j, i] * Zf[1 + j, x]
                 _combine(h, i, Kf, atf)
-                field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                field(code, constants, leak, at, G, S, M, T, K[1 + i])
                 tangent(leak, at[1], G, S, M, T, z, zr, Z[1 + i], Zr[1 + i], s, sf, dM, dMf,
                         X, Xf, R, P)
             for j in range(12):

@@ -1,10 +1,11 @@
 """Compiled kernels: sweeps of the Euler network, and epochs of gradient descent.
 
-Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere). Arrays
-in, numbers out; the activation is an integer code (`hamshoot.problem.activations`); nothing is
-allocated in a loop. Non-finite numbers must stay visible, so that of fastmath no more is used than
-sums in another order and fused products. What each function computes is written down, readably, in
-`hamshoot.theory.layers`; tests hold the two together.
+Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere), and
+`hamshoot.dynamics._sigma_kernels`. Arrays in, numbers out; the activation is an integer code with
+its constants (`hamshoot.problem.activations`); nothing is allocated in a loop. Non-finite numbers
+must stay visible, so that of fastmath no more is used than sums in another order and fused
+products. What each function computes is written down, readably, in `hamshoot.theory.layers`; tests
+hold the two together.
 
 Products of narrow layers are loops of their own, two rows of the result at a time: a call of BLAS
 takes as long as the product. At w = 16 the sweeps over blocks, which call BLAS, take 1.6 times as
@@ -23,6 +24,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from hamshoot.dynamics._sigma_kernels import sigma
+
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
 # Inner kernels are put into the code of their caller before it is compiled: as functions of their
 # own they would be compiled, and then optimised once more with it. Those that Python calls too have
@@ -34,10 +37,20 @@ _NARROW = 32  # widths up to which products are loops
 _RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.problem.activations (a literal keeps the cache valid)
 
 
+@njit(**_OPTIONS)
+def _activate_other(code, constants, A, S, slope):
+    """σ and σ′ of one node, number by number."""
+    square, alpha = constants[0] * constants[0], constants[1]
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            S[i, j], slope[i, j], _ = sigma(code, square, alpha, A[i, j])
+
+
 @njit(**_INNER)
-def _activate(code, epsilon, A, S, slope):
+def _activate(code, constants, A, S, slope):
     """σ and σ′ of one node, without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)."""
     w, N = A.shape
+    epsilon = constants[0]
     if code == _SMOOTH_RELU:
         square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
         for i in range(w):
@@ -55,6 +68,8 @@ def _activate(code, epsilon, A, S, slope):
                 # The comparison is false for NaN; z − z keeps it visible.
                 S[i, j] = z if z > 0 else z - z
                 slope[i, j] = 1.0 if z > 0 else 0.0
+    elif code > _SMOOTH_RELU:
+        _activate_other(code, constants, A, S, slope)
     else:
         for i in range(w):
             for j in range(N):
@@ -172,12 +187,12 @@ def _step_back(k, W, keep, rho, slope, T, D):
 
 
 @njit(**_INNER)
-def _forward(W, steps, leak, code, epsilon, A, S, slope):
+def _forward(W, steps, leak, code, constants, A, S, slope):
     _, w, N = A.shape
     for k in range(W.shape[0]):
         rho = steps[k]
         keep = 1 - rho * leak
-        _activate(code, epsilon, A[k], S[k], slope[k])
+        _activate(code, constants, A[k], S[k], slope[k])
         if w <= _NARROW:
             _step(k, W, S, keep, rho, A)
             continue
@@ -238,9 +253,9 @@ def _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G):
 
 
 @njit(**_OPTIONS)
-def forward(W, steps, leak, code, epsilon, A, S, slope):
+def forward(W, steps, leak, code, constants, A, S, slope):
     """Roll the network out from A[0]: A_l = (1 − ρL̃) A_{l−1} + ρ W σ̂(A_{l−1})."""
-    _forward(W, steps, leak, code, epsilon, A, S, slope)
+    _forward(W, steps, leak, code, constants, A, S, slope)
 
 
 @njit(**_OPTIONS)
@@ -250,9 +265,9 @@ def cost(W, steps, leak, decay, Q, targets, A, R):
 
 
 @njit(**_OPTIONS)
-def gradient(W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G):
+def gradient(W, steps, leak, decay, code, constants, Q, targets, A, S, slope, D, R, T, G):
     """J and, in G, ∂J/∂W: one sweep forward, one back."""
-    _forward(W, steps, leak, code, epsilon, A, S, slope)
+    _forward(W, steps, leak, code, constants, A, S, slope)
     value = _cost(W, steps, leak, decay, Q, targets, A, R)
     _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G)
     return value
@@ -261,7 +276,7 @@ def gradient(W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R
 @njit(**_OPTIONS)
 def epochs(
     rates, adam, beta1, beta2, tiny, count, m, v, best, best_W, values,
-    W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G,
+    W, steps, leak, decay, code, constants, Q, targets, A, S, slope, D, R, T, G,
 ):
     """len(rates) full-batch epochs of Adam (or SGD with momentum beta1), in place.
 
@@ -287,7 +302,7 @@ def epochs(
     first, second, kept = m.reshape(W.size), v.reshape(W.size), best_W.reshape(W.size)
     for e in range(len(rates)):
         value = gradient(
-            W, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G
+            W, steps, leak, decay, code, constants, Q, targets, A, S, slope, D, R, T, G
         )
         values[e] = value
         if not np.isfinite(value):
@@ -358,7 +373,7 @@ def _stationarity(W, G, steps, leak, decay):
 def lbfgs(
     count, tol, window, decrease, scale, S, Y, rho, alpha, pairs, shrink, before, g, d, new, trial,
     values, stationarities,
-    W, steps, leak, decay, code, epsilon, Q, targets, A, slope_S, slope, D, R, T, G,
+    W, steps, leak, decay, code, constants, Q, targets, A, slope_S, slope, D, R, T, G,
 ):
     """At most `count` iterations of L-BFGS on J in v = scale·W, in place; goes on where it left.
 
@@ -410,7 +425,7 @@ def lbfgs(
         for _ in range(25 if descent < 0 else 0):
             for i in range(n):
                 xt[i] = x[i] + t * d[i] / scale[i]
-            value = gradient(trial, steps, leak, decay, code, epsilon, Q, targets, A, slope_S,
+            value = gradient(trial, steps, leak, decay, code, constants, Q, targets, A, slope_S,
                              slope, D, R, T, G)
             for i in range(n):
                 new[i] = gt[i] / scale[i]

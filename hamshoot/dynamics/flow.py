@@ -66,6 +66,9 @@ class HamiltonianFlow:
         least_speed: float = 1e-9,
         bail: bool = False,
     ):
+        if activation.name == "leaky_relu":
+            raise ValueError("activation: expected a smooth one, relu or linear for the compiled "
+                             "flow, got 'leaky_relu'; its smooth form is smooth_leaky_relu")
         self.shape = (2, width, samples)
         self.size = 2 * width * samples
         self.effective_depth, self.activation, self.bias = effective_depth, activation, bias
@@ -132,7 +135,7 @@ class HamiltonianFlow:
         t0, t1, ends = np.array(t0, dtype=float), np.array(t1, dtype=float), starts.copy()
         count, sigma = len(ends), self.activation
         events = sigma.name == "relu"
-        numbers = sigma.code, float(sigma.epsilon), float(self.effective_depth)
+        numbers = sigma.code, sigma.constants, float(self.effective_depth)
         limits = (float(self.rtol), float(self.atol), int(self.max_steps),
                   float(self.least_speed), bool(self.bail))
         patterns = self._patterns(starts, np.sign(t1 - t0))

@@ -138,7 +138,7 @@ class EulerSweeps:
         problem, sigma = self.problem, self.activation
         W = self._controls(W)
         self.evaluations += 1
-        _kernels.forward(W, self._steps, problem.effective_depth, sigma.code, sigma.epsilon,
+        _kernels.forward(W, self._steps, problem.effective_depth, sigma.code, sigma.constants,
                          self._A, self._S, self._slope)
         return _kernels.cost(W, self._steps, problem.effective_depth, problem.weight_decay,
                              self._Q, self._targets, self._A, self._R)
@@ -163,7 +163,7 @@ class EulerSweeps:
         """What the kernels take after W: numbers, data, then the workspaces (written to)."""
         problem, sigma = self.problem, self.activation
         return (self._steps, problem.effective_depth, problem.weight_decay, sigma.code,
-                float(sigma.epsilon), self._Q, self._targets, self._A, self._S, self._slope,
+                sigma.constants, self._Q, self._targets, self._A, self._S, self._slope,
                 self._D, self._R, self._T, self._G)
 
     @property

@@ -30,6 +30,12 @@ SUFFIX = ".pt"
 AGREES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
+#: The activations that PyTorch has itself. (Its softplus is the identity from 20 on.)
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "tanh": torch.tanh, "gelu": torch.nn.functional.gelu,
+    "softplus": lambda z: torch.logaddexp(z, torch.zeros((), dtype=z.dtype, device=z.device))}
+
+
 class LeakyResNetModule(torch.nn.Module):
     """A Leaky ResNet, rows in the user's units to predictions in the user's units.
 
@@ -42,7 +48,8 @@ class LeakyResNetModule(torch.nn.Module):
     steps, lift, readout, input_mean, input_scale, target_mean, target_scale, effective_depth, \
 epsilon, activation_code : torch.Tensor
         Buffers; shapes in `hamshoot.network.interchange`.
-    activation : {"relu", "smooth_relu", "linear"}
+    activation : str
+        As of `hamshoot.TrainingProblem`; with a leaky ReLU there is a buffer ``negative_slope``.
     classes, input_names, target_names : tuple of str or None
     discrepancy : Discrepancy or None
         Of the module as it was made, from the network's `predict`.
@@ -101,6 +108,15 @@ epsilon, activation_code : torch.Tensor
             return z
         if self.activation == "relu":
             return torch.relu(z)
+        if self.activation == "leaky_relu":
+            return torch.where(z > 0, z, self.negative_slope * z)
+        if self.activation == "smooth_leaky_relu":
+            return self.negative_slope * z + (1 - self.negative_slope) * self._smooth_relu(z)
+        if self.activation in FUNCTIONS:
+            return FUNCTIONS[self.activation](z)
+        return self._smooth_relu(z)
+
+    def _smooth_relu(self, z: Any) -> Any:
         # −z or z rather than |z|, whose slope at 0 would be 0; no branch divides by zero.
         negative = z < 0
         t = torch.hypot(z, self.epsilon) + torch.where(negative, -z, z)

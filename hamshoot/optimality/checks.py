@@ -87,16 +87,16 @@ def setting_of(problem: TrainingProblem, block: tuple[NDArray, NDArray] | None =
         (problem.initial_state, None if hard else problem.targets)
     return Setting(start, targets, problem.endpoint, problem.readout, problem.effective_depth,
                    problem.weight_decay, problem.bias, problem.activation, problem.sigma.epsilon,
-                   problem.n_samples)
+                   problem.n_samples, problem.sigma.negative_slope)
 
 
 def smoothed(setting: Setting, solution: Solution) -> Setting | None:
-    """The ReLU network smoothed with the ε that the solution records; None where there is none."""
+    """The (leaky) ReLU network smoothed with the ε that the solution records; None without one."""
     path = solution.steps is None
     epsilon = solution.epsilon if path else solution.residuals.get("epsilon")
-    if setting.activation != "relu" or not epsilon or not epsilon > 0:
+    if setting.activation not in formulas.SMOOTHED or not epsilon or not epsilon > 0:
         return None
-    return setting._replace(activation="smooth_relu", epsilon=epsilon)
+    return setting._replace(activation=formulas.SMOOTHED[setting.activation], epsilon=epsilon)
 
 
 def collapsed(solution: Solution) -> bool:

@@ -21,6 +21,7 @@ result is a derivative, exact to rounding. A sweep costs 2Lw²N flops.
 
 from __future__ import annotations
 
+from math import erfc
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 #: Runge–Kutta rules: how far each stage after the first follows the velocity of the one before, and
 #: the shares of the stage velocities in the step, both as fractions of the step.
 RULES = {"euler": ((), (1.0,)), "rk4": ((1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))}
+
+
+#: What stands in for an activation with a kink, and the leaky ReLUs with those they are made of.
+SMOOTHED = {"relu": "smooth_relu", "leaky_relu": "smooth_leaky_relu"}
+RELU_OF = {"leaky_relu": "relu", "smooth_leaky_relu": "smooth_relu"}
 
 
 class Setting(NamedTuple):
@@ -47,11 +53,14 @@ class Setting(NamedTuple):
     leak, decay : float
         L̃ and λ.
     bias : bool
-    activation : {"linear", "relu", "smooth_relu"}
+    activation : {"linear", "relu", "smooth_relu", "leaky_relu", "smooth_leaky_relu", "tanh", \
+"softplus", "gelu"}
     epsilon : float
-        ε of the smooth ReLU, else 0.
+        ε of the smooth ReLUs, else 0.
     samples : int
         The N that the loss is a mean over; a block of samples keeps the N of all.
+    negative_slope : float
+        α of the leaky ReLUs, else 0.
     """
 
     start: NDArray
@@ -64,29 +73,64 @@ class Setting(NamedTuple):
     activation: str
     epsilon: float
     samples: int
+    negative_slope: float = 0.0
 
 
 # -- one node --------------------------------------------------------------------------------------
 
 
 def sigma(setting: Setting, z: NDArray) -> NDArray:
-    """σ(z): z, max(z, 0), or (z + √(z² + ε²))/2, for z < 0 in the form ε²/(2(√(z² + ε²) − z))."""
+    """σ(z): z, max(z, 0), or (z + √(z² + ε²))/2, for z < 0 in the form ε²/(2(√(z² + ε²) − z));
+
+    tanh z, ln(1 + e^z), zΦ(z); of the leaky ones αz and 1 − α of their ReLU.
+    """
     if setting.activation == "linear":
         return z
     if setting.activation == "relu":
         return np.where(z.real > 0, z, 0)
     far = np.where(z.real < 0, -z, z)  # |z|, kept complex
+    if setting.activation == "tanh":
+        small = np.exp(-2 * far)
+        return np.where(z.real < 0, -1.0, 1.0) * (1 - small) / (1 + small)
+    if setting.activation == "softplus":
+        return (z + far) / 2 + np.log1p(np.exp(-far))
+    if setting.activation == "gelu":
+        return z * _normal(z)
+    if setting.activation in RELU_OF:
+        relu = setting._replace(activation=RELU_OF[setting.activation])
+        return setting.negative_slope * z + (1 - setting.negative_slope) * sigma(relu, z)
     large = (far + np.sqrt(z * z + setting.epsilon**2)) / 2
     return np.where(z.real < 0, setting.epsilon**2 / (4 * large), large)
 
 
 def slope(setting: Setting, z: NDArray) -> NDArray:
-    """σ′(z): 1, [z > 0], or (1 + z/√(z² + ε²))/2 = σ(z)/√(z² + ε²)."""
+    """σ′(z): 1, [z > 0], or (1 + z/√(z² + ε²))/2 = σ(z)/√(z² + ε²);
+
+    1 − tanh² z, 1/(1 + e^−z), Φ(z) + ze^{−z²/2}/√2π; of the leaky ones as σ.
+    """
     if setting.activation == "linear":
         return np.ones_like(z)
     if setting.activation == "relu":
         return np.where(z.real > 0, 1.0, 0.0)
+    if setting.activation == "tanh":
+        return 1 - sigma(setting, z) ** 2
+    if setting.activation == "softplus":
+        grown = np.exp(np.where(z.real < 0, z, -z))
+        return np.where(z.real < 0, grown, 1.0) / (1 + grown)
+    if setting.activation == "gelu":
+        return _normal(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    if setting.activation in RELU_OF:
+        relu = setting._replace(activation=RELU_OF[setting.activation])
+        return setting.negative_slope + (1 - setting.negative_slope) * slope(relu, z)
     return sigma(setting, z) / np.sqrt(z * z + setting.epsilon**2)
+
+
+def _normal(z: NDArray) -> NDArray:
+    """Φ(z) of the normal distribution; to first order in an imaginary part, which is tiny."""
+    real = np.array([0.5 * erfc(-x / 2**0.5) for x in z.real.flat]).reshape(z.shape)
+    if not np.iscomplexobj(z):
+        return real
+    return real + 1j * z.imag * np.exp(-z.real * z.real / 2) / np.sqrt(2 * np.pi)
 
 
 def features(setting: Setting, A: NDArray, pattern: NDArray | None = None) -> NDArray:

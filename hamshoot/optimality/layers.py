@@ -224,7 +224,7 @@ def _own_records(
 
     (Of a ReLU network that was polished it is an account of the way, and cannot be recomputed.)
     """
-    if setting.activation == "relu" or solution.status is not Status.CONVERGED:
+    if setting.activation in formulas.SMOOTHED or solution.status is not Status.CONVERGED:
         return []
     epsilon = solution.residuals.get("epsilon", setting.epsilon)
     return [Bound("recorded against given ε", abs(epsilon - setting.epsilon), 0.0),

@@ -206,6 +206,10 @@ def second_order(
         A = formulas.roll_out(setting_of(problem), weights, steps)
         slopes = clarke_residual(problem, A, weights, steps).slopes
     at = expanded(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
+    hidden = np.abs(at.representations[1:-1])
+    near = NEAR * max(1.0, float(hidden.max(initial=0.0)))
+    if problem.activation == "leaky_relu" and np.any(hidden <= near):
+        return _result(at, "not decided: an activation lies on the kink of the leaky ReLU", nan)
     if not at.gradient <= STATIONARY * at.size:
         return _result(at, f"not decided: not a stationary point (gradient {at.gradient:.1e})", nan)
     return _verdict(at, prove, starts, seed)

@@ -327,7 +327,7 @@ def _kink_means(
     When an activation passes its kink quickly, σ″ is a peak narrower than an interval. Its mean is
     the jump it stands for; its value at the midpoint would be either much too large or nothing.
     """
-    parts = _PARTS if sigma.name == "smooth_relu" else 1
+    parts = _PARTS if sigma.epsilon else 1
     slope = curvature = np.zeros(())
     for k in range(parts):
         A, B = states(edges[:-1] + (k + 0.5) / parts * np.diff(edges))
@@ -376,7 +376,7 @@ def _verdict(
     numbers = (scale * value, scale * error, intervals)
     if not np.isfinite(value):
         return PathSecondOrder("not decided: Lanczos' method did not converge", *numbers)
-    smoothed = sigma.name == "smooth_relu" and problem.activation == "relu"
+    smoothed = bool(sigma.epsilon) and problem.sigma.kinked
     of = f"the path of the smoothed network (ε = {sigma.epsilon:.3g})" if smoothed else "the path"
     number = f"smallest eigenvalue {numbers[0]:.3g} ± {numbers[1]:.1g}"
     margin = 3 * error + EIGENVALUE_TOLERANCE

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.problem import memory_map as mapped
-from hamshoot.problem.activations import Activation
+from hamshoot.problem.activations import WITH_EPSILON, WITH_SLOPE, Activation
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.support.checks import brief, finite
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MATRICES = ("embedding", "orthonormal")
-DEFAULT_EPSILON = 0.1
+DEFAULT_EPSILON, DEFAULT_SLOPE = 0.1, 0.01
 #: Largest number in data: sums of squares of such are doubles yet.
 LARGEST = 1e150
 #: Neurons of a layer at most, which no method comes near.
@@ -64,7 +64,14 @@ def replaced(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     """
     for name in sorted(set(changes) - set(given)):
         raise ValueError(f"replace: no argument {name!r}; known: {', '.join(given)}")
-    elsewhere = {"preparation": None} if "X" in changes else {}
+    elsewhere: dict[str, Any] = {"preparation": None} if "X" in changes else {}
+    if isinstance(changes.get("activation"), Activation):
+        elsewhere |= {"epsilon": None, "negative_slope": None}
+    elif isinstance(given["activation"], Activation) and \
+            set(changes) & {"activation", "epsilon", "negative_slope"}:
+        sigma = given["activation"]
+        elsewhere |= {"activation": sigma.name, "epsilon": sigma.epsilon or None,
+                      "negative_slope": sigma.negative_slope or None}
     return {**given, **elsewhere, **changes}
 
 
@@ -84,13 +91,31 @@ def _scalars(given: Mapping[str, Any]) -> dict[str, Any]:
                          f"{8e-9 * MOST_WIDTH**2:.0f} GB), got {brief(values['width'])}")
     if not isinstance(given["bias"], (bool, np.bool_)):
         raise ValueError(f"bias: expected true or false, got {brief(given['bias'])}")
-    activation, epsilon = given["activation"], given["epsilon"]
-    if epsilon is None:
-        epsilon = DEFAULT_EPSILON if activation == "smooth_relu" else 0.0
-    elif isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)) or \
-            not finite(epsilon):
-        raise ValueError(f"epsilon: expected a number > 0, got {brief(epsilon)}")
-    return {**values, "sigma": Activation(activation, float(epsilon))}
+    sigma = _activation(given["activation"], given["epsilon"], given["negative_slope"])
+    return {**values, "sigma": sigma, "activation": sigma.name}
+
+
+def _activation(activation: Any, epsilon: Any, negative_slope: Any) -> Activation:
+    """σ of a name and its constants, or as it is given."""
+    if isinstance(activation, Activation):
+        for name, value in (("epsilon", epsilon), ("negative_slope", negative_slope)):
+            if value is not None and value != getattr(activation, name):
+                raise ValueError(f"{name}: expected none beside an Activation, which has its own, "
+                                 f"got {brief(value)}")
+        return activation
+    known = isinstance(activation, str)
+    constants = []
+    for name, value, default in (
+            ("epsilon", epsilon, DEFAULT_EPSILON if known and activation in WITH_EPSILON else 0),
+            ("negative_slope", negative_slope,
+             DEFAULT_SLOPE if known and activation in WITH_SLOPE else 0)):
+        if value is None:
+            value = default
+        elif isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or \
+                not finite(value):
+            raise ValueError(f"{name}: expected a number > 0, got {brief(value)}")
+        constants.append(float(value))
+    return Activation(activation, *constants)
 
 
 def _data(given: Mapping[str, Any]) -> dict[str, Any]:

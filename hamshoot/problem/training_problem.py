@@ -51,9 +51,13 @@ class TrainingProblem:
         λ > 0: weight of the L2 term λ/(2L̃) ∫‖W‖².
     width : int
         w ≥ 1: neurons of every hidden layer; may exceed, equal or fall short of d_in and d_out.
-    activation : {"relu", "smooth_relu", "linear"}
+    activation : {"relu", "smooth_relu", "linear", "leaky_relu", "smooth_leaky_relu", "tanh", \
+"softplus", "gelu"} or Activation
+        By name, or as `hamshoot.Activation` makes one; the attribute is the name, `sigma` has σ.
     epsilon : float, optional
-        ε of the smooth ReLU (default 0.1); an error with the other activations.
+        ε of the smooth ReLUs (default 0.1); an error with the other activations.
+    negative_slope : float, optional
+        Slope of the leaky ReLUs below 0 (default 0.01); an error with the others.
     bias : bool
         Whether σ̂(A) has a last row of ones, and W a last column b.
     lift, readout : {"embedding", "orthonormal"} or array_like, optional
@@ -95,8 +99,9 @@ class TrainingProblem:
     effective_depth: float = field(kw_only=True)
     weight_decay: float = field(kw_only=True)
     width: int = field(kw_only=True)
-    activation: str = field(default="relu", kw_only=True)
+    activation: str | Any = field(default="relu", kw_only=True)  # as it is given also an Activation
     epsilon: float | None = field(default=None, kw_only=True)
+    negative_slope: float | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
     lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
     readout: NDArray | Any = field(default=None, kw_only=True)
@@ -142,14 +147,8 @@ class TrainingProblem:
     def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
         """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
 
-        Parameters
-        ----------
-        path : path
-        mmap : bool
-            Leave X and Y in the file, which has to be uncompressed, as `numpy.savez` writes it.
-            There is no `test_fraction` then.
-        **kwargs
-            As in `from_csv`.
+        With `mmap` X and Y are left in the file, which has to be uncompressed, as `numpy.savez`
+        writes it, and there is no `test_fraction`. The other arguments are those of `from_csv`.
         """
         return log_hints(cls(**table_arguments(read_npz, path, dict(kwargs, mmap=mmap))))
 
@@ -158,22 +157,15 @@ class TrainingProblem:
         return TrainingProblem(**arguments.replaced(self._given, changes))
 
     def subset(self, rows: ArrayLike) -> TrainingProblem:
-        """Problem of some samples alone, in the scaled units of this one, without test data.
+        """Problem of some samples alone, `rows` of int, in the scaled units, without test data.
 
         Their rows are copied, except where that takes more than
         `hamshoot.problem.memory_map.MEMORY_BYTES` of mapped data: those stay in the file, in the
         user's units and with the scaling of this problem.
-
-        Parameters
-        ----------
-        rows : array_like of int
         """
-        rows = np.asarray(rows, dtype=int)
-        columns = self.d_in + (0 if self.Y is None else self.Y.shape[1])
-        stays = self.mapped and 8 * len(rows) * columns > mapped.MEMORY_BYTES
-        part = self.replace(**saved.subset_arguments(vars(self), rows, stays))
-        if stays:
-            part._put(input_scaling=self.input_scaling, target_scaling=self.target_scaling)
+        changes, scalings = saved.subset_arguments(vars(self), np.asarray(rows, dtype=int))
+        part = self.replace(**changes)
+        part._put(**scalings)
         return part
 
     # -- what solvers ask --------------------------------------------------------------------------
@@ -255,7 +247,7 @@ class TrainingProblem:
         Maps of more than `hamshoot.problem.memory_map.MEMORY_BYTES` in double precision are not
         among the arrays: the settings hold their absolute paths.
         """
-        return saved.arrays_and_settings({**vars(self), "epsilon": self.sigma.epsilon})
+        return saved.arrays_and_settings(vars(self))
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray], settings: dict[str, Any]) -> TrainingProblem:
@@ -269,8 +261,7 @@ class TrainingProblem:
         return cls(**saved.arguments(arrays, settings))
 
     def __repr__(self) -> str:
-        sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
-        what = f"{sigma}{'' if self.bias else ', no bias'}"
+        what = f"{self.sigma}{'' if self.bias else ', no bias'}"
         sizes = f"N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
         return (f"TrainingProblem({sizes}{projected(self)}, {what}, L̃={self.effective_depth:g}, "
                 f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})")

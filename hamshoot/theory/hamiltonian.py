@@ -89,6 +89,24 @@ Proposition 9 of the preprint has L̃ where this has 2L̃; integrate a trajector
 The smooth ReLU is not homogeneous: σ − zσ′ = ε²/(2√(z²+ε²)), so it obeys the law only up to a term
 that vanishes with ε (`weight_norm_rate` includes it, `balancedness_rate` does not).
 
+Other activations
+-----------------
+σ may be any function with a derivative (`hamshoot.problem.activations`: leaky ReLU, tanh, softplus,
+GELU, others by their formulas). The Hamiltonian form, the discrete costate, H constant along p, the
+exact identity and Theorem 4 ask nothing else of it. What does:
+
+* balancedness asks for positive homogeneity, zσ′(z) = σ(z): linear, ReLU, leaky ReLU;
+* Proposition 1 follows from ‖A‖_* ≤ ‖Aσ⁺‖_F ‖σ(A)‖_F where |σ(z)| ≤ |z|: for these, tanh and GELU,
+  but not for softplus nor the smooth ReLU, whose σ(0) is not 0;
+* that the cost of identity does not change with the scale of A asks for homogeneity again, and no
+  bias. Of small A of rank r it is r/σ′(0)² for a smooth σ with σ(0) = 0, so r for tanh and 4r for
+  GELU: read as a dimension, COI and −2H/L̃ are in units of 1/σ′(0)² there;
+* the closed forms in the positive orthant ask for σ(z) = z where z > 0.
+
+A leaky ReLU has a kink as ReLU has, its slopes there any d ∈ [α, 1], and is solved smoothed, by the
+ladder that follows, with αz + (1 − α)σ_ε(z) in place of σ_ε: the polish and the second order at
+kinks, which follow as well, are for ReLU itself.
+
 ReLU is not smooth at its optimum
 ---------------------------------
 In an optimal ReLU network some entries of A sit exactly on the kink, where the gradient is a set:

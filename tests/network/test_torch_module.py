@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from problems import random_data
+from problems import ACTIVATIONS, random_data
 
 import hamshoot as hs
 from hamshoot.problem.readers import Scaling
@@ -25,7 +25,7 @@ def small(activation="smooth_relu", *, bias=True, **options):
     return problem, hs.LeakyResNet.from_weights(problem, weights, steps)
 
 
-@pytest.mark.parametrize("activation", ["relu", "smooth_relu", "linear"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_its_objective_and_gradient_are_those_of_the_theory(activation, bias):
     problem, net = small(activation, bias=bias)

@@ -82,8 +82,7 @@ class FirstGeodesic:
 
     def top(self, target: Stage) -> Stage:
         """The top of the ladder."""
-        if 0 < target.epsilon < 0.3 * self.options.epsilon_first or \
-                self.problem.activation == "relu":
+        if 0 < target.epsilon < 0.3 * self.options.epsilon_first or self.problem.sigma.kinked:
             return target._replace(epsilon=max(target.epsilon, self.options.epsilon_first))
         return target
 
@@ -94,7 +93,7 @@ class FirstGeodesic:
         ReLU begins a few steps above the last ε, for its limit.
         """
         near = target
-        if self.problem.activation == "relu":
+        if self.problem.sigma.kinked:
             near = target._replace(epsilon=min(NEAR * target.epsilon, self.top(target).epsilon))
         return tuple(dict.fromkeys((near, self.top(target))))
 
@@ -197,7 +196,7 @@ class FirstGeodesic:
     def from_guess(self, guess: Guess, target: Stage) -> bool:
         """A geodesic of the target, or of the guess's own problem to go on from."""
         epsilon = target.epsilon
-        if self.problem.activation == "relu":
+        if self.problem.sigma.kinked:
             epsilon = guess.path.stage.epsilon or self.options.epsilon_first
         path = self.solver.on_mesh(guess.path)
         own = guess.path.stage

@@ -199,7 +199,7 @@ class LinearQuadraticSystem(ABC):
 def _averages(sigma: Activation, a: NDArray, mid: NDArray) -> tuple[NDArray, NDArray]:
     """σ′ and σ″ averaged over each segment, for an A that moves evenly through it."""
     change = np.diff(a, axis=0)
-    moves = np.abs(change) > 1e-5 * (sigma.epsilon + np.abs(mid) + 1e-30)
+    moves = np.abs(change) > 1e-5 * (sigma.scale + np.abs(mid) + 1e-30)
     safe = np.where(moves, change, 1.0)
     slope = np.where(moves, np.diff(sigma(a), axis=0) / safe, sigma.slope(mid))
     curvature = np.where(moves, np.diff(sigma.slope(a), axis=0) / safe, sigma.curvature(mid))

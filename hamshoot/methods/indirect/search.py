@@ -112,8 +112,9 @@ class GeodesicSearch:
             return self._collapse(found)
         self.watch.stage = "branch check"
         self.branches.check(self.first.direct_layers or self.layers)
-        status, reason = (Status.CONVERGED, "") if self.problem.activation != "relu" else \
-            relu_limit(self.solver, self.options.exact_relu, self.extra)
+        status, reason = (Status.CONVERGED, "") if not self.problem.sigma.kinked else \
+            relu_limit(self.solver, self.options.exact_relu and self.problem.activation == "relu",
+                       self.extra)
         if found.saddle:
             status = Status.SADDLE
         elif self.solver.solved[-1][1] > self.trivial * (1 + ROUNDING):
@@ -128,7 +129,7 @@ class GeodesicSearch:
         """Stage of the problem itself; the end of the ladder for a plain ReLU."""
         problem = self.problem
         epsilon = problem.sigma.epsilon
-        if problem.activation == "relu":
+        if problem.sigma.kinked:
             epsilon = self.options.epsilon_last
         return Stage(problem.effective_depth, problem.weight_decay, epsilon)
 

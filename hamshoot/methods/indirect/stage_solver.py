@@ -19,7 +19,6 @@ from hamshoot.methods.indirect.continuation import (
 )
 from hamshoot.methods.indirect.equations import NewtonResult, ShootingProblem, solve_shooting
 from hamshoot.methods.indirect.state_form import two_point
-from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
@@ -78,8 +77,8 @@ class StageSolver:
         """The boundary value problem of a stage; by the accurate flow in any case, if asked."""
         problem = self.problem
         sigma = problem.sigma
-        if problem.activation != "linear" and not plain_relu:
-            sigma = Activation("smooth_relu", stage.epsilon)
+        if sigma.laddered and not plain_relu:
+            sigma = sigma.at(stage.epsilon)
         settings = problem.width, problem.n_samples, stage.effective_depth, sigma, problem.bias
         flow: Any  # either flow has what a shooting problem asks of one
         if self.options.integrator == "gauss" and sigma.name != "relu" and not accurate:

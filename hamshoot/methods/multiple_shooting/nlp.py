@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.problem.activations import LINEAR, SMOOTH_RELU, casadi_slope, casadi_value
+from hamshoot.problem.activations import casadi_slope, casadi_value
 from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class MultipleShootingNLP:
     """A CasADi program and the functions it is made of.
 
     All matrices are CasADi's, column by column one sample; `epsilon` is that of the smooth ReLU
-    (ignored by a linear network, 0 evaluates the plain ReLU).
+    (ignored by what has none, 0 evaluates the plain ReLU).
 
     Attributes
     ----------
@@ -235,13 +236,15 @@ def _functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Fu
     import casadi as ca
 
     w, N = problem.initial_state.shape
-    code = LINEAR if problem.activation == "linear" else SMOOTH_RELU
+    sigma = problem.sigma.smoothed(1.0)  # ε is a parameter
+    value = partial(casadi_value, code=sigma.code, negative_slope=sigma.negative_slope)
+    slope = partial(casadi_slope, code=sigma.code, negative_slope=sigma.negative_slope)
     A, B = ca.MX.sym("A", w, N), ca.MX.sym("B", w, N)
     W = ca.MX.sym("W", *problem.control_shape)
     rho, leak, epsilon = (ca.MX.sym(n) for n in ("rho", "L", "epsilon"))
 
     def augmented(x: Any) -> Any:
-        S = casadi_value(x, code, epsilon)
+        S = value(x, epsilon=epsilon)
         return ca.vertcat(S, ca.MX.ones(1, N)) if problem.bias else S
 
     def velocity(x: Any) -> Any:
@@ -259,7 +262,7 @@ def _functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Fu
     W_star = leak * (B @ S.T)
     H = leak / 2 * ca.sumsqr(B @ S.T) - leak * ca.sum1(ca.sum2(B * A))
     dA = W_star @ S - leak * A
-    dB = leak * B - casadi_slope(A, code, epsilon) * (W_star[:, :w].T @ B)
+    dB = leak * B - slope(A, epsilon=epsilon) * (W_star[:, :w].T @ B)
     return {
         "step": ca.Function("step", [A, W, rho, leak, epsilon], [end],
                             ["A", "W", "rho", "effective_depth", "epsilon"], ["A_next"]),

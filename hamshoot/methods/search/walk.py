@@ -10,7 +10,7 @@ from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.methods.common.watch import Best, Stop
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.search.lbfgs import Log, Minimizer
-from hamshoot.problem.activations import Activation, epsilon_ladder
+from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Status
 from hamshoot.theory import layers as discrete
@@ -110,7 +110,7 @@ class LadderWalk:
         sigma = self.sweeps.activation
         problem = self.problem
         if sigma != problem.sigma:
-            problem = problem.replace(activation=sigma.name, epsilon=sigma.epsilon)
+            problem = problem.replace(activation=sigma)
         return exact_newton.minimise(
             problem, weights, self.steps, tol=tol, callback=self.record).weights
 
@@ -121,10 +121,8 @@ class LadderWalk:
             raise Stop(Status.MAX_ITER)
 
     def set_activation(self, epsilon: float) -> None:
-        """Take the smooth ReLU of some ε for the activation of the stage; a linear one stays."""
-        linear = self.problem.activation == "linear"
-        self.sweeps.activation = self.problem.sigma if linear else \
-            Activation("smooth_relu", epsilon)
+        """Take the smooth ReLU of some ε for the activation of the stage; others stay."""
+        self.sweeps.activation = self.problem.sigma.at(epsilon)
 
     def stage_name(self, epsilon: float) -> str:
         """What a record's stage says of an ε."""
