@@ -290,6 +290,7 @@ class BlockSweeps:
         keep_bytes: int = KEEP_BYTES,
     ):
         check_loss(problem)
+        (activation or problem.sigma).check_compiled("sweeps over blocks of samples")
         self.problem, self.dtype = problem, np.dtype(dtype)
         self.steps = np.array(steps, dtype=float)
         self.activation = problem.sigma if activation is None else activation

@@ -66,6 +66,7 @@ class HamiltonianFlow:
         least_speed: float = 1e-9,
         bail: bool = False,
     ):
+        activation.check_compiled("the compiled flow of geodesics")
         if activation.name == "leaky_relu":
             raise ValueError("activation: expected a smooth one, relu or linear for the compiled "
                              "flow, got 'leaky_relu'; its smooth form is smooth_leaky_relu")

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -138,6 +139,9 @@ class EulerSweeps:
         problem, sigma = self.problem, self.activation
         W = self._controls(W)
         self.evaluations += 1
+        if not sigma.compiled:
+            self._A[:] = discrete.roll_out(problem, W, self._steps)
+            return discrete.objective(problem, self._A[-1], W, self._steps)[0]
         _kernels.forward(W, self._steps, problem.effective_depth, sigma.code, sigma.constants,
                          self._A, self._S, self._slope)
         return _kernels.cost(W, self._steps, problem.effective_depth, problem.weight_decay,
@@ -156,7 +160,19 @@ class EulerSweeps:
 
         W = self._controls(W)
         self.evaluations += 1
+        if not self.activation.compiled:
+            return self._by_reference(W), self._G
         return _kernels.gradient(W, *self.arguments), self._G
+
+    def _by_reference(self, W: NDArray) -> float:
+        """J and the workspaces in NumPy, of an activation made of functions."""
+        problem = self.problem
+        self._A[:] = A = discrete.roll_out(problem, W, self._steps)
+        B, scaled = discrete.costates(problem, A, W, self._steps)
+        self._D[:] = -problem.weight_decay * B
+        share = problem.weight_decay / problem.effective_depth
+        self._G[:] = share * self._steps[:, None, None] * scaled
+        return discrete.objective(problem, A[-1], W, self._steps)[0]
 
     @property
     def arguments(self) -> tuple:

@@ -75,6 +75,9 @@ def check_exportable(network: LayeredNetwork, who: str) -> None:
     who : str
         What the user called, for the message.
     """
+    if not network.activation.compiled:
+        raise ValueError(f"{who}: the activation {network.activation.name!r} is made of functions, "
+                         "which this format cannot hold; LeakyResNet.save keeps its name")
     if network.hard_endpoint:
         raise ValueError(
             f"{who}: expected a network that was trained on targets, got one of a hard endpoint, "

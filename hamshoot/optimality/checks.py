@@ -87,7 +87,7 @@ def setting_of(problem: TrainingProblem, block: tuple[NDArray, NDArray] | None =
         (problem.initial_state, None if hard else problem.targets)
     return Setting(start, targets, problem.endpoint, problem.readout, problem.effective_depth,
                    problem.weight_decay, problem.bias, problem.activation, problem.sigma.epsilon,
-                   problem.n_samples, problem.sigma.negative_slope)
+                   problem.n_samples, problem.sigma.negative_slope, problem.sigma.functions)
 
 
 def smoothed(setting: Setting, solution: Solution) -> Setting | None:

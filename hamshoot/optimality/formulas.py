@@ -22,7 +22,7 @@ result is a derivative, exact to rounding. A sweep costs 2Lw²N flops.
 from __future__ import annotations
 
 from math import erfc
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,6 +61,9 @@ class Setting(NamedTuple):
         The N that the loss is a mean over; a block of samples keeps the N of all.
     negative_slope : float
         α of the leaky ReLUs, else 0.
+    functions : tuple of callable, optional
+        σ, σ′ and σ″ of an activation that is made of functions: then these formulas are the user's,
+        and only the rest is checked.
     """
 
     start: NDArray
@@ -74,6 +77,7 @@ class Setting(NamedTuple):
     epsilon: float
     samples: int
     negative_slope: float = 0.0
+    functions: tuple[Any, ...] | None = None
 
 
 # -- one node --------------------------------------------------------------------------------------
@@ -84,6 +88,8 @@ def sigma(setting: Setting, z: NDArray) -> NDArray:
 
     tanh z, ln(1 + e^z), zΦ(z); of the leaky ones αz and 1 − α of their ReLU.
     """
+    if setting.functions is not None:
+        return _first_order(setting.functions[0], setting.functions[1], z)
     if setting.activation == "linear":
         return z
     if setting.activation == "relu":
@@ -108,6 +114,8 @@ def slope(setting: Setting, z: NDArray) -> NDArray:
 
     1 − tanh² z, 1/(1 + e^−z), Φ(z) + ze^{−z²/2}/√2π; of the leaky ones as σ.
     """
+    if setting.functions is not None:
+        return _first_order(setting.functions[1], setting.functions[2], z)
     if setting.activation == "linear":
         return np.ones_like(z)
     if setting.activation == "relu":
@@ -123,6 +131,13 @@ def slope(setting: Setting, z: NDArray) -> NDArray:
         relu = setting._replace(activation=RELU_OF[setting.activation])
         return setting.negative_slope + (1 - setting.negative_slope) * slope(relu, z)
     return sigma(setting, z) / np.sqrt(z * z + setting.epsilon**2)
+
+
+def _first_order(f: Any, derivative: Any, z: NDArray) -> NDArray:
+    """f(z), to first order in an imaginary part, which is tiny."""
+    if not np.iscomplexobj(z):
+        return f(z)
+    return f(z.real) + 1j * z.imag * derivative(z.real)
 
 
 def _normal(z: NDArray) -> NDArray:

@@ -7,9 +7,11 @@ a quotient. `hamshoot.problem.activations` puts names and codes to them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from hamshoot.support.checks import brief
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +25,44 @@ class Formulas(NamedTuple):
     value: Callable[..., NDArray]
     slope: Callable[..., NDArray]
     curvature: Callable[..., NDArray]
+
+
+class Functions(NamedTuple):
+    """What the user gave for an activation: σ, σ′, σ″, and perhaps σ as a CasADi expression."""
+
+    value: Callable[[NDArray], NDArray]
+    slope: Callable[[NDArray], NDArray]
+    curvature: Callable[[NDArray], NDArray]
+    casadi: Callable[[Any], Any] | None = None
+
+
+def check_functions(functions: Functions) -> None:
+    """Raise ValueError unless shapes, derivatives and the CasADi form fit at numbers in [−3, 3]."""
+    z, h = np.linspace(-3, 3, 24).reshape(4, 6), 1e-5
+    found = {}
+    for name in ("value", "slope", "curvature"):
+        function = getattr(functions, name)
+        if not callable(function):
+            raise ValueError(f"{name}: expected a function of an array, got {brief(function)}")
+        found[name] = result = np.asarray(function(z.copy()))
+        if result.shape != z.shape or result.dtype.kind != "f" or not np.all(np.isfinite(result)):
+            raise ValueError(f"{name}: expected finite floats of shape {z.shape} for an array of "
+                             f"that shape, got {result.dtype} of shape {result.shape}")
+    for name, of in (("slope", functions.value), ("curvature", functions.slope)):
+        difference = (of(z + h) - of(z - h)) / (2 * h)
+        apart = np.abs(found[name] - difference)
+        if np.any(apart > 1e-4 * (1 + np.abs(difference))):
+            at = np.unravel_index(np.argmax(apart), z.shape)
+            before = "value" if name == "slope" else "slope"
+            raise ValueError(f"{name}: expected the derivative of {before}, {difference[at]:.6g} "
+                             f"at z = {z[at]:.3g} by differences, got {found[name][at]:.6g}")
+    if functions.casadi is not None:
+        import casadi
+
+        symbol = casadi.MX.sym("z", *z.shape)
+        own = casadi.Function("f", [symbol], [functions.casadi(symbol)])(z).full()
+        if own.shape != z.shape or not np.allclose(own, found["value"], rtol=1e-9, atol=1e-12):
+            raise ValueError("casadi: expected the same numbers as value gives, got others")
 
 
 # -- the family of ReLU ----------------------------------------------------------------------------

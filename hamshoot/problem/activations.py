@@ -26,20 +26,22 @@ they are, and need none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.problem.activation_formulas import FORMULAS, Formulas
+from hamshoot.problem.activation_formulas import FORMULAS, Formulas, Functions, check_functions
 from hamshoot.support.checks import brief, check_positive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LINEAR, RELU, SMOOTH_RELU, LEAKY_RELU, SMOOTH_LEAKY_RELU, TANH, SOFTPLUS, GELU = range(8)
-#: Of those made from functions, which no kernel knows.
+#: Of those made from functions, which no kernel knows; these by their names.
 CUSTOM = -1
+_MADE: dict[str, Functions] = {}
 #: Stages of a ladder in ε at most.
 MOST_STAGES = 10_000
 CODES = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU, "leaky_relu": LEAKY_RELU,
@@ -71,12 +73,16 @@ class Activation:
     name: str
     epsilon: float = 0.0
     negative_slope: float = 0.0
+    functions: Functions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or self.name not in CODES:
+        known = isinstance(self.name, str) and (self.name in CODES or self.functions is not None)
+        if not known and isinstance(self.name, str) and self.name in _MADE:
+            object.__setattr__(self, "functions", _MADE[self.name])
+        elif not known:
             raise ValueError(
-                f"activation: expected one of {', '.join(sorted(CODES))}, "
-                f"got {brief(self.name)}"
+                f"activation: expected one of {', '.join(sorted((*CODES, *_MADE)))}, or one made "
+                f"by Activation.custom before, got {brief(self.name)}"
             )
         if self.name in WITH_EPSILON and not (self.epsilon > 0 and np.isfinite(self.epsilon)):
             raise ValueError(
@@ -91,6 +97,41 @@ class Activation:
         if self.name not in WITH_SLOPE and self.negative_slope != 0:
             raise ValueError(f"negative_slope: only {' and '.join(WITH_SLOPE)} have one, "
                              f"got {brief(self.negative_slope)} with {self.name!r}")
+
+    @classmethod
+    def custom(
+        cls, name: str, value: Callable[[NDArray], NDArray], slope: Callable[[NDArray], NDArray],
+        curvature: Callable[[NDArray], NDArray], casadi: Callable[[Any], Any] | None = None,
+    ) -> Activation:
+        """Make an activation of functions; its name then stands for it, also in files read later.
+
+        `DirectSingleShooting` takes it (with its optimiser "lbfgs", which "auto" is then) and,
+        with `casadi`, `DirectMultipleShooting`, as do certificates, predictions and figures. Sweeps
+        are in NumPy then, not compiled. What is compiled for the activations known says so:
+        geodesics, gradient descent, large networks, and exports.
+
+        Parameters
+        ----------
+        name : str
+            A new one.
+        value, slope, curvature : callable
+            σ, σ′ and σ″ of arrays of any shape, elementwise; smooth, no kink.
+        casadi : callable, optional
+            σ as a CasADi expression of one.
+
+        Raises
+        ------
+        ValueError
+            If the name is taken by an activation of this module, and where the functions are not
+            what they should be at numbers from −3 to 3.
+        """
+        functions = Functions(value, slope, curvature, casadi)
+        if not isinstance(name, str) or not name.isidentifier() or name in CODES:
+            raise ValueError(f"name: expected a new name, of letters, digits and _, got "
+                             f"{brief(name)}")
+        check_functions(functions)
+        _MADE[name] = functions
+        return cls(name, functions=functions)
 
     def __call__(self, z: NDArray) -> NDArray:
         """σ(z), elementwise."""
@@ -111,7 +152,19 @@ class Activation:
     @property
     def code(self) -> int:
         """Integer code of the compiled kernels, see the table of this module."""
-        return CODES[self.name]
+        return CUSTOM if self.functions is not None else CODES[self.name]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled kernels know it."""
+        return self.functions is None
+
+    def check_compiled(self, who: str) -> None:
+        """Raise ValueError, in the name of `who`, for an activation made of functions."""
+        if not self.compiled:
+            raise ValueError(
+                f"activation: {self.name!r} is made of functions, which {who} cannot take; "
+                "DirectSingleShooting(optimizer='lbfgs') and DirectMultipleShooting can")
 
     @property
     def constants(self) -> tuple[float, float]:
@@ -145,7 +198,7 @@ class Activation:
 
     @property
     def _formulas(self) -> Formulas:
-        return FORMULAS[self.name]
+        return FORMULAS[self.name] if self.functions is None else Formulas(*self.functions[:3])
 
     @property
     def _constants(self) -> tuple[float, ...]:
@@ -157,6 +210,27 @@ class Activation:
         of = [f"ε={self.epsilon:g}"] * bool(self.epsilon) + \
             [f"α={self.negative_slope:g}"] * bool(self.negative_slope)
         return f"{self.name}({', '.join(of)})" if of else self.name
+
+
+def casadi_forms(sigma: Activation, z: Any, epsilon: Any) -> tuple[Any, Any]:
+    """σ(z) and σ′(z) as CasADi expressions, of those made of functions too; ε as a parameter.
+
+    Raises
+    ------
+    ValueError
+        For one made of functions without a CasADi form.
+    """
+    if sigma.functions is None:
+        alpha = sigma.negative_slope
+        return (casadi_value(z, sigma.code, epsilon, alpha),
+                casadi_slope(z, sigma.code, epsilon, alpha))
+    if sigma.functions.casadi is None:
+        raise ValueError(f"activation: {sigma.name!r} has no CasADi form, which multiple shooting "
+                         "needs; give casadi= to Activation.custom")
+    import casadi
+
+    value = sigma.functions.casadi(z)
+    return value, casadi.jtimes(value, z, casadi.DM.ones(*z.shape))
 
 
 def casadi_value(z: Any, code: int, epsilon: Any, negative_slope: float = 0.0) -> Any:

@@ -115,7 +115,7 @@ def _activation(activation: Any, epsilon: Any, negative_slope: Any) -> Activatio
                 not finite(value):
             raise ValueError(f"{name}: expected a number > 0, got {brief(value)}")
         constants.append(float(value))
-    return Activation(activation, *constants)
+    return Activation(activation, constants[0], constants[1])
 
 
 def _data(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def problem(**changes):
         ({"width": 2.5}, "width: expected an integer >= 1, got 2.5"),
         ({"seed": -1}, "seed"),
         ({"bias": "yes"}, "bias: expected true or false"),
-        ({"activation": "swish"}, "activation: expected one of gelu, leaky_relu, linear, relu, smooth"),
+        ({"activation": "cubic"}, "activation: expected one of gelu, leaky_relu, linear, relu, "),
         ({"epsilon": 0.1}, "only smooth_relu and smooth_leaky_relu have one"),
         ({"activation": "smooth_relu", "epsilon": -0.1}, "epsilon: smooth_relu needs"),
         ({"lift": np.eye(3)}, r"lift: expected shape \(4, 3\), got \(3, 3\)"),

@@ -116,6 +116,7 @@ def train(
         raise ValueError(f"optimizer: expected Adam(...) or SGD(...), got {optimizer!r}")
     if problem.hard_endpoint:
         raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
+    problem.sigma.check_compiled("gradient descent")
     check_count("seed", seed, 0)
     check_count("starts", starts, 1)
     check_choice("start", start, STARTS)

@@ -204,6 +204,7 @@ class IndirectShooting:
         ValueError
             For bad input.
         """
+        problem.sigma.check_compiled("indirect shooting")
         self.check(problem)
         run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,
                              Watch(callback, self.time_limit))

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.problem.activations import casadi_slope, casadi_value
+from hamshoot.problem.activations import casadi_forms
 from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -237,14 +236,12 @@ def _functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Fu
 
     w, N = problem.initial_state.shape
     sigma = problem.sigma.smoothed(1.0)  # ε is a parameter
-    value = partial(casadi_value, code=sigma.code, negative_slope=sigma.negative_slope)
-    slope = partial(casadi_slope, code=sigma.code, negative_slope=sigma.negative_slope)
     A, B = ca.MX.sym("A", w, N), ca.MX.sym("B", w, N)
     W = ca.MX.sym("W", *problem.control_shape)
     rho, leak, epsilon = (ca.MX.sym(n) for n in ("rho", "L", "epsilon"))
 
     def augmented(x: Any) -> Any:
-        S = value(x, epsilon=epsilon)
+        S = casadi_forms(sigma, x, epsilon)[0]
         return ca.vertcat(S, ca.MX.ones(1, N)) if problem.bias else S
 
     def velocity(x: Any) -> Any:
@@ -262,7 +259,7 @@ def _functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Fu
     W_star = leak * (B @ S.T)
     H = leak / 2 * ca.sumsqr(B @ S.T) - leak * ca.sum1(ca.sum2(B * A))
     dA = W_star @ S - leak * A
-    dB = leak * B - slope(A, epsilon=epsilon) * (W_star[:, :w].T @ B)
+    dB = leak * B - casadi_forms(sigma, A, epsilon)[1] * (W_star[:, :w].T @ B)
     return {
         "step": ca.Function("step", [A, W, rho, leak, epsilon], [end],
                             ["A", "W", "rho", "effective_depth", "epsilon"], ["A_next"]),
