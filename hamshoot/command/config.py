@@ -43,6 +43,7 @@ weight_decay = 0.003        # λ > 0, weight of the L2 term (default 0.001 times
 # width = 8                 # neurons of a hidden layer (default: the largest data dimension, >= 8)
 activation = "relu"         # "relu", "leaky_relu" (with negative_slope = 0.01), "smooth_relu"
                             # (with epsilon = 0.1), "tanh", "softplus", "gelu" or "linear"
+# loss = "squared"          # or "huber" (with huber_delta = 1.0), "cross_entropy" for classes
 bias = true
 # lift = "embedding"        # "embedding" or "orthonormal"; readout likewise
 seed = 0                    # of random lifts, and of the test rows
@@ -134,6 +135,7 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
     "teacher": {"dims": INTEGERS, "samples": INTEGER, "test_samples": INTEGER},
     "problem": {"effective_depth": NUMBER, "weight_decay": NUMBER, "width": INTEGER,
                 "activation": TEXT, "epsilon": NUMBER, "negative_slope": NUMBER, "bias": FLAG,
+                "loss": TEXT, "huber_delta": NUMBER,
                 "lift": TEXT, "readout": TEXT, "seed": INTEGER},
     "validate": {"held_out": SHARE, "weight_decay": NUMBERS, "effective_depth": NUMBERS,
                  "width": INTEGERS},

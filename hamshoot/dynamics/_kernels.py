@@ -1,11 +1,11 @@
 """Compiled kernels: sweeps of the Euler network, and epochs of gradient descent.
 
 Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere), and
-`hamshoot.dynamics._sigma_kernels`. Arrays in, numbers out; the activation is an integer code with
-its constants (`hamshoot.problem.activations`); nothing is allocated in a loop. Non-finite numbers
-must stay visible, so that of fastmath no more is used than sums in another order and fused
-products. What each function computes is written down, readably, in `hamshoot.theory.layers`; tests
-hold the two together.
+those of `hamshoot.dynamics._sigma_kernels` and `hamshoot.dynamics._loss_kernels`. Arrays in,
+numbers out; activation and loss are integer codes with constants (`hamshoot.problem.activations`,
+`hamshoot.problem.losses`); nothing is allocated in a loop. Non-finite numbers must stay visible, so
+that of fastmath no more is used than sums in another order and fused products. What each function
+computes is written down, readably, in `hamshoot.theory.layers`; tests hold the two together.
 
 Products of narrow layers are loops of their own, two rows of the result at a time: a call of BLAS
 takes as long as the product. At w = 16 the sweeps over blocks, which call BLAS, take 1.6 times as
@@ -16,7 +16,7 @@ Arrays shared by the kernels (C-contiguous float64; c = w + 1 with a bias, else 
     W, G     (L, w, c)     controls, ∂J/∂W           A  (L+1, w, N)  representations
     S        (L, c, N)     σ̂(A), ones in the last row of a biased network, set by the caller
     slope    (L, w, N)     σ′(A)                     D  (L+1, w, N)  ∂J/∂A = −λB
-    T        (c, N)        scratch                   R  (d_out, N)   QA_L − Yᵀ
+    T        (c, N)        scratch                   R  (d_out, N)   (N/2) ∂C/∂z, QA_L − Yᵀ
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from hamshoot.dynamics._loss_kernels import end
 from hamshoot.dynamics._sigma_kernels import sigma
 
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
@@ -204,13 +205,16 @@ def _forward(W, steps, leak, code, constants, A, S, slope):
 
 
 @njit(**_INNER)
-def _cost(W, steps, leak, decay, Q, targets, A, R):
+def _cost(W, steps, leak, decay, Q, targets, criterion, A, R):
     np.dot(Q, A[-1], R)
     loss = 0.0
-    for i in range(R.shape[0]):
-        for j in range(R.shape[1]):
-            R[i, j] -= targets[i, j]
-            loss += R[i, j] * R[i, j]
+    if criterion[0] or criterion[2].size:
+        loss = end(criterion, targets, R)
+    else:
+        for i in range(R.shape[0]):
+            for j in range(R.shape[1]):
+                R[i, j] -= targets[i, j]
+                loss += R[i, j] * R[i, j]
     norm = 0.0
     for k in range(W.shape[0]):
         square = 0.0
@@ -259,16 +263,18 @@ def forward(W, steps, leak, code, constants, A, S, slope):
 
 
 @njit(**_OPTIONS)
-def cost(W, steps, leak, decay, Q, targets, A, R):
-    """J = ‖QA_L − Yᵀ‖²/N + λ/(2L̃) Σρ‖W‖² of a network rolled out; R gets QA_L − Yᵀ."""
-    return _cost(W, steps, leak, decay, Q, targets, A, R)
+def cost(W, steps, leak, decay, Q, targets, criterion, A, R):
+    """J = C(QA_L) + λ/(2L̃) Σρ‖W‖² of a network rolled out; R gets (N/2) ∂C/∂z."""
+    return _cost(W, steps, leak, decay, Q, targets, criterion, A, R)
 
 
 @njit(**_OPTIONS)
-def gradient(W, steps, leak, decay, code, constants, Q, targets, A, S, slope, D, R, T, G):
+def gradient(
+    W, steps, leak, decay, code, constants, Q, targets, criterion, A, S, slope, D, R, T, G,
+):
     """J and, in G, ∂J/∂W: one sweep forward, one back."""
     _forward(W, steps, leak, code, constants, A, S, slope)
-    value = _cost(W, steps, leak, decay, Q, targets, A, R)
+    value = _cost(W, steps, leak, decay, Q, targets, criterion, A, R)
     _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G)
     return value
 
@@ -276,7 +282,7 @@ def gradient(W, steps, leak, decay, code, constants, Q, targets, A, S, slope, D,
 @njit(**_OPTIONS)
 def epochs(
     rates, adam, beta1, beta2, tiny, count, m, v, best, best_W, values,
-    W, steps, leak, decay, code, constants, Q, targets, A, S, slope, D, R, T, G,
+    W, steps, leak, decay, code, constants, Q, targets, criterion, A, S, slope, D, R, T, G,
 ):
     """len(rates) full-batch epochs of Adam (or SGD with momentum beta1), in place.
 
@@ -302,7 +308,7 @@ def epochs(
     first, second, kept = m.reshape(W.size), v.reshape(W.size), best_W.reshape(W.size)
     for e in range(len(rates)):
         value = gradient(
-            W, steps, leak, decay, code, constants, Q, targets, A, S, slope, D, R, T, G
+            W, steps, leak, decay, code, constants, Q, targets, criterion, A, S, slope, D, R, T, G
         )
         values[e] = value
         if not np.isfinite(value):
@@ -373,7 +379,7 @@ def _stationarity(W, G, steps, leak, decay):
 def lbfgs(
     count, tol, window, decrease, scale, S, Y, rho, alpha, pairs, shrink, before, g, d, new, trial,
     values, stationarities,
-    W, steps, leak, decay, code, constants, Q, targets, A, slope_S, slope, D, R, T, G,
+    W, steps, leak, decay, code, constants, Q, targets, criterion, A, slope_S, slope, D, R, T, G,
 ):
     """At most `count` iterations of L-BFGS on J in v = scale·W, in place; goes on where it left.
 
@@ -425,8 +431,8 @@ def lbfgs(
         for _ in range(25 if descent < 0 else 0):
             for i in range(n):
                 xt[i] = x[i] + t * d[i] / scale[i]
-            value = gradient(trial, steps, leak, decay, code, constants, Q, targets, A, slope_S,
-                             slope, D, R, T, G)
+            value = gradient(trial, steps, leak, decay, code, constants, Q, targets, criterion, A,
+                             slope_S, slope, D, R, T, G)
             for i in range(n):
                 new[i] = gt[i] / scale[i]
             along = np.dot(new, d)

@@ -291,6 +291,7 @@ class BlockSweeps:
     ):
         check_loss(problem)
         (activation or problem.sigma).check_compiled("sweeps over blocks of samples")
+        problem.criterion.check_plain("sweeps over blocks of samples, for large networks,")
         self.problem, self.dtype = problem, np.dtype(dtype)
         self.steps = np.array(steps, dtype=float)
         self.activation = problem.sigma if activation is None else activation

@@ -99,6 +99,9 @@ class EulerSweeps:
         columns = problem.control_shape[1]
         self._Q = np.ascontiguousarray(problem.readout, dtype=float)
         self._targets = np.ascontiguousarray(problem.targets, dtype=float)
+        loss = problem.criterion
+        self._criterion = loss.code, float(loss.delta), \
+            np.zeros(0) if loss.weights is None else np.array(loss.weights, dtype=float)
         self._A = np.empty((L + 1, w, N))
         self._A[0] = problem.initial_state
         self._S = np.ones((L, columns, N))
@@ -145,7 +148,7 @@ class EulerSweeps:
         _kernels.forward(W, self._steps, problem.effective_depth, sigma.code, sigma.constants,
                          self._A, self._S, self._slope)
         return _kernels.cost(W, self._steps, problem.effective_depth, problem.weight_decay,
-                             self._Q, self._targets, self._A, self._R)
+                             self._Q, self._targets, self._criterion, self._A, self._R)
 
     def gradient(self, W: NDArray) -> tuple[float, NDArray]:
         """J and ∂J/∂W, by one sweep forward and one back.
@@ -179,8 +182,8 @@ class EulerSweeps:
         """What the kernels take after W: numbers, data, then the workspaces (written to)."""
         problem, sigma = self.problem, self.activation
         return (self._steps, problem.effective_depth, problem.weight_decay, sigma.code,
-                sigma.constants, self._Q, self._targets, self._A, self._S, self._slope,
-                self._D, self._R, self._T, self._G)
+                sigma.constants, self._Q, self._targets, self._criterion, self._A, self._S,
+                self._slope, self._D, self._R, self._T, self._G)
 
     @property
     def representations(self) -> NDArray:

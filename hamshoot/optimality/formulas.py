@@ -64,6 +64,11 @@ class Setting(NamedTuple):
     functions : tuple of callable, optional
         σ, σ′ and σ″ of an activation that is made of functions: then these formulas are the user's,
         and only the rest is checked.
+    loss : {"squared", "cross_entropy", "huber"}
+    delta : float
+        δ of Huber's loss, else 0.
+    sample_weights : ndarray, shape (N,), optional
+        Of the samples, or of the block of them.
     """
 
     start: NDArray
@@ -78,6 +83,9 @@ class Setting(NamedTuple):
     samples: int
     negative_slope: float = 0.0
     functions: tuple[Any, ...] | None = None
+    loss: str = "squared"
+    delta: float = 0.0
+    sample_weights: NDArray | None = None
 
 
 # -- one node --------------------------------------------------------------------------------------
@@ -222,8 +230,36 @@ def roll_out(
 
 
 def loss(setting: Setting, end: NDArray) -> NDArray:
-    """(1/N)‖QA_L − Yᵀ‖², (…)."""
-    return _square(setting.readout @ end - setting.targets) / setting.samples
+    """(1/N)‖QA_L − Yᵀ‖², (…); or (1/N) Σ s_j ℓ(z_j, y_j) with z = QA_L, see `slopes_of_loss`."""
+    z, Y = setting.readout @ end, setting.targets
+    if setting.loss == "squared" and setting.sample_weights is None:
+        return _square(z - Y) / setting.samples
+    if setting.loss == "cross_entropy":  # −Σ_k y_k ln π_k
+        top = z.real.max(axis=-2, keepdims=True)
+        terms = Y * (top + np.log(np.sum(np.exp(z - top), axis=-2, keepdims=True)) - z)
+    elif setting.loss == "huber":  # r² up to δ, from there on the tangent
+        r = z - Y
+        far = np.abs(r.real) - setting.delta
+        terms = np.where(far > 0, setting.delta * (2 * r * np.sign(r.real) - setting.delta), r * r)
+    else:
+        terms = (z - Y) ** 2
+    each = np.sum(terms, axis=-2)
+    if setting.sample_weights is not None:
+        each = setting.sample_weights * each
+    return np.sum(each, axis=-1) / setting.samples
+
+
+def slopes_of_loss(setting: Setting, z: NDArray) -> NDArray:
+    """N ∂C/∂z: s_j times 2r, softmax(z) − y, or 2r cut off at ±2δ, with r = z − y."""
+    if setting.loss == "cross_entropy":
+        grown = np.exp(z - z.real.max(axis=-2, keepdims=True))
+        slopes = grown / np.sum(grown, axis=-2, keepdims=True) - setting.targets
+    else:
+        slopes = 2 * (z - setting.targets)
+        if setting.loss == "huber":
+            most = 2 * setting.delta
+            slopes = np.where(np.abs(slopes.real) > most, most * np.sign(slopes.real), slopes)
+    return slopes if setting.sample_weights is None else setting.sample_weights * slopes
 
 
 def objective(
@@ -239,7 +275,10 @@ def objective(
 
 
 def terminal(setting: Setting, end: NDArray) -> NDArray:
-    """B_L = −(2/(λN)) Qᵀ(QA_L − Yᵀ)."""
+    """B_L = −(2/(λN)) Qᵀ(QA_L − Yᵀ); of another loss −(1/λ) Qᵀ ∂C/∂z."""
+    if setting.loss != "squared" or setting.sample_weights is not None:
+        pull = setting.readout.T @ slopes_of_loss(setting, setting.readout @ end)
+        return -pull / (setting.decay * setting.samples)
     error = setting.readout @ end - setting.targets
     return -2 / (setting.decay * setting.samples) * setting.readout.T @ error
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import WITH_EPSILON, WITH_SLOPE, Activation
+from hamshoot.problem.losses import Loss
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.support.checks import brief, finite
@@ -49,6 +50,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = _scalars(given)
     values |= _data({**given, **values})
+    values["criterion"] = _criterion({**given, **values})
+    values["sample_weights"] = values["criterion"].weights
     values |= _scalings({**given, **values})
     values |= _matrices({**given, **values})
     return values | _held_out({**given, **values})
@@ -147,6 +150,32 @@ def _data(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "X": X, "Y": Y}
 
 
+def _criterion(given: Mapping[str, Any]) -> Loss:
+    """The loss, which fits the targets."""
+    name, delta, weights = given["loss"], given["huber_delta"], given["sample_weights"]
+    delta = (1.0 if name == "huber" else 0.0) if delta is None else positive("huber_delta", delta)
+    if weights is not None:
+        array = matrix("sample_weights", np.reshape(np.asarray(weights), (1, -1)))[0]
+        if array.shape != (len(given["X"]),) or np.any(array < 0) or not array.any():
+            raise ValueError(f"sample_weights: expected {len(given['X'])} numbers >= 0, not all 0, "
+                             f"one a sample, got {array.shape[0]} from {array.min():g} up")
+        weights = frozen(array)
+    criterion, Y = Loss(name, delta, weights), given["Y"]
+    if criterion.plain:
+        return criterion
+    if given["endpoint"] is not None:
+        raise ValueError("loss: a hard endpoint stands in place of the loss, which has neither "
+                         f"another form nor sample weights then, got {criterion}")
+    if any(map(mapped.is_mapped, (given["X"], Y))):
+        criterion.check_plain("memory-mapped data")
+    if name == "cross_entropy" and (
+            Y.shape[1] < 2 or np.any(Y < 0) or np.any(np.abs(Y.sum(axis=1) - 1) > 1e-9)):
+        raise ValueError("loss: cross_entropy needs targets that are probabilities of at least 2 "
+                         "classes: rows >= 0 of sum 1, as one-hot classes have, got "
+                         f"{Y.shape[1]} columns, a row of sum {Y.sum(axis=1).min():.3g}")
+    return criterion
+
+
 def _preparation(value: Any, d_in: int) -> Preparation | None:
     """How a table became the inputs, of as many columns."""
     if value is None:
@@ -174,7 +203,8 @@ def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
     if Y is None:
         return values
     outputs = [str(n) for n in given["target_names"] or range(Y.shape[1])]
-    as_are = given["classes"] is not None or given["endpoint"] is not None
+    as_are = given["classes"] is not None or given["endpoint"] is not None or \
+        given["loss"] == "cross_entropy"
     values["target_scaling"] = Scaling.identity(Y.shape[1]) if kind is None or as_are else \
         Scaling.fit(Y, kind, "Y", outputs)
     return values

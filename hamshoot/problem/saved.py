@@ -16,7 +16,7 @@ from hamshoot.support.schema import Kind, check_fields
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ARRAYS = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test")
+ARRAYS = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test", "sample_weights")
 #: What may lie in files of its own.
 MAPPED = ("X", "Y")
 SETTINGS = ("effective_depth", "weight_decay", "width", "activation", "bias", "standardize",
@@ -59,6 +59,10 @@ def arrays_and_settings(
     sigma = values["sigma"]
     settings |= {name: float(getattr(sigma, name)) for name in ("epsilon", "negative_slope")
                  if getattr(sigma, name)}
+    if values["loss"] != "squared":
+        settings["loss"] = values["loss"]
+    if values["criterion"].delta:
+        settings["huber_delta"] = float(values["criterion"].delta)
     if maps:
         settings["maps"] = maps
     return arrays, settings
@@ -86,6 +90,7 @@ def _check(arrays: Mapping[str, NDArray], settings: dict[str, Any]) -> None:
     """
     check_fields("problem", settings, FIELDS, {
         "epsilon": schema.NUMBER, "negative_slope": schema.NUMBER, "maps": schema.OBJECT,
+        "loss": schema.TEXT, "huber_delta": schema.NUMBER,
         "preparation": schema.OBJECT})
     maps = settings.get("maps", {})
     for name, entry in maps.items():
@@ -167,6 +172,8 @@ def subset_arguments(
     }
     if values["endpoint"] is not None:
         kept["endpoint"] = values["endpoint"][:, rows]
+    if values["sample_weights"] is not None:
+        kept["sample_weights"] = values["sample_weights"][rows]
     scalings = {name: values[name] for name in ("input_scaling", "target_scaling") if stays}
     return {"X_test": None, "Y_test": None, "endpoint": None, "Y": None, **kept,
             "standardize": False, "lift": values["lift"], "readout": values["readout"],

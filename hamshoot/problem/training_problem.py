@@ -24,6 +24,7 @@ from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
 from hamshoot.problem.hints import log_hints, projected
+from hamshoot.problem.losses import Loss
 from hamshoot.problem.magnitude import check_magnitude
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
@@ -65,6 +66,13 @@ class TrainingProblem:
         allows it, else orthonormal random from `seed`.
     endpoint : array_like, shape (w, N), optional
         Hard endpoint A_1 = given, in place of the loss.
+    loss : {"squared", "cross_entropy", "huber"}
+        Of `hamshoot.problem.losses`: the mean squared error, that of classes with a softmax at the
+        readout (targets one-hot, or rows ≥ 0 of sum 1, unscaled), or Huber's.
+    huber_delta : float, optional
+        δ of Huber's loss in scaled units (default 1).
+    sample_weights : array_like, shape (N,), optional
+        Weights ≥ 0 of the samples in the loss (1/N) Σ s_j ℓ_j.
     X_test, Y_test : array_like, optional
         Held-out samples, in the user's units.
     standardize : {False, True, "columns", "varying", "common"}
@@ -106,6 +114,9 @@ class TrainingProblem:
     lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
     readout: NDArray | Any = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
+    loss: str = field(default="squared", kw_only=True)
+    huber_delta: float | None = field(default=None, kw_only=True)
+    sample_weights: NDArray | None = field(default=None, kw_only=True)
     X_test: NDArray | None = field(default=None, kw_only=True)
     Y_test: NDArray | None = field(default=None, kw_only=True)
     standardize: bool | str = field(default=False, kw_only=True)
@@ -116,6 +127,7 @@ class TrainingProblem:
     preparation: Preparation | Any = field(default=None, kw_only=True)  # as it is given also a dict
 
     sigma: Activation = field(init=False)
+    criterion: Loss = field(init=False)
     input_scaling: Scaling = field(init=False)
     target_scaling: Scaling = field(init=False)
     _given: dict[str, Any] = field(init=False)
@@ -133,13 +145,8 @@ class TrainingProblem:
     ) -> TrainingProblem:
         """Problem from a CSV file with a header row; see `hamshoot.problem.readers.read_csv`.
 
-        Parameters
-        ----------
-        path, targets
-            As in `read_csv`.
-        **kwargs
-            What `read_csv` takes, `test_fraction`, and everything `TrainingProblem` takes;
-            `standardize` is True unless given.
+        The other arguments are what that takes, `test_fraction`, and everything `TrainingProblem`
+        takes; `standardize` is True unless given.
         """
         return log_hints(cls(**table_arguments(read_csv, path, dict(kwargs, targets=targets))))
 
@@ -235,6 +242,8 @@ class TrainingProblem:
     @property
     def trivial_objective(self) -> float:
         """J of W ≡ 0 up to the e^{−L̃} that A_0 leaves behind: ‖Y‖²/N, the collapsed solution."""
+        if not self.criterion.plain:
+            return float(self.criterion.value(np.zeros_like(self.targets), self.targets))
         if self.in_memory:
             return float(np.sum(self.targets**2) / self.n_samples)
         return self.target_scaling.squares(self.Y) / self.n_samples
@@ -264,7 +273,8 @@ class TrainingProblem:
         what = f"{self.sigma}{'' if self.bias else ', no bias'}"
         sizes = f"N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
         return (f"TrainingProblem({sizes}{projected(self)}, {what}, L̃={self.effective_depth:g}, "
-                f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})")
+                f"λ={self.weight_decay:g}{'' if self.criterion.plain else f', {self.criterion}'}"
+                f"{', hard endpoint' if self.hard_endpoint else ''})")
 
     def __getstate__(self) -> dict[str, Any]:
         """Of maps the paths alone; the other side opens them again."""

@@ -206,6 +206,7 @@ class Solution(SolvedNodes):
             "layers": self.layers,
             "objective": self.objective,
             "loss": self.loss,
+            "loss_function": str(self.problem.criterion),
             "parameter_norm": self.parameter_norm,
             "test_error": self.test_error(),
             "stationarity": self.stationarity,

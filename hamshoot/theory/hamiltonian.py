@@ -89,6 +89,17 @@ Proposition 9 of the preprint has L̃ where this has 2L̃; integrate a trajector
 The smooth ReLU is not homogeneous: σ − zσ′ = ε²/(2√(z²+ε²)), so it obeys the law only up to a term
 that vanishes with ε (`weight_norm_rate` includes it, `balancedness_rate` does not).
 
+Other losses
+------------
+C may be any function of the outputs z = QA_1 (`hamshoot.problem.losses`: squares weighted by
+sample, cross-entropy with its softmax at the readout, Huber's). Then
+
+    B_1 = −(1/λ) Qᵀ ∂C/∂z,   Newton's systems end with (1/λ) Qᵀ (∂²C/∂z²) Q,
+
+and nothing else changes: flow, H, energies and Theorem 4 know no loss. Closed forms with a loss are
+for squares. Without a lower bound on ∂²C/∂z² (softmax does not see a common shift, Huber's loss is
+linear far out) the end may leave directions of A_1 to the weight decay alone.
+
 Other activations
 -----------------
 σ may be any function with a derivative (`hamshoot.problem.activations`: leaky ReLU, tanh, softplus,
@@ -151,6 +162,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hamshoot.problem.activations import Activation
+from hamshoot.problem.losses import PLAIN, Loss
 
 Array = NDArray[Any]
 _RELU = Activation("relu")
@@ -298,15 +310,34 @@ def hamiltonian(
     return effective_depth * (0.5 * np.sum(M * M) - np.sum(B * A))
 
 
-def loss(A1: Array, readout: Array, targets: Array) -> Any:
-    """C = (1/N)‖Q A_1 − Yᵀ‖_F² with A_1 (w, N), Q (d_out, w) and targets Yᵀ (d_out, N)."""
+def loss(A1: Array, readout: Array, targets: Array, criterion: Loss = PLAIN) -> Any:
+    """C = (1/N)‖Q A_1 − Yᵀ‖_F² with A_1 (w, N), Q (d_out, w) and targets Yᵀ (d_out, N).
+
+    Or another C(QA_1), of `hamshoot.problem.losses`.
+    """
+    if not criterion.plain:
+        return criterion.value(readout @ A1, targets)
     R = readout @ A1 - targets
     return np.sum(R * R) / A1.shape[1]
 
 
-def terminal_momentum(A1: Array, readout: Array, targets: Array, weight_decay: float) -> Array:
+def terminal_momentum(
+    A1: Array, readout: Array, targets: Array, weight_decay: float, criterion: Loss = PLAIN
+) -> Array:
     """B_1 = −(2/(λN)) Qᵀ(Q A_1 − Yᵀ) = −(1/λ) ∂C/∂A_1, (w, N); targets are Yᵀ, (d_out, N)."""
+    if not criterion.plain:
+        return -readout.T @ criterion.gradient(readout @ A1, targets) / weight_decay
     return (-2.0 / (weight_decay * A1.shape[1])) * (readout.T @ (readout @ A1 - targets))
+
+
+def terminal_curvature(
+    A1: Array, readout: Array, targets: Array, weight_decay: float, criterion: Loss = PLAIN
+) -> Array:
+    """(1/λ) ∂²C/∂A_1² of a sample, (N, w, w); of the mean squared error (2/(λN)) QᵀQ, (w, w)."""
+    if not criterion.plain:
+        blocks = criterion.curvature(readout @ A1, targets)
+        return readout.T @ blocks @ readout / weight_decay
+    return 2.0 / (weight_decay * A1.shape[1]) * readout.T @ readout
 
 
 # ---------------------------------------------------------------------------------------------

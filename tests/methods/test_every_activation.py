@@ -34,8 +34,11 @@ def solved(activation, method):
     return hs.solve(problem_of(activation), METHODS[method])
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("activation", NEW)
+CASES = [(name, method) for name in NEW for method in METHODS
+         if method != "rk4" or name in ("tanh", "leaky_relu")]
+
+
+@pytest.mark.parametrize(("activation", "method"), CASES)
 def test_it_converges_and_is_certified(activation, method):
     solution = solved(activation, method)
     kinked = activation == "leaky_relu"

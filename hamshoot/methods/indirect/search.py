@@ -222,7 +222,8 @@ class GeodesicSearch:
         path, solved = self.ways.geodesic(), list(self.solver.solved)
         end = path.y[-1, 0]
         loss = 0.0 if self.problem.hard_endpoint else \
-            float(ham.loss(end, self.problem.readout, self.problem.targets))
+            float(ham.loss(end, self.problem.readout, self.problem.targets,
+                           self.problem.criterion))
         return Found(path, solved[-1][1], saddle, solved,
                      discrete.collapsed(self.problem, end, loss))
 

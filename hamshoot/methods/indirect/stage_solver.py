@@ -90,7 +90,7 @@ class StageSolver:
             flow = HamiltonianFlow(*settings, rtol=rtol, atol=0.1 * rtol, max_steps=1000,
                                    bail=self.options.form != "state")
         return ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
-                               stage.weight_decay, problem.endpoint)
+                               stage.weight_decay, problem.endpoint, problem.criterion)
 
     def solve(
         self, path: Path, stage: Stage, *, plain_relu: bool = False, minimum: bool = False,
@@ -176,5 +176,5 @@ def _plain(value: Any) -> Any:
 def _objective(shooting: ShootingProblem, y: NDArray) -> float:
     """J, with the energies of the last integration."""
     loss = 0.0 if shooting.endpoint is not None else \
-        float(ham.loss(y[-1, 0], shooting.readout, shooting.targets))
+        float(ham.loss(y[-1, 0], shooting.readout, shooting.targets, shooting.criterion))
     return loss + shooting.weight_decay * float(shooting.flow.energies.sum())

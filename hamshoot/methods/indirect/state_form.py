@@ -31,11 +31,17 @@ def two_point(
     if shooting.endpoint is not None:
         gb[half:, :half] = np.eye(half)
     else:
-        gb[half:, :half] = np.kron(shooting.terminal, np.eye(shape[2]))
         gb[half:, half:] = np.eye(half)
 
     def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        return shooting.end_residuals(first, last)[0], ga, gb
+        at = gb.copy()
+        if shooting.endpoint is None:
+            blocks = np.broadcast_to(shooting.terminal(last.reshape(shape)[0]),
+                                     (shape[2], shape[1], shape[1]))
+            # Entry (i, j) of sample s belongs to row iN + s and column jN + s.
+            at[half:, :half] = np.einsum("sij,st->isjt", blocks, np.eye(shape[2])).reshape(
+                half, half)
+        return shooting.end_residuals(first, last)[0], ga, at
 
     size = np.abs(y).max((0, 2, 3))
     penalty = 1e6 * float(size[1] / size[0])

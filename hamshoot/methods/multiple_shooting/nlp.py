@@ -76,6 +76,8 @@ class MultipleShootingNLP:
         data = [problem.initial_state]
         data += [problem.targets, problem.readout] if problem.endpoint is None else \
             [problem.endpoint]
+        if problem.criterion.weights is not None:
+            data.append(problem.criterion.weights[None])
         return np.concatenate([
             [problem.weight_decay, problem.effective_depth, epsilon], steps, *map(_column, data)
         ])
@@ -149,6 +151,8 @@ def build_nlp(
         data = [ca.MX.sym("A_1", w, N)]
     else:
         data = [ca.MX.sym("Y", problem.d_out, N), ca.MX.sym("Q", problem.d_out, w)]
+        if problem.criterion.weights is not None:
+            data.append(ca.MX.sym("s", 1, N))
     variables, constraints, norm, A = [], [], 0, A_0
     for k in range(layers):
         W, A_next = ca.MX.sym(f"W_{k + 1}", w, columns), ca.MX.sym(f"A_{k + 1}", w, N)
@@ -161,7 +165,7 @@ def build_nlp(
     if problem.hard_endpoint:
         constraints.append(ca.vec(A - data[0]))
     else:
-        objective += ca.sumsqr(data[1] @ A - data[0]) / (N * lam)
+        objective += _loss(problem, data[1] @ A, data[0], *data[2:]) / (N * lam)
     program = {
         "x": ca.vertcat(*variables), "f": objective, "g": ca.vertcat(*constraints),
         "p": ca.vertcat(lam, leak, epsilon, rho, *map(ca.vec, [A_0, *data])),
@@ -271,6 +275,25 @@ def _functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Fu
         "flow": ca.Function("flow", [A, B, leak, epsilon], [dA, dB],
                             ["A", "B", "effective_depth", "epsilon"], ["dA", "dB"]),
     }
+
+
+def _loss(problem: TrainingProblem, outputs: Any, targets: Any, weights: Any = None) -> Any:
+    """N·C of outputs (d_out, N) as a CasADi expression."""
+    import casadi as ca
+
+    loss, apart = problem.criterion, outputs - targets
+    if loss.plain:
+        return ca.sumsqr(apart)
+    if loss.name == "squared":
+        terms = apart**2
+    elif loss.name == "huber":
+        size = ca.fabs(apart)
+        terms = ca.if_else(size <= loss.delta, apart**2, 2 * loss.delta * size - loss.delta**2)
+    else:
+        tops = ca.horzcat(*(ca.logsumexp(outputs[:, j]) for j in range(problem.n_samples)))
+        terms = targets * (ca.repmat(tops, problem.d_out, 1) - outputs)
+    sums = ca.sum1(terms)
+    return ca.sum2(sums if weights is None else weights * sums)
 
 
 def _reason(error: RuntimeError) -> str:

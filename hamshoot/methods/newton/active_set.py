@@ -41,6 +41,7 @@ import numpy as np
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 from hamshoot.theory.clarke import clarke_residual
 
@@ -350,8 +351,8 @@ class _ActiveSet:
             passed = self.active[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * W[k] @ S[-1])
-        error = problem.readout @ A[-1] - problem.targets
-        B = -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T @ error
+        B = ham.terminal_momentum(A[-1], problem.readout, problem.targets, problem.weight_decay,
+                                  problem.criterion)
         momenta, v, G = [B], np.empty_like(m, dtype=W.dtype), np.empty_like(W)
         for k in range(len(W) - 1, -1, -1):
             G[k] = self.steps[k] * (W[k] / problem.effective_depth - B @ S[k].T)

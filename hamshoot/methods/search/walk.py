@@ -144,7 +144,7 @@ class LadderWalk:
     def collapsed(self) -> bool:
         """Whether the network evaluated last ends at a trivial solution."""
         problem, end = self.problem, self.sweeps.representations[-1]
-        residual = problem.readout @ end - problem.targets
+        residual = problem.readout @ end - problem.targets  # of squares; others find it themselves
         return discrete.collapsed(problem, end, float(np.sum(residual**2)) / problem.n_samples)
 
     def relative_gradient(self) -> float:
