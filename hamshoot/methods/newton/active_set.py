@@ -41,7 +41,6 @@ import numpy as np
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 from hamshoot.theory.clarke import clarke_residual
 
@@ -351,8 +350,12 @@ class _ActiveSet:
             passed = self.active[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * W[k] @ S[-1])
-        B = ham.terminal_momentum(A[-1], problem.readout, problem.targets, problem.weight_decay,
-                                  problem.criterion)
+        outputs, decay = problem.readout @ A[-1], problem.weight_decay
+        if problem.criterion.plain:
+            B = -2 / (decay * problem.n_samples) * problem.readout.T @ (outputs - problem.targets)
+        else:
+            B = -1 / decay * problem.readout.T @ problem.criterion.gradient(
+                outputs, problem.targets)
         momenta, v, G = [B], np.empty_like(m, dtype=W.dtype), np.empty_like(W)
         for k in range(len(W) - 1, -1, -1):
             G[k] = self.steps[k] * (W[k] / problem.effective_depth - B @ S[k].T)
