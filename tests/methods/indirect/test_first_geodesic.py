@@ -103,8 +103,10 @@ def test_two_networks_point_to_their_geodesic_at_second_order():
         weights, before = np.repeat(least.weights, 2, axis=0), path
     (coarse, same), (fine, first), (finest, second) = far
     assert same == coarse  # there is nothing to extrapolate with
-    assert 1.8 < coarse / fine < 2.2 and 1.8 < fine / finest < 2.2
-    assert first < fine / 5 and first / second > 2.8  # order 2, and its error small
+    assert 1.8 < coarse / fine < 2.2
+    assert 1.8 < fine / finest < 2.2
+    assert first < fine / 5
+    assert first / second > 2.8
 
 
 def test_a_ladder_to_a_plain_relu_may_end_early_and_says_so():
@@ -119,7 +121,8 @@ def test_a_ladder_to_a_plain_relu_may_end_early_and_says_so():
         thinner = end.stage._replace(epsilon=share * end.stage.epsilon)
         assert not run.ways.reach(thinner)
         assert run.ways.come_near(thinner) is near
-        assert run.solver.path is end and run.solver.converged is near
+        assert run.solver.path is end
+        assert run.solver.converged is near
         assert run.extra.get("ladder_ended") == (end.stage.epsilon if near else None)
 
 
