@@ -34,6 +34,8 @@ _HOME = {
     "solve": "study.solve",
     "Comparison": "study.compare",
     "compare": "study.compare",
+    "Sensitivity": "derivatives.result",
+    "sensitivity": "derivatives.sensitivity",
     "Validation": "study.validate",
     "validate": "study.validate",
     "Certificate": "optimality.certificate",
@@ -47,6 +49,8 @@ __all__ = [*sorted(_HOME), "__version__"]
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hamshoot.derivatives.result import Sensitivity as Sensitivity
+    from hamshoot.derivatives.sensitivity import sensitivity as sensitivity
     from hamshoot.methods.descent.optimizers import SGD as SGD
     from hamshoot.methods.descent.optimizers import Adam as Adam
     from hamshoot.methods.descent.train import train as train

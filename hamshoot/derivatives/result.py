@@ -20,6 +20,10 @@ _SYMBOLS = {"weight_decay": "λ", "effective_depth": "L̃", "epsilon": "ε", "ta
             "inputs": "X", "sample_weights": "ω"}
 
 
+class NoDerivative(ValueError):
+    """The point has no derivatives, or none that can be computed: why, in a sentence."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Sensitivity:
     """Derivatives of an optimum by a parameter θ, along a line θ + t·direction at t = 0. Immutable.
