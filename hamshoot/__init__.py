@@ -22,8 +22,10 @@ _HOME = {
     "TrainingProblem": "problem.training_problem",
     "teacher_problem": "problem.training_problem",
     "Record": "solution.solution",
+    "Distance": "solution.distance",
     "Solution": "solution.solution",
     "Status": "solution.solution",
+    "distance": "solution.distance",
     "DirectMultipleShooting": "methods.multiple_shooting.method",
     "DirectSingleShooting": "methods.single_shooting.method",
     "IndirectShooting": "methods.indirect.method",
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
     from hamshoot.problem.activations import Activation as Activation
     from hamshoot.problem.training_problem import TrainingProblem as TrainingProblem
     from hamshoot.problem.training_problem import teacher_problem as teacher_problem
+    from hamshoot.solution.distance import Distance as Distance
+    from hamshoot.solution.distance import distance as distance
     from hamshoot.solution.solution import Record as Record
     from hamshoot.solution.solution import Solution as Solution
     from hamshoot.solution.solution import Status as Status
@@ -96,7 +100,19 @@ def _report(*arguments: Any, **options: Any) -> Path:
     return importlib.import_module("hamshoot.report.page").report(*arguments, **options)
 
 
+def _plot_resimulation(*arguments: Any, **options: Any) -> Any:
+    """The figure of `hamshoot.study.second_look_panels`, loaded when it is called."""
+    return importlib.import_module("hamshoot.study.second_look_panels").figure(
+        *arguments, **options)
+
+
+def _mesh_report(*arguments: Any, **options: Any) -> Any:
+    """`hamshoot.study.mesh_report.mesh_report`, loaded when it is called."""
+    return importlib.import_module("hamshoot.study.mesh_report").mesh_report(*arguments, **options)
+
+
 verbs.solve, verbs.report = _solve, _report
+verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,8 @@
 
 `LeakyResNet.polish` knows method objects by their `solve`; which method a name stands for is known
 above it, by `hamshoot.solve`. `Solution.report` and `Comparison.report` are pages, which are made
-above both. The package sets what is declared here when it is imported.
+above both; figures and solves for a second look at a solution are too. The package sets what is
+declared here when it is imported.
 """
 
 from __future__ import annotations
@@ -16,3 +17,7 @@ from typing import Any
 solve: Callable[..., Any]
 #: `hamshoot.report.page.report`, likewise.
 report: Callable[..., Path]
+#: `hamshoot.study.second_look_panels.figure` of a resimulation, likewise; a Figure of matplotlib.
+plot_resimulation: Callable[..., Any]
+#: `hamshoot.study.mesh_report.mesh_report`, likewise.
+mesh_report: Callable[..., Any]
