@@ -99,7 +99,7 @@ def geodesic_sensitivity(solution: Solution, of: str, direction: Any = None) -> 
     the flow and 20 S n³ flops; beyond, 4 to 8 tangents a round of GMRES, two or three rounds.
     """
     _check(solution, parameter(of))
-    shooting = _shooting(solution)
+    shooting = shooting_of(solution)
     t, y = solution.p, np.stack([solution.representations, solution.momenta], axis=1)
     verdict = _check_minimum(solution, shooting, y)
     theta = _theta(solution, of)
@@ -141,7 +141,7 @@ def _check(solution: Solution, of: str) -> None:
             f"of: epsilon is that of a smooth ReLU, and this path obeys {solution.activation.name}")
 
 
-def _shooting(solution: Solution) -> ShootingProblem:
+def shooting_of(solution: Solution) -> ShootingProblem:
     """The boundary value problem that the path solves, by the flow at its most accurate."""
     problem = solution.problem
     flow = HamiltonianFlow(problem.width, problem.n_samples, problem.effective_depth,

@@ -69,8 +69,8 @@ class SecondLook(SolvedNodes):
         Parameters
         ----------
         refine : sequence of int, optional
-            Of layers: multiples of L that are solved too, from here, as (2, 4): J at L, 2L and 4L
-            and the order at which it converges. Costs these solves.
+            Of layers: multiples of L that are solved too, each from the one before, as (2, 4): J at
+            L, 2L and 4L and the order at which it converges. Costs these solves.
         verbose : bool
             Show the progress of these solves.
 

@@ -32,7 +32,7 @@ from hamshoot.study.path_panels import (
     view_energies,
 )
 from hamshoot.study.prediction_panels import can_predict, plot_confusion, plot_predictions
-from hamshoot.study.second_look_panels import plot_resimulation, plot_running_cost
+from hamshoot.study.second_look_panels import plot_mesh, plot_resimulation, plot_running_cost
 from hamshoot.support.files import write_whole
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "plot_confusion",
     "plot_convergence",
     "plot_energies",
+    "plot_mesh",
     "plot_paths",
     "plot_predictions",
     "plot_resimulation",

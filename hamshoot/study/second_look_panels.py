@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from hamshoot.solution.resimulation import Resimulation
     from hamshoot.solution.running_cost import RunningCost
     from hamshoot.solution.solution import Solution
+    from hamshoot.study.mesh_report import MeshReport
 
 #: Neurons that a panel of states shows at most: those that move most.
 MOST_LINES = 6
-#: Errors below this are drawn at it: logarithms know no 0.
+#: Errors below this are drawn at it.
 FLOOR = 1e-18
 OF = ("errors", "representations", "momenta")
 
@@ -120,6 +121,39 @@ def _sum(cost: RunningCost) -> str:
             f"dotted: half of the area, $p$ = {half:.2g}")
 
 
+def plot_mesh(report: MeshReport, ax: Axes | None = None) -> Axes:
+    """Errors of a mesh along p, logarithmic: of every segment or layer alone, and at the nodes.
+
+    Strokes below are the nodes, longer ones those that the solver inserted.
+
+    Parameters
+    ----------
+    report : MeshReport
+        Of `Solution.mesh_report`.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    p, layers = report.p, report.steps is None
+    one = "layer" if layers else "segment"
+    ax.step(p, _positive(np.append(report.error, report.error[-1])), where="post",
+            color=PALETTE[0], lw=1.5, label=f"of one {one}")
+    nodes = "from the continuous network" if layers else "of the node, estimated"
+    ax.plot(p, _positive(report.node_error), color=PALETTE[1], lw=1.3, label=nodes)
+    ax.set_yscale("log")
+    values = np.concatenate([report.error, report.node_error])
+    values = values[np.isfinite(values) & (values > FLOOR)]
+    if values.size:
+        ax.set_ylim(max(0.2 * float(values.min()), FLOOR), 4 * float(values.max()))
+    below = ax.get_xaxis_transform()
+    for which, size in ((~report.inserted, 5), (report.inserted, 11)):
+        ax.plot(p[which], np.zeros(int(which.sum())), "|", color=GREY, ms=size, mew=0.7,
+                transform=below, clip_on=False, label="_nodes")
+    ax.set_xlim(0, 1)
+    dress(ax, "$p$", "error, over the largest")
+    legend_above(ax, *ax.get_legend_handles_labels())
+    return ax
+
+
 # -- lines -----------------------------------------------------------------------------------------
 
 
@@ -185,6 +219,6 @@ def _errors(ax: Axes, resimulation: Resimulation) -> None:
 
 
 def _positive(values: NDArray) -> NDArray:
-    """For a logarithmic scale."""
-    return np.where(np.isfinite(values), np.maximum(values, FLOOR), np.nan)
+    """For a logarithmic scale, with gaps where there is nothing."""
+    return np.where(np.isfinite(values) & (values > 0), np.maximum(values, FLOOR), np.nan)
 
