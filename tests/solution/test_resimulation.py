@@ -7,6 +7,7 @@ import problems
 import pytest
 
 import hamshoot as hs
+from hamshoot.solution import resimulation
 from hamshoot.theory import closed_forms as exact
 from hamshoot.theory import layers as discrete
 
@@ -146,6 +147,19 @@ def test_the_continuous_network_of_held_controls_is_as_far_off_as_the_order_of_t
         fine = solution.replace(p=p, weights=weights, steps=steps, representations=A, momenta=B)
         errors.append(fine.resimulate().continuous.largest_state_error)
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
+
+
+def test_of_plain_relu_layers_the_continuous_network_is_told_apart_to_its_own_tolerance(monkeypatch):
+    solution = layered()
+    rough = solution.resimulate().continuous
+    assert rough.rtol == resimulation.BENT_RTOL > 1e-12
+    monkeypatch.setattr(resimulation, "BENT_RTOL", 1e-9)
+    fine = solution.resimulate().continuous
+    for name in ("state_error", "costate_error"):
+        one, other = getattr(rough, name), getattr(fine, name)
+        np.testing.assert_allclose(one, other, atol=1e-2 * other.max())
+    assert fine.largest_state_error > 1e-2
+    assert "discretisation error of these controls" in repr(solution.resimulate())
 
 
 def test_of_linear_layers_the_continuous_network_is_the_exponential_of_each():
