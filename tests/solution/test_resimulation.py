@@ -149,7 +149,7 @@ def test_the_continuous_network_of_held_controls_is_as_far_off_as_the_order_of_t
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
 
 
-def test_of_plain_relu_layers_the_continuous_network_is_told_apart_to_its_own_tolerance(monkeypatch):
+def test_of_plain_relu_the_continuous_network_is_told_apart_to_its_tolerance(monkeypatch):
     solution = layered()
     rough = solution.resimulate().continuous
     assert rough.rtol == resimulation.BENT_RTOL > 1e-12
