@@ -90,16 +90,6 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _solve(*arguments: Any, **options: Any) -> Solution:
-    """`hamshoot.solve`, loaded when it is called."""
-    return __getattr__("solve")(*arguments, **options)
-
-
-def _report(*arguments: Any, **options: Any) -> Path:
-    """`hamshoot.report.page.report`, loaded when it is called."""
-    return importlib.import_module("hamshoot.report.page").report(*arguments, **options)
-
-
 def _plot_resimulation(*arguments: Any, **options: Any) -> Any:
     """The figure of `hamshoot.study.second_look_panels`, loaded when it is called."""
     return importlib.import_module("hamshoot.study.second_look_panels").figure(
@@ -111,8 +101,20 @@ def _mesh_report(*arguments: Any, **options: Any) -> Any:
     return importlib.import_module("hamshoot.study.mesh_report").mesh_report(*arguments, **options)
 
 
-verbs.solve, verbs.report = _solve, _report
 verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
+
+
+def _solve(*arguments: Any, **options: Any) -> Solution:
+    """`hamshoot.solve`, loaded when it is called."""
+    return __getattr__("solve")(*arguments, **options)
+
+
+def _report(*arguments: Any, **options: Any) -> Path:
+    """`hamshoot.report.page.report`, loaded when it is called."""
+    return importlib.import_module("hamshoot.report.page").report(*arguments, **options)
+
+
+verbs.solve, verbs.report = _solve, _report
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,7 @@
 
 `LeakyResNet.polish` knows method objects by their `solve`; which method a name stands for is known
 above it, by `hamshoot.solve`. `Solution.report` and `Comparison.report` are pages, which are made
-above both; figures and solves for a second look at a solution are too. The package sets what is
-declared here when it is imported.
+above both. The package sets what is declared here when it is imported.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+#: `hamshoot.study.second_look_panels.figure`, loaded when it is first called.
+plot_resimulation: Callable[..., Any]
+#: `hamshoot.study.mesh_report.mesh_report`, likewise.
+mesh_report: Callable[..., Any]
 #: `hamshoot.solve`, loaded when it is first called. This floor knows neither problems nor
 #: solutions: their types are given where it is called.
 solve: Callable[..., Any]
 #: `hamshoot.report.page.report`, likewise.
 report: Callable[..., Path]
-#: `hamshoot.study.second_look_panels.figure` of a resimulation, likewise; a Figure of matplotlib.
-plot_resimulation: Callable[..., Any]
-#: `hamshoot.study.mesh_report.mesh_report`, likewise.
-mesh_report: Callable[..., Any]

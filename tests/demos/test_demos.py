@@ -22,10 +22,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales",
          "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
-         "11_real_data", "12_collapse_and_turnpike",
+         "11_real_data", "12_collapse_and_turnpike", "14_price_of_depth",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
-             find_spec("torch") is None, reason="needs the extra torch")),
-         "14_price_of_depth")
+             find_spec("torch") is None, reason="needs the extra torch")))
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
