@@ -81,7 +81,7 @@ class MeshReport:
     steps : ndarray of int, shape (M−1,), or None
         Of the integrator over each segment of a path; None over layers.
     refined : tuple of Refined
-        Over layers, this network first; as asked for.
+        Over layers, this network first; as asked for, up to one that was stopped by Ctrl-C.
     order, limit : float
         At which J converges in L, and where to; NaN unless three networks of one ratio, all of them
         converged, come closer to each other.
@@ -237,6 +237,8 @@ def _refined(solution: Solution, multiples: list[int], verbose: bool) -> tuple[R
                       **options)
         rows.append(Refined(len(steps), found.objective, found.status.name.lower(),
                             float(distance(last, found))))
+        if found.status is Status.INTERRUPTED:
+            break  # asked to stop: the finer ones are not begun
         last = found
     return tuple(rows)
 
