@@ -22,8 +22,10 @@ _HOME = {
     "TrainingProblem": "problem.training_problem",
     "teacher_problem": "problem.training_problem",
     "Record": "solution.solution",
+    "Distance": "solution.distance",
     "Solution": "solution.solution",
     "Status": "solution.solution",
+    "distance": "solution.distance",
     "DirectMultipleShooting": "methods.multiple_shooting.method",
     "DirectSingleShooting": "methods.single_shooting.method",
     "IndirectShooting": "methods.indirect.method",
@@ -34,6 +36,8 @@ _HOME = {
     "solve": "study.solve",
     "Comparison": "study.compare",
     "compare": "study.compare",
+    "Sensitivity": "derivatives.result",
+    "sensitivity": "derivatives.sensitivity",
     "Validation": "study.validate",
     "validate": "study.validate",
     "Certificate": "optimality.certificate",
@@ -47,6 +51,8 @@ __all__ = [*sorted(_HOME), "__version__"]
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hamshoot.derivatives.result import Sensitivity as Sensitivity
+    from hamshoot.derivatives.sensitivity import sensitivity as sensitivity
     from hamshoot.methods.descent.optimizers import SGD as SGD
     from hamshoot.methods.descent.optimizers import Adam as Adam
     from hamshoot.methods.descent.train import train as train
@@ -61,6 +67,8 @@ if TYPE_CHECKING:
     from hamshoot.problem.activations import Activation as Activation
     from hamshoot.problem.training_problem import TrainingProblem as TrainingProblem
     from hamshoot.problem.training_problem import teacher_problem as teacher_problem
+    from hamshoot.solution.distance import Distance as Distance
+    from hamshoot.solution.distance import distance as distance
     from hamshoot.solution.solution import Record as Record
     from hamshoot.solution.solution import Solution as Solution
     from hamshoot.solution.solution import Status as Status
@@ -80,6 +88,20 @@ def __getattr__(name: str) -> Any:
     value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _plot_resimulation(*arguments: Any, **options: Any) -> Any:
+    """The figure of `hamshoot.study.second_look_panels`, loaded when it is called."""
+    return importlib.import_module("hamshoot.study.second_look_panels").figure(
+        *arguments, **options)
+
+
+def _mesh_report(*arguments: Any, **options: Any) -> Any:
+    """`hamshoot.study.mesh_report.mesh_report`, loaded when it is called."""
+    return importlib.import_module("hamshoot.study.mesh_report").mesh_report(*arguments, **options)
+
+
+verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
 
 
 def _solve(*arguments: Any, **options: Any) -> Solution:

@@ -21,7 +21,8 @@ from hamshoot.network.path import (
 from hamshoot.solution import printed, saved
 from hamshoot.solution.labelled import dataset
 from hamshoot.solution.notebook import shown
-from hamshoot.solution.solved_nodes import STATES, SolvedNodes
+from hamshoot.solution.second_look import SecondLook
+from hamshoot.solution.solved_nodes import STATES
 from hamshoot.solution.status import Callback, Record, Status
 from hamshoot.support import verbs
 from hamshoot.theory import hamiltonian as ham
@@ -29,7 +30,6 @@ from hamshoot.theory import hamiltonian as ham
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hamshoot.problem.activations import Activation
     from hamshoot.theory.energies import PathEnergies
 
 __all__ = ["Callback", "Record", "Solution", "Status"]
@@ -40,7 +40,7 @@ NUMBERS = {"objective", "loss", "parameter_norm", "success", "status", "message"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Solution(SolvedNodes):
+class Solution(SecondLook):
     """An optimal path, or the best iterate of a solver that did not converge. Immutable.
 
     Attributes
@@ -98,11 +98,6 @@ class Solution(SolvedNodes):
         `boundary_residual` tell what was solved.
         """
         return self.residuals.get("stationarity", float("nan"))
-
-    @property
-    def activation(self) -> Activation:
-        """σ the path obeys: the problem's, or for a ReLU the smooth one of `epsilon`."""
-        return self.problem.sigma.smoothed(self.epsilon) if self.epsilon else self.problem.sigma
 
     @cached_property
     def hamiltonian(self) -> NDArray:

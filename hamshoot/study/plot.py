@@ -6,6 +6,7 @@ needs no display. Symbols are those of the theory page in `hamshoot.theory.hamil
 
 Panels of one path are in `hamshoot.study.path_panels`, those of several solutions together in
 `hamshoot.study.comparison_panels`, those of predictions in `hamshoot.study.prediction_panels`,
+those of a second look at a solution in `hamshoot.study.second_look_panels`,
 colours and other looks in `hamshoot.study.looks`; here are the whole figures that they make up.
 """
 
@@ -31,6 +32,7 @@ from hamshoot.study.path_panels import (
     view_energies,
 )
 from hamshoot.study.prediction_panels import can_predict, plot_confusion, plot_predictions
+from hamshoot.study.second_look_panels import plot_mesh, plot_resimulation, plot_running_cost
 from hamshoot.support.files import write_whole
 
 if TYPE_CHECKING:
@@ -48,8 +50,11 @@ __all__ = [
     "plot_confusion",
     "plot_convergence",
     "plot_energies",
+    "plot_mesh",
     "plot_paths",
     "plot_predictions",
+    "plot_resimulation",
+    "plot_running_cost",
     "plot_spectra",
     "save_figure",
 ]

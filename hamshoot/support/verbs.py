@@ -11,6 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+#: `hamshoot.study.second_look_panels.figure`, loaded when it is first called.
+plot_resimulation: Callable[..., Any]
+#: `hamshoot.study.mesh_report.mesh_report`, likewise.
+mesh_report: Callable[..., Any]
 #: `hamshoot.solve`, loaded when it is first called. This floor knows neither problems nor
 #: solutions: their types are given where it is called.
 solve: Callable[..., Any]

@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales",
          "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
-         "11_real_data", "12_collapse_and_turnpike",
+         "11_real_data", "12_collapse_and_turnpike", "14_price_of_depth",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
              find_spec("torch") is None, reason="needs the extra torch")))
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
@@ -91,6 +91,19 @@ def test_what_pytorch_trained_is_certified_only_when_it_is_finished(ran):
         assert finished["objective"] <= trained["objective"] == pytest.approx(row["values"][-1][1])
         assert back["apart"] <= 1e-12
         assert back["objective"] == pytest.approx(finished["objective"], rel=1e-6)
+
+
+def test_the_slope_of_the_objective_over_depth_is_the_rank_of_the_geodesic(ran):
+    record, _ = ran("14_price_of_depth")
+    decay, rows = record["settings"]["weight_decay"], record["rows"]
+    for row in rows:
+        assert row["slopes_solved"]
+        assert row["price"] == pytest.approx(row["bottleneck_rank"], rel=1e-4, abs=1e-5)
+    # Over a whole step the slope at its ends brackets the change of J, which is convex here.
+    for one, other in itertools.pairwise(rows):
+        step = other["effective_depth"] - one["effective_depth"]
+        change = 2 / decay * (other["objective"] - one["objective"]) / step
+        assert one["bottleneck_rank"] < change < other["bottleneck_rank"]
 
 
 @pytest.mark.parametrize("name", NAMES)

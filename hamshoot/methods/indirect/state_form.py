@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hamshoot.bvp.records import Boundary
 from hamshoot.bvp.solve import BVPResult, solve_two_point
 from hamshoot.methods.indirect.equations import ModelSystem, ShootingProblem
 
@@ -24,23 +25,33 @@ def two_point(
     Returns a function of its remaining options. Each Newton system is solved to 1e-7 by GMRES on
     tangents of the flow, preconditioned by the system of the midpoint model.
     """
-    shape, n = y.shape[1:], y[0].size
-    half = n // 2
-    ga, gb = np.zeros((n, n)), np.zeros((n, n))
-    ga[:half, :half] = np.eye(half)
-    if shooting.endpoint is not None:
-        gb[half:, :half] = np.eye(half)
-    else:
-        gb[half:, :half] = np.kron(shooting.terminal, np.eye(shape[2]))
-        gb[half:, half:] = np.eye(half)
-
-    def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        return shooting.end_residuals(first, last)[0], ga, gb
-
+    n = y[0].size
+    boundary = exact_ends(shooting)
     size = np.abs(y).max((0, 2, 3))
     penalty = 1e6 * float(size[1] / size[0])
     approximate = partial(ModelSystem, shooting, form="auto", penalty=penalty)
     return partial(
         solve_two_point, shooting.flow, boundary, t, y.reshape(len(t), n),
-        scale=np.repeat(size, half), preconditioner=approximate,
+        scale=np.repeat(size, n // 2), preconditioner=approximate,
     )
+
+
+def exact_ends(shooting: ShootingProblem) -> Boundary:
+    """The boundary function g (n,) of a shooting problem with its derivatives (n, n) by both ends.
+
+    g holds A_0 less what is given, and B_1 less what the loss says (or A_1 less the endpoint).
+    """
+    half, samples = shooting.initial_state.size, shooting.initial_state.shape[1]
+    n = 2 * half
+    ga, gb = np.zeros((n, n)), np.zeros((n, n))
+    ga[:half, :half] = np.eye(half)
+    if shooting.endpoint is not None:
+        gb[half:, :half] = np.eye(half)
+    else:
+        gb[half:, :half] = np.kron(shooting.terminal, np.eye(samples))
+        gb[half:, half:] = np.eye(half)
+
+    def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        return shooting.end_residuals(first, last)[0], ga, gb
+
+    return boundary
