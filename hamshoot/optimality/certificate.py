@@ -219,6 +219,7 @@ class Certificate:
         return "\n".join(lines)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite fails its bound
 def certify(
     solution: Any,
     problem: TrainingProblem | None = None,

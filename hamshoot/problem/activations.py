@@ -115,18 +115,26 @@ def casadi_value(z: Any, code: int, epsilon: Any) -> Any:
         return z
     if code == RELU:
         return casadi.fmax(z, 0)
-    return 0.5 * (z + casadi.sqrt(z * z + epsilon**2))
+    return 0.5 * (z + _casadi_root(z, epsilon))
+
+
+def _casadi_root(z: Any, epsilon: Any) -> Any:
+    """√(z² + ε²); far below all rounding it stays positive, so that ε = 0 has a slope at the kink.
+
+    That slope of |z| is 0 there, and of ReLU ½, one of Clarke's; without it, it would be 0/0.
+    """
+    import casadi
+
+    return casadi.sqrt(z * z + epsilon**2 + 1e-300)
 
 
 def casadi_slope(z: Any, code: int, epsilon: Any) -> Any:
     """σ′(z) as a CasADi expression."""
-    import casadi
-
     if code == LINEAR:
         return z * 0 + 1
     if code == RELU:
         return z > 0
-    return 0.5 * (1 + z / casadi.sqrt(z * z + epsilon**2))
+    return 0.5 * (1 + z / _casadi_root(z, epsilon))
 
 
 def epsilon_ladder(first: float, last: float, factor: float = 0.5) -> tuple[float, ...]:

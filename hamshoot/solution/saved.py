@@ -49,7 +49,7 @@ EXTRA = {
                      "start_seed"), schema.MAYBE_NUMBER),
     **dict.fromkeys(("schedule", "second_order"), schema.MAYBE_TEXT),
     **dict.fromkeys(("grid", "runs"), schema.LIST),
-    "epsilon": schema.MAYBE_NUMBER, "hamiltonian": schema.NUMBER,
+    "epsilon": schema.MAYBE_NUMBER, "hamiltonian": schema.NUMBER, "solver_stats": schema.OBJECT,
 }
 
 Nodes = TypeVar("Nodes", bound=SolvedNodes)

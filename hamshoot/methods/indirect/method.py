@@ -29,6 +29,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hamshoot.dynamics.gauss_flow import STAGES
 from hamshoot.methods.common import starts
 from hamshoot.methods.common.options import picked
@@ -145,6 +147,8 @@ class IndirectShooting:
                 f"got {self.layers}"
             )
 
+    # Trial steps beyond all numbers are told by their J, which is compared, not by warnings.
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(
         self,
         problem: TrainingProblem,

@@ -18,8 +18,11 @@ as it does where the branch it follows ends in a fold, is restarted in the same 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.options import picked
@@ -30,8 +33,10 @@ from hamshoot.methods.multiple_shooting.nlp import (
     SMALL_NODE,
     MultipleShootingNLP,
     build_nlp,
+    overconstrained,
 )
 from hamshoot.methods.multiple_shooting.search import LONG, Search, SearchOptions
+from hamshoot.methods.multiple_shooting.solver_messages import check_solver_options
 from hamshoot.methods.search.basins import check_search_options
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
@@ -40,6 +45,8 @@ from hamshoot.support.checks import check_choice, check_count, check_layers, che
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_logger = logging.getLogger("hamshoot")
 
 INTEGRATORS = ("euler", "rk4")
 #: fatrop, which cannot be interrupted, comes back after so many iterations for the clock.
@@ -140,6 +147,8 @@ class DirectMultipleShooting:
         if self.solver_options is not None and not isinstance(self.solver_options, dict):
             raise ValueError(f"solver_options: expected a dict, got {self.solver_options!r}")
 
+    # Trial steps beyond all numbers are told by their J, which is compared, not by warnings.
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(
         self,
         problem: TrainingProblem,
@@ -171,7 +180,7 @@ class DirectMultipleShooting:
         ValueError
             For too few layers, a guess that does not fit, or an unknown solver option.
         """
-        steps = self._mesh(problem)
+        steps = self._begin(problem)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         with blas_threads(problem):
             kind = EndpointSearch if problem.hard_endpoint else Search
@@ -184,9 +193,17 @@ class DirectMultipleShooting:
 
     def build(self, problem: TrainingProblem) -> MultipleShootingNLP:
         """Build the program alone: its CasADi functions and `nlpsol` object, for one's own use."""
-        self._mesh(problem)
+        self._begin(problem)
         return build_nlp(problem, self.layers, self.integrator, self.nlp_solver,
                          self._solver_options(problem))
+
+    def _begin(self, problem: TrainingProblem) -> NDArray:
+        """Check the options that a solver takes, and say what the program is short of; the mesh."""
+        steps = self._mesh(problem)
+        check_solver_options(self.nlp_solver, self.solver_options, self._quiet(problem))
+        if words := overconstrained(problem, len(steps)):
+            _logger.warning("multiple shooting: %s", words)
+        return steps
 
     def _mesh(self, problem: TrainingProblem) -> NDArray:
         if isinstance(self.steps, str):
@@ -194,6 +211,9 @@ class DirectMultipleShooting:
         return steps_of(self.steps, self.layers, problem.effective_depth)
 
     def _solver_options(self, problem: TrainingProblem) -> dict[str, Any]:
+        return {**self._quiet(problem), **(self.solver_options or {})}
+
+    def _quiet(self, problem: TrainingProblem) -> dict[str, Any]:
         """Quiet, tight, without IPOPT's early acceptance, and warm from the first iteration."""
         tight = 0.01 * self.tol  # the solvers' own measures are scaled
         options: dict[str, Any]
@@ -218,4 +238,4 @@ class DirectMultipleShooting:
                                        "ipopt.sb": "yes", "ipopt.tol": tight},
                 },
             }
-        return {**options, **(self.solver_options or {})}
+        return options

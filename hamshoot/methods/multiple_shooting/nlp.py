@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.multiple_shooting.solver_messages import caught
 from hamshoot.problem.activations import LINEAR, SMOOTH_RELU, casadi_slope, casadi_value
 from hamshoot.problem.training_problem import TrainingProblem
 
@@ -70,6 +71,11 @@ class MultipleShootingNLP:
     columns: int
     sign: float
     hard_endpoint: bool
+
+    @property
+    def overconstrained(self) -> bool:
+        """Whether a hard endpoint has more entries than there are controls."""
+        return self.hard_endpoint and self.samples > self.layers * self.columns
 
     def parameters(self, problem: TrainingProblem, steps: NDArray, epsilon: float) -> NDArray:
         """Parameter vector of a problem of this size, on layer steps (L,), at one ε."""
@@ -175,7 +181,8 @@ def build_nlp(
             equality=[True] * (layers * w * N + end),
         )
     try:
-        solver = ca.nlpsol(name, nlp_solver, program, options)
+        with caught():  # what it says of too many constraints is `overconstrained`
+            solver = ca.nlpsol(name, nlp_solver, program, options)
     except RuntimeError as error:
         raise ValueError(
             f"nlp_solver: {nlp_solver} cannot be set up here ({_reason(error)})"
@@ -184,6 +191,17 @@ def build_nlp(
         solver=solver, layers=layers, width=w, samples=N, columns=columns, sign=sign,
         hard_endpoint=problem.hard_endpoint, **functions,
     )
+
+
+def overconstrained(problem: TrainingProblem, layers: int) -> str:
+    """A sentence where a hard endpoint asks for more numbers than there are controls; else ""."""
+    asked = problem.initial_state.size
+    controls = layers * int(np.prod(problem.control_shape))
+    if not problem.hard_endpoint or asked <= controls:
+        return ""
+    least = -(-asked // int(np.prod(problem.control_shape)))
+    return (f"the endpoint prescribes {asked} numbers and {layers} layers have {controls} "
+            f"controls, so that it is out of reach as a rule; at least {least} layers have as many")
 
 
 def iteration_callback(

@@ -180,6 +180,8 @@ class DirectSingleShooting:
         if self.executor is not None and not callable(getattr(self.executor, "map", None)):
             raise ValueError(f"executor: expected an object with a map, got {self.executor!r}")
 
+    # Trial steps beyond all numbers are told by their J, which is compared, not by warnings.
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(
         self,
         problem: TrainingProblem,
