@@ -39,6 +39,7 @@ _HOME = {
     "Certificate": "optimality.certificate",
     "certify": "optimality.certificate",
     "plot": "study.plot",
+    "diagnose": "study.diagnose",
 }
 _MODULES = {"plot"}  # names that are modules themselves
 
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from hamshoot.study import plot as plot
     from hamshoot.study.compare import Comparison as Comparison
     from hamshoot.study.compare import compare as compare
+    from hamshoot.study.diagnose import diagnose as diagnose
     from hamshoot.study.solve import solve as solve
     from hamshoot.study.validate import Validation as Validation
     from hamshoot.study.validate import validate as validate
@@ -75,11 +77,21 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'hamshoot' has no attribute {name!r}")
+        raise AttributeError(f"module 'hamshoot' has no attribute {name!r}{_instead(name)}")
     module = importlib.import_module(f"hamshoot.{home}")
     value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _instead(name: str) -> str:
+    """What a name that there is not may have meant."""
+    from difflib import get_close_matches
+
+    known = {"fit": "solve", "minimize": "solve", "load": "Solution.load", "Problem":
+             "TrainingProblem", "verify": "certify", "Network": "LeakyResNet"}
+    near = [known[name]] if name in known else get_close_matches(name, __all__, 1)
+    return f"; did you mean hs.{near[0]}?" if near and not name.startswith("_") else ""
 
 
 def _solve(*arguments: Any, **options: Any) -> Solution:

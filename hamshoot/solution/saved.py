@@ -77,6 +77,14 @@ def save(solution: SolvedNodes, path: str | PathLike) -> Path:
     return save_with_metadata(path, arrays, metadata, default=_plain)
 
 
+def checked_path(path: Any) -> str | PathLike:
+    """The name of a file; TypeError for none, or what is no name."""
+    if isinstance(path, PathLike) or (isinstance(path, str) and path):
+        return path
+    raise TypeError("save: expected the name of a file, as in solution.save('solution.npz'), got "
+                    f"{'none' if path is None else brief(path)}")
+
+
 def load(path: str | PathLike, build: Callable[..., Nodes]) -> Nodes:
     """Read a solution back, built from its fields by name.
 

@@ -20,6 +20,7 @@ import numpy as np
 from hamshoot.network.leaky_resnet import LeakyResNet
 from hamshoot.problem.arguments import count, positive
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study.forecast import TriesForecast, search_forecast
 from hamshoot.study.held_out import HeldOut, held_out_rows
@@ -259,6 +260,7 @@ def validate(
     Costs a search for each width, and for every other try a solve from its neighbour, which takes
     a small part of that unless λ is small: `hamshoot solve --validate` prints the seconds of each.
     """
+    check_problem("validate", problem)
     if problem.hard_endpoint:
         raise ValueError("problem: held-out rows need a loss, got a hard endpoint")
     part, rows = held_out_rows(problem, held_out, seed)

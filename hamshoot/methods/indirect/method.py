@@ -41,6 +41,7 @@ from hamshoot.methods.indirect.search import GeodesicSearch
 from hamshoot.methods.indirect.stage_solver import ShootingOptions
 from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
 from hamshoot.support.cluster import client_of
@@ -208,6 +209,7 @@ class IndirectShooting:
         ValueError
             For bad input.
         """
+        check_problem("solve", problem)
         self.check(problem)
         run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,
                              Watch(callback, self.time_limit))

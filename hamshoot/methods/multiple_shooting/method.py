@@ -19,7 +19,10 @@ as it does where the branch it follows ends in a fold, is restarted in the same 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +30,8 @@ import numpy as np
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.starts import weights_of
+from hamshoot.methods.multiple_shooting.c_code import write_c
+from hamshoot.methods.multiple_shooting.diagnostics import Diagnostics, diagnostics_of
 from hamshoot.methods.multiple_shooting.endpoint_search import EndpointSearch
 from hamshoot.methods.multiple_shooting.nlp import (
     NLP_SOLVERS,
@@ -40,6 +45,7 @@ from hamshoot.methods.multiple_shooting.solver_messages import check_solver_opti
 from hamshoot.methods.search.basins import check_search_options
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem, check_solution
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import check_choice, check_count, check_layers, check_options
 
@@ -197,8 +203,75 @@ class DirectMultipleShooting:
         return build_nlp(problem, self.layers, self.integrator, self.nlp_solver,
                          self._solver_options(problem))
 
+    def diagnostics(self, problem: TrainingProblem, solution: Solution | None = None
+                    ) -> Diagnostics:
+        """Sparsity of the program, and the KKT residuals of a solution block by block.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+        solution : Solution, optional
+            Of `problem`, by any method, on the layers and with the integrator of this one;
+            `hamshoot.diagnose` takes them from the solution.
+
+        Returns
+        -------
+        Diagnostics
+            Prints as a table; `hamshoot.plot.plot_diagnostics` draws it.
+
+        Raises
+        ------
+        ValueError
+            For a solution of other layers, or of a continuous path.
+        """
+        steps = self._begin(problem)
+        if solution is not None:
+            check_solution("diagnose", solution)
+            if solution.steps is None or solution.integrator != self.integrator:
+                raise ValueError(
+                    f"solution: expected one over {self.integrator} layers, got one of "
+                    f"{'a continuous path' if solution.steps is None else solution.integrator}")
+            if solution.weights.shape != (len(steps), *problem.control_shape) or \
+                    solution.problem.n_samples != problem.n_samples:
+                raise ValueError(
+                    f"solution: expected {len(steps)} controls {problem.control_shape} on "
+                    f"{problem.n_samples} samples, got {solution.weights.shape} on "
+                    f"{solution.problem.n_samples}")
+            steps = solution.steps
+        return diagnostics_of(self.build(problem), problem, self.integrator, steps, solution)
+
+    def to_c(self, problem: TrainingProblem, path: str | PathLike,
+             functions: Sequence[str] = ("step", "costate")) -> Path:
+        """Write the functions of step and costate as C, for matrices of the problem's sizes.
+
+        The file needs a C compiler and nothing else: no CasADi, no Python, no allocation. With its
+        entry point ``step`` it is also what `casadi.external` loads.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+            Whose width, number of samples, bias and activation are built in; the data are not.
+        path : path
+            Ending in .c; written whole or not at all.
+        functions : sequence of {"step", "costate", "hamiltonian", "flow"}
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        ValueError
+            For another ending, or a function that there is not.
+        OSError
+            Where the directory cannot be written to.
+        """
+        return write_c(problem, self.integrator, path, functions)
+
     def _begin(self, problem: TrainingProblem) -> NDArray:
         """Check the options that a solver takes, and say what the program is short of; the mesh."""
+        check_problem("solve", problem)
         steps = self._mesh(problem)
         check_solver_options(self.nlp_solver, self.solver_options, self._quiet(problem))
         if words := overconstrained(problem, len(steps)):

@@ -36,6 +36,7 @@ from hamshoot.methods.single_shooting.level_search import (
 )
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import (
     check_choice,
@@ -223,6 +224,7 @@ class DirectSingleShooting:
             )
         if isinstance(self.steps, str):
             check_layers(self.layers, problem.effective_depth)
+        check_problem("solve", problem)
         steps = steps_of(self.steps, self.layers, problem.effective_depth)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         if self.optimizer_for(problem) == "lbfgs":
