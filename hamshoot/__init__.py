@@ -38,10 +38,11 @@ _HOME = {
     "validate": "study.validate",
     "Certificate": "optimality.certificate",
     "certify": "optimality.certificate",
+    "names": "support.names",
     "plot": "study.plot",
     "diagnose": "study.diagnose",
 }
-_MODULES = {"plot"}  # names that are modules themselves
+_MODULES = {"names", "plot"}  # names that are modules themselves
 
 __all__ = [*sorted(_HOME), "__version__"]
 
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from hamshoot.study.solve import solve as solve
     from hamshoot.study.validate import Validation as Validation
     from hamshoot.study.validate import validate as validate
+    from hamshoot.support import names as names
 
 
 def __getattr__(name: str) -> Any:

@@ -27,10 +27,12 @@ from hamshoot.support.checks import brief, check_positive
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hamshoot.support.names import ActivationName
+
 LINEAR, RELU, SMOOTH_RELU = 0, 1, 2
 #: Stages of a ladder in ε at most.
 MOST_STAGES = 10_000
-CODES = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU}
+CODES: dict[ActivationName, int] = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Activation:
         If the name is unknown or ε does not fit the name.
     """
 
-    name: str
+    name: ActivationName
     epsilon: float = 0.0
 
     def __post_init__(self) -> None:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from hamshoot.support.names import MethodName, StartName
+
 CONTROL = "optimal control"
 DESCENT = "gradient descent"
 LONGER = "gradient descent, longer"
@@ -235,9 +237,9 @@ def compare(
     problem: TrainingProblem,
     layers: int | None = None,
     *,
-    method: str | Method = "auto",
+    method: MethodName | Method = "auto",
     optimizer: Adam | SGD | None = None,
-    start: str | None = None,
+    start: StartName | None = None,
     seed: int = 0,
     starts: int | None = None,
     descent_steps: str = "equidistant",
@@ -314,7 +316,7 @@ class _Comparing:
 
     problem: TrainingProblem
     layers: int
-    method: str | Method
+    method: MethodName | Method
     optimizer: Adam | SGD | None
     start: str | None
     seed: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
 from hamshoot.solution.mistakes import check_solution
@@ -42,6 +42,7 @@ def diagnose(solution: Solution) -> Diagnostics:
     if solution.steps is None:
         raise ValueError("solution: expected one over layers, got a continuous path; solve it with "
                          "layers=L, or see hs.certify")
+    integrator: Any = solution.integrator  # of layers it is one that the method has
     method = DirectMultipleShooting(layers=len(solution.steps), steps=solution.steps,
-                                    integrator=solution.integrator)
+                                    integrator=integrator)
     return method.diagnostics(solution.problem, solution)

@@ -31,7 +31,10 @@ from hamshoot.support.journal import Journal, kept_in
 from hamshoot.support.options import with_options
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from hamshoot.problem.training_problem import TrainingProblem
+    from hamshoot.support.names import MethodName, SolveOptions
 
 _logger = logging.getLogger("hamshoot")
 
@@ -47,14 +50,14 @@ GEODESIC_NODE = 400
 
 def solve(
     problem: TrainingProblem,
-    method: str | Method = "auto",
+    method: MethodName | Method = "auto",
     *,
     layers: int | None = None,
     initial_guess: Any = None,
     callback: Callback | None = None,
     verbose: bool = False,
     journal: str | PathLike | None = None,
-    **options: Any,
+    **options: Unpack[SolveOptions],
 ) -> Solution:
     """Find an optimal network.
 
@@ -98,7 +101,7 @@ def solve(
     check_problem("solve", problem)
     check_guess(initial_guess)
     check_callback(callback)
-    chosen, reason = _method(problem, method, layers, options)
+    chosen, reason = _method(problem, method, layers, dict(options))
     _logger.info("solve: %r by %r", problem, chosen)
     kept = None if journal is None else Journal(Path(journal), _logger.info)
     with kept_in(kept), shown(callback, verbose) as call:

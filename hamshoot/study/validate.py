@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from hamshoot.study.progress import begin, named, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.tables import tries_table
 from hamshoot.support.options import has_option
+
+if TYPE_CHECKING:
+    from hamshoot.support.names import MethodName
 
 #: What is tried by default: these times λ, these times L̃, and these times the width.
 DECAYS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
@@ -199,7 +202,7 @@ class Validation:
 
 def validate(
     problem: TrainingProblem,
-    method: str = "auto",
+    method: MethodName = "auto",
     *,
     weight_decays: Sequence[float] | None = None,
     effective_depths: Sequence[float] | None = None,

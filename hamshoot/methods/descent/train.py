@@ -43,6 +43,8 @@ from hamshoot.support.checks import check_choice, check_count, check_layers, che
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from hamshoot.support.names import StartName
+
 STEPS = ("equidistant", "irregular", "adaptive")
 
 
@@ -52,7 +54,7 @@ def train(
     steps: str | ArrayLike = "equidistant",
     optimizer: Adam | SGD | None = None,
     seed: int = 0,
-    start: str = "path",
+    start: StartName = "path",
     starts: int = 1,
     noise: float | None = None,
     initial_guess: Any = None,

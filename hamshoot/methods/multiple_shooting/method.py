@@ -19,7 +19,7 @@ as it does where the branch it follows ends in a fold, is restarted in the same 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -51,6 +51,14 @@ from hamshoot.support.checks import check_choice, check_count, check_layers, che
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hamshoot.support.names import (
+        CFunctionName,
+        EffortName,
+        IntegratorName,
+        NlpSolverName,
+        StartName,
+    )
 
 _logger = logging.getLogger("hamshoot")
 
@@ -124,22 +132,22 @@ class DirectMultipleShooting:
 
     layers: int = 20
     steps: Any = "equidistant"
-    integrator: str = "euler"
-    nlp_solver: str = "ipopt"
+    integrator: IntegratorName = "euler"
+    nlp_solver: NlpSolverName = "ipopt"
     tol: float = 1e-8
     max_iter: int = 10_000_000
     time_limit: float | None = None
     seed: int = 0
-    start: str | None = None
+    start: StartName | None = None
     starts: int | None = None
     noise: float | None = None
-    effort: str = "default"
+    effort: EffortName = "default"
     workers: Any = None
     reheats: int | None = None
     warm_up: bool = True
     epsilon: tuple[float, float, float] = (0.5, 1e-4, 0.5)
     polish: bool = True
-    solver_options: dict[str, Any] | None = None
+    solver_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -241,7 +249,7 @@ class DirectMultipleShooting:
         return diagnostics_of(self.build(problem), problem, self.integrator, steps, solution)
 
     def to_c(self, problem: TrainingProblem, path: str | PathLike,
-             functions: Sequence[str] = ("step", "costate")) -> Path:
+             functions: CFunctionName | Sequence[CFunctionName] = ("step", "costate")) -> Path:
         """Write the functions of step and costate as C, for matrices of the problem's sizes.
 
         The file needs a C compiler and nothing else: no CasADi, no Python, no allocation. With its

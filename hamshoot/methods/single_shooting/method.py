@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +46,9 @@ from hamshoot.support.checks import (
     check_positive,
 )
 from hamshoot.support.cluster import client_of
+
+if TYPE_CHECKING:
+    from hamshoot.support.names import EffortName, OptimizerName, StartName
 
 #: Hidden activations up to which "auto" takes the ladder for a network that is not to be polished.
 LADDER_ACTIVATIONS = 2_000_000
@@ -144,16 +147,16 @@ class DirectSingleShooting:
     max_iter: int = 10_000_000
     time_limit: float | None = None
     seed: int = 0
-    start: str | None = None
+    start: StartName | None = None
     starts: int | None = None
     noise: float | None = None
     epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
-    effort: str = "default"
+    effort: EffortName = "default"
     workers: Any = None
     reheats: int | None = None
     stage_iter: int = 5000
     memory: int | None = None
-    optimizer: str = "auto"
+    optimizer: OptimizerName = "auto"
     polish: bool = True
     kink_tol: float = 1e-2
     executor: Executor | None = None
@@ -217,6 +220,7 @@ class DirectSingleShooting:
         ValueError
             For a hard endpoint, too few layers, or a guess that does not fit.
         """
+        check_problem("solve", problem)
         if problem.hard_endpoint:
             raise ValueError(
                 "problem: single shooting has no way to hold a hard endpoint; "
@@ -224,7 +228,6 @@ class DirectSingleShooting:
             )
         if isinstance(self.steps, str):
             check_layers(self.layers, problem.effective_depth)
-        check_problem("solve", problem)
         steps = steps_of(self.steps, self.layers, problem.effective_depth)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         if self.optimizer_for(problem) == "lbfgs":
