@@ -12,6 +12,7 @@ first use, so that importing the package costs neither CasADi nor numba nor matp
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.support import verbs
@@ -88,8 +89,6 @@ def __getattr__(name: str) -> Any:
 
 def _instead(name: str) -> str:
     """What a name that there is not may have meant."""
-    from difflib import get_close_matches
-
     known = {"fit": "solve", "minimize": "solve", "load": "Solution.load", "Problem":
              "TrainingProblem", "verify": "certify", "Network": "LeakyResNet"}
     near = [known[name]] if name in known else get_close_matches(name, __all__, 1)

@@ -33,12 +33,7 @@ from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.cpu_seconds import cpu_seconds
 from hamshoot.study.ends import EQUAL, ended_well, gap
-from hamshoot.study.forecast import (
-    Forecast,
-    epochs_forecast,
-    search_forecast,
-    seconds_forecast,
-)
+from hamshoot.study.forecast import Forecast, epochs_forecast, search_forecast, seconds_forecast
 from hamshoot.study.kept_rows import kept_row
 from hamshoot.study.progress import Progress, named, shown
 from hamshoot.study.solve import check_method, comparison_layers, solve

@@ -53,7 +53,7 @@ def test_a_residual_altered_by_a_millionth_is_noticed_all_the_same(solved, name)
 
 @pytest.mark.parametrize("method", ["single_shooting", "multiple_shooting"])
 def test_a_loss_far_below_the_data_is_granted_their_rounding_and_no_more(method):
-    """QA_1 ends 1e-9 of its data from the target: two roll-outs differ there by 1e-8 of the loss."""
+    """QA_1 ends 1e-9 of its data from the target: roll-outs differ there by 1e-8 of it."""
     X = np.array([[8841.0, -310.0, 57.0]])
     problem = hs.TrainingProblem(X, [[0.0]], effective_depth=2.0, weight_decay=0.1, width=4,
                                  activation="smooth_relu", epsilon=0.06, seed=198)

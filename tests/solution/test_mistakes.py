@@ -119,7 +119,7 @@ def test_tables_are_told_of_by_their_columns():
     options = names()["options"]
     with pytest.raises(TypeError, match=r"got a DataFrame of shape \(2, 3\); take its columns"):
         hs.solve(frame)
-    with pytest.raises(ValueError, match="a DataFrame of shape.*with words in city; leave them"):
+    with pytest.raises(ValueError, match=r"a DataFrame of shape.*with words in city; leave them"):
         hs.TrainingProblem(frame, frame["price"], **options)
     good = hs.TrainingProblem(frame[["size"]], frame["price"], **options)
     np.testing.assert_array_equal(good.X, [[1.0], [2.0]])

@@ -281,7 +281,8 @@ class DirectMultipleShooting:
         """Check the options that a solver takes, and say what the program is short of; the mesh."""
         check_problem("solve", problem)
         steps = self._mesh(problem)
-        check_solver_options(self.nlp_solver, self.solver_options, self._quiet(problem))
+        check_solver_options(self.nlp_solver, self.solver_options,
+                             quiet(self.nlp_solver, self.tol, problem))
         if words := overconstrained(problem, len(steps)):
             _logger.warning("multiple shooting: %s", words)
         return steps
@@ -292,31 +293,32 @@ class DirectMultipleShooting:
         return steps_of(self.steps, self.layers, problem.effective_depth)
 
     def _solver_options(self, problem: TrainingProblem) -> dict[str, Any]:
-        return {**self._quiet(problem), **(self.solver_options or {})}
+        return {**quiet(self.nlp_solver, self.tol, problem), **(self.solver_options or {})}
 
-    def _quiet(self, problem: TrainingProblem) -> dict[str, Any]:
-        """Quiet, tight, without IPOPT's early acceptance, and warm from the first iteration."""
-        tight = 0.01 * self.tol  # the solvers' own measures are scaled
-        options: dict[str, Any]
-        if self.nlp_solver == "ipopt":
-            small = problem.width * problem.n_samples <= SMALL_NODE
-            options = {
-                "ipopt.print_level": 0, "ipopt.sb": "yes", "ipopt.tol": tight,
-                "ipopt.acceptable_iter": 0, "ipopt.max_iter": LONG, "ipopt.mu_init": 1e-6,
-                "ipopt.mumps_pivot_order": 0 if small else 5,
-            }
-        elif self.nlp_solver == "fatrop":
-            options = {"fatrop.print_level": 0, "fatrop.tol": tight, "fatrop.max_iter": SHORT,
-                       "fatrop.mu_init": 1e-6}
-        else:
-            options = {
-                "print_header": False, "print_iteration": False, "print_status": False,
-                "max_iter": LONG, "tol_du": tight, "tol_pr": tight, "min_step_size": 1e-12,
-                "convexify_strategy": "regularize", "qpsol": "nlpsol",
-                "qpsol_options": {
-                    "nlpsol": "ipopt", "print_time": False, "error_on_fail": False,
-                    "nlpsol_options": {"print_time": False, "ipopt.print_level": 0,
-                                       "ipopt.sb": "yes", "ipopt.tol": tight},
-                },
-            }
-        return options
+
+def quiet(nlp_solver: str, tol: float, problem: TrainingProblem) -> dict[str, Any]:
+    """Options that are quiet, tight, without IPOPT's early acceptance, and warm from the first."""
+    tight = 0.01 * tol  # the solvers' own measures are scaled
+    options: dict[str, Any]
+    if nlp_solver == "ipopt":
+        small = problem.width * problem.n_samples <= SMALL_NODE
+        options = {
+            "ipopt.print_level": 0, "ipopt.sb": "yes", "ipopt.tol": tight,
+            "ipopt.acceptable_iter": 0, "ipopt.max_iter": LONG, "ipopt.mu_init": 1e-6,
+            "ipopt.mumps_pivot_order": 0 if small else 5,
+        }
+    elif nlp_solver == "fatrop":
+        options = {"fatrop.print_level": 0, "fatrop.tol": tight, "fatrop.max_iter": SHORT,
+                   "fatrop.mu_init": 1e-6}
+    else:
+        options = {
+            "print_header": False, "print_iteration": False, "print_status": False,
+            "max_iter": LONG, "tol_du": tight, "tol_pr": tight, "min_step_size": 1e-12,
+            "convexify_strategy": "regularize", "qpsol": "nlpsol",
+            "qpsol_options": {
+                "nlpsol": "ipopt", "print_time": False, "error_on_fail": False,
+                "nlpsol_options": {"print_time": False, "ipopt.print_level": 0,
+                                   "ipopt.sb": "yes", "ipopt.tol": tight},
+            },
+        }
+    return options
