@@ -154,5 +154,5 @@ def checked_optimizer(optimizer: Adam | SGD | None) -> Adam | SGD:
         return Adam()
     if not isinstance(optimizer, (Adam, SGD)):
         raise ValueError(
-            f"optimizer: expected hs.Adam(…) or hs.SGD(…), got {described(optimizer)}")
+            f"optimizer: expected Adam(...) or SGD(...), got {described(optimizer)}")
     return optimizer
