@@ -12,6 +12,7 @@ first use, so that importing the package costs neither CasADi nor numba nor matp
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.support import verbs
@@ -42,9 +43,11 @@ _HOME = {
     "validate": "study.validate",
     "Certificate": "optimality.certificate",
     "certify": "optimality.certificate",
+    "names": "support.names",
     "plot": "study.plot",
+    "diagnose": "study.diagnose",
 }
-_MODULES = {"plot"}  # names that are modules themselves
+_MODULES = {"names", "plot"}  # names that are modules themselves
 
 __all__ = [*sorted(_HOME), "__version__"]
 
@@ -75,15 +78,17 @@ if TYPE_CHECKING:
     from hamshoot.study import plot as plot
     from hamshoot.study.compare import Comparison as Comparison
     from hamshoot.study.compare import compare as compare
+    from hamshoot.study.diagnose import diagnose as diagnose
     from hamshoot.study.solve import solve as solve
     from hamshoot.study.validate import Validation as Validation
     from hamshoot.study.validate import validate as validate
+    from hamshoot.support import names as names
 
 
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'hamshoot' has no attribute {name!r}")
+        raise AttributeError(f"module 'hamshoot' has no attribute {name!r}{_instead(name)}")
     module = importlib.import_module(f"hamshoot.{home}")
     value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
@@ -101,7 +106,12 @@ def _mesh_report(*arguments: Any, **options: Any) -> Any:
     return importlib.import_module("hamshoot.study.mesh_report").mesh_report(*arguments, **options)
 
 
-verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
+def _instead(name: str) -> str:
+    """What a name that there is not may have meant."""
+    known = {"fit": "solve", "minimize": "solve", "load": "Solution.load", "Problem":
+             "TrainingProblem", "verify": "certify", "Network": "LeakyResNet"}
+    near = [known[name]] if name in known else get_close_matches(name, __all__, 1)
+    return f"; did you mean hs.{near[0]}?" if near and not name.startswith("_") else ""
 
 
 def _solve(*arguments: Any, **options: Any) -> Solution:
@@ -115,6 +125,7 @@ def _report(*arguments: Any, **options: Any) -> Path:
 
 
 verbs.solve, verbs.report = _solve, _report
+verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
 
 
 def __dir__() -> list[str]:

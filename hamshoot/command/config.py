@@ -170,7 +170,7 @@ class Config:
     """
 
     problem: TrainingProblem
-    method: str = "auto"
+    method: Any = "auto"  # a string, which the verbs check
     layers: int | None = None
     solve: dict[str, Any] = field(default_factory=dict)
     descent: dict[str, Any] = field(default_factory=dict)

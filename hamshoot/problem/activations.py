@@ -27,10 +27,12 @@ from hamshoot.support.checks import brief, check_positive
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hamshoot.support.names import ActivationName
+
 LINEAR, RELU, SMOOTH_RELU = 0, 1, 2
 #: Stages of a ladder in ε at most.
 MOST_STAGES = 10_000
-CODES = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU}
+CODES: dict[ActivationName, int] = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Activation:
         If the name is unknown or ε does not fit the name.
     """
 
-    name: str
+    name: ActivationName
     epsilon: float = 0.0
 
     def __post_init__(self) -> None:
@@ -115,18 +117,26 @@ def casadi_value(z: Any, code: int, epsilon: Any) -> Any:
         return z
     if code == RELU:
         return casadi.fmax(z, 0)
-    return 0.5 * (z + casadi.sqrt(z * z + epsilon**2))
+    return 0.5 * (z + _casadi_root(z, epsilon))
+
+
+def _casadi_root(z: Any, epsilon: Any) -> Any:
+    """√(z² + ε²); far below all rounding it stays positive, so that ε = 0 has a slope at the kink.
+
+    That slope of |z| is 0 there, and of ReLU ½, one of Clarke's; without it, it would be 0/0.
+    """
+    import casadi
+
+    return casadi.sqrt(z * z + epsilon**2 + 1e-300)
 
 
 def casadi_slope(z: Any, code: int, epsilon: Any) -> Any:
     """σ′(z) as a CasADi expression."""
-    import casadi
-
     if code == LINEAR:
         return z * 0 + 1
     if code == RELU:
         return z > 0
-    return 0.5 * (1 + z / casadi.sqrt(z * z + epsilon**2))
+    return 0.5 * (1 + z / _casadi_root(z, epsilon))
 
 
 def epsilon_ladder(first: float, last: float, factor: float = 0.5) -> tuple[float, ...]:

@@ -247,7 +247,7 @@ class Solution(SecondLook):
 
     # -- persistence -------------------------------------------------------------------------------
 
-    def save(self, path: str | PathLike) -> Path:
+    def save(self, path: str | PathLike | None = None) -> Path:
         """Write the solution, its problem and its history to an .npz file, whole or not at all.
 
         States that are not stored are left out; `load` brings back a solution that computes them.
@@ -259,8 +259,13 @@ class Solution(SecondLook):
         -------
         Path
             The file written; `.npz` is added when the name has no suffix.
+
+        Raises
+        ------
+        TypeError
+            Without a name.
         """
-        return saved.save(self, path)
+        return saved.save(self, saved.checked_path(path))
 
     @classmethod
     def load(cls, path: str | PathLike) -> Solution:

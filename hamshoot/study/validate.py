@@ -13,13 +13,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.network.leaky_resnet import LeakyResNet
 from hamshoot.problem.arguments import count, positive
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study.forecast import TriesForecast, search_forecast
 from hamshoot.study.held_out import HeldOut, held_out_rows
@@ -27,6 +28,9 @@ from hamshoot.study.progress import begin, named, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.tables import tries_table
 from hamshoot.support.options import has_option
+
+if TYPE_CHECKING:
+    from hamshoot.support.names import MethodName
 
 #: What is tried by default: these times λ, these times L̃, and these times the width.
 DECAYS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
@@ -198,7 +202,7 @@ class Validation:
 
 def validate(
     problem: TrainingProblem,
-    method: str = "auto",
+    method: MethodName = "auto",
     *,
     weight_decays: Sequence[float] | None = None,
     effective_depths: Sequence[float] | None = None,
@@ -259,6 +263,7 @@ def validate(
     Costs a search for each width, and for every other try a solve from its neighbour, which takes
     a small part of that unless λ is small: `hamshoot solve --validate` prints the seconds of each.
     """
+    check_problem("validate", problem)
     if problem.hard_endpoint:
         raise ValueError("problem: held-out rows need a loss, got a hard endpoint")
     part, rows = held_out_rows(problem, held_out, seed)
