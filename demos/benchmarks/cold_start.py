@@ -1,12 +1,13 @@
 """How long a first solve takes beside the solve itself: imports, compiling, what was compiled.
 
-Run ``python cold_start.py``; a minute and a half of CPU on one thread (OMP_NUM_THREADS=1).
-``--before PATH`` measures another checkout of hamshoot too, in turns, and adds the ratios.
-``--small`` takes every number once, of one solver, and writes no file.
+Run ``python cold_start.py``; a minute and a half of CPU on one thread (OMP_NUM_THREADS=1), more than
+twice that with ``--before PATH``, which measures another checkout of hamshoot too, in turns, and adds
+the ratios. ``--turns 1`` takes every number once. ``--small`` does so of one solver, and writes no
+file.
 
 A process of its own imports hamshoot and solves a tiny problem twice, by single shooting and by
 indirect shooting; its CPU and wall seconds from the start of Python to the end of the first solve,
-less those of the second, are what is told, medians of 3. "cold": an empty cache, which it fills;
+less those of the second, are what is told, medians of 3 turns. "cold": an empty cache, which it fills;
 "cached": the next process; "no cache": nowhere to keep the code. ``.pyc`` files are there. Printed,
 and written to cold_start.json beside the script, with date, machine and versions; wall seconds mean
 something only on a machine that does nothing else.
@@ -40,6 +41,11 @@ if sys.argv[1] == "no cache":
     Dispatcher.enable_caching = lambda self: None
 import numpy as np
 import hamshoot as hs
+if sys.argv[1] == "imports":
+    hs.solve, hs.TrainingProblem
+    from hamshoot.dynamics import _flow_kernels, _kernels
+    print("{}")
+    sys.exit()
 X = np.random.default_rng(0).normal(size=(6, 2))
 problem = hs.TrainingProblem(X, X[:, :1], effective_depth=1.0, weight_decay=0.05, width=3,
                              activation="smooth_relu", epsilon=0.1)
@@ -69,7 +75,7 @@ def measured(packages: dict[str, Path], solver: str, turns: int) -> list[dict[st
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, package in packages.items():  # so that the .pyc files are there
-            seconds(package, solver, "cold", f"{folder}/{name}")
+            seconds(package, solver, "imports", f"{folder}/{name}")
         for turn in range(turns):
             for name, package in packages.items():
                 cache = f"{folder}/{name}-{turn}"
@@ -95,6 +101,7 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", type=Path, help="another checkout of hamshoot")
+    parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     packages = {"now": HERE.parents[1]}
@@ -102,14 +109,14 @@ def main() -> None:
         packages["before"] = options.before.resolve()
     solvers = list(SOLVERS)[:1] if options.small else list(SOLVERS)
     rows = [row for solver in solvers
-            for row in measured(packages, solver, 1 if options.small else TURNS)]
+            for row in measured(packages, solver, 1 if options.small else options.turns)]
     if options.small:
         return
     versions = {name: importlib.metadata.version(name) for name in ("numba", "numpy", "scipy")}
     (HERE / "cold_start.json").write_text(json.dumps({
         "date": str(datetime.date.today()), "machine": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(), "python": platform.python_version(), "versions": versions,
-        "turns": TURNS, "seconds": rows}, indent=1) + "\n", encoding="utf-8")
+        "turns": options.turns, "seconds": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
