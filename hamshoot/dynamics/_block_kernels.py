@@ -30,7 +30,8 @@ What is computed is written down, readably, in `hamshoot.theory.layers`.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from hamshoot.dynamics._compiling import njit
 
 #: "contract" allows a·b + c in one rounding, nothing else: NaN and infinity stay visible.
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hamshoot.dynamics.compiling import compilation
 from hamshoot.solution.solution import Callback, Record
 from hamshoot.study.forecast import Forecast
 
@@ -92,6 +93,8 @@ class Progress:
     def line(self) -> str:
         """What is shown now."""
         now, record = time.monotonic(), self.record
+        if compilation.under_way():
+            return f"compiling, once: {now - self.began:.0f} s"
         if record is None:
             return f"{self.title or 'beginning'}: {now - self.began:.0f} s"
         stationarity = ("" if record.stationarity != record.stationarity
