@@ -26,6 +26,7 @@ from hamshoot.methods.indirect.stage_solver import ShootingOptions, StageSolver
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
+from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
 #: Parameters that a geodesic is followed in, in the order of `Stage`.
 PARAMETERS = ("effective_depth", "weight_decay", "epsilon")
 #: w·N up to which it is: a system has 2wN + 1 states, and is cubic in them.
-LARGEST_NODE = 60
+LARGEST_NODE = 40
 #: Relative change of θ by which the flow is differentiated, and between the first two solutions.
 DIFFERENCE, BEGIN = 1e-4, 1e-3
 #: Beyond that |μ| is no parameter's.
 LARGEST_LOG = 100.0
 #: Steps, and how far beyond where it begins and where it is to end the curve is followed, as a
 #: factor on θ.
-STEPS, BEYOND = 120, 3.0
+STEPS, BEYOND = 120, 10.0
 #: Longest step in ln θ, and most steps of the integration of a segment: what needs more is lost.
 MOST_CHANGE, SEGMENT_STEPS = 0.5, 60
 
@@ -92,12 +93,12 @@ def follow_geodesic(
     Parameters
     ----------
     solution : Solution
-        A converged geodesic of a smooth or linear network.
+        A converged geodesic of a smooth or linear network, also one above the trivial objective.
     parameter : {"effective_depth", "weight_decay", "epsilon"}
         θ; what else the problem has stays.
     target : float
         Where it ends, the first time the curve comes by. It may turn back before that, and is left
-        where it comes to a third of the least or three times the largest of both values.
+        where it comes to a tenth of the least or ten times the largest of both values.
     callback : callable, optional
         Receives a `Record` for each geodesic; returning True stops.
     time_limit : float, optional
@@ -128,7 +129,8 @@ def can_follow(problem: TrainingProblem, parameter: str) -> bool:
 def _check(solution: Solution, parameter: str, target: float) -> None:
     if parameter not in PARAMETERS:
         raise ValueError(f"parameter: expected one of {', '.join(PARAMETERS)}, got {parameter!r}")
-    if solution.integrator != "flow" or not solution.success:
+    if solution.integrator != "flow" or not (
+            solution.success or solution.status in (Status.ABOVE_TRIVIAL, Status.COLLAPSED)):
         raise ValueError("solution: expected a converged geodesic, got a solution by "
                          f"{solution.method} with status {solution.status.name}")
     problem = solution.problem
@@ -317,7 +319,10 @@ class _Curves:
         return numbers
 
     def solution(self, point: OnCurve) -> Solution | None:
-        """The geodesic as a `Solution` of its own problem; SADDLE where it is no minimum."""
+        """The geodesic as a `Solution` of its own problem; SADDLE where it is no minimum.
+
+        ABOVE_TRIVIAL where the network without weights is lower.
+        """
         path = self.path_of(point)
         problem = self.problem.replace(**{self.parameter: float(np.exp(point.mu))})
         solver = StageSolver(self.options, problem, self.watch)
@@ -325,5 +330,8 @@ class _Curves:
             return None
         assert solver.path is not None
         definite, _ = solver.curvature(solver.path)
-        return solution_of(solver.path, solver, Status.CONVERGED if definite else Status.SADDLE,
-                           "Reached along a curve through folds.", {})
+        status = Status.CONVERGED if definite else Status.SADDLE
+        if definite and not problem.hard_endpoint and \
+                solver.solved[-1][1] > discrete.trivial_objective(problem) * (1 + 1e-9):
+            status = Status.ABOVE_TRIVIAL
+        return solution_of(solver.path, solver, status, "Reached along a curve.", {})

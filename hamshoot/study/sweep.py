@@ -1,0 +1,534 @@
+"""`sweep`: optima over L̃, λ, ε and width by continuation, as one call.
+
+Some points are searched, all others are reached from a neighbour, along the minimum spanning forest
+of the lattice (`hamshoot.study.sweep_grid`), by steps that a predictor begins and that are halved
+where they fail (`hamshoot.study.sweep_steps`). Then the lower envelope: across every edge of the
+lattice whose ends lie on different branches, or where the neighbour's network costs less than what
+was found, the point is solved from that neighbour too, and the lower J stays, until nothing
+changes. So a better basin that one search has found goes as far as it is better. Points lie on one
+branch where steps lead from one to the other without a jump, and where they meet in the same
+solution.
+
+Solves are kept as they come, and the order in which they are made has no part in the result: it is
+the same in one process, in a pool and on a cluster, and after a kill.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hamshoot.problem.saved import key as problem_key
+from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.solution import Callback, Solution
+from hamshoot.study.crew import CUT_SHORT, Crew, StudyStopped, WorkersLost, crew
+from hamshoot.study.forecast import TriesForecast
+from hamshoot.study.progress import begin, named, shown
+from hamshoot.study.solve import check_method, choose, default_layers
+from hamshoot.study.sweep_files import JOURNAL, Index, Store, end, load
+from hamshoot.study.sweep_files import begin as begin_files
+from hamshoot.study.sweep_grid import Grid, between, changed
+from hamshoot.study.sweep_steps import (
+    Arrival,
+    Errand,
+    arrive,
+    good,
+    network_objective,
+    same,
+    stationary,
+)
+from hamshoot.study.swept import LOWER, Crossing, Point, Sweep, lower, numbers_of
+from hamshoot.study.validate import rescaled
+from hamshoot.support.checks import brief, check_count
+from hamshoot.support.journal import Journal, current, kept_in, key_of
+from hamshoot.support.options import has_option, with_options
+
+if TYPE_CHECKING:
+    from hamshoot.methods.indirect.arclength import GeodesicCurve
+    from hamshoot.solution.method import Method
+
+#: Rounds of the lower envelope at most.
+MOST_ROUNDS = 100
+#: Options that say who does the work, on which no result depends.
+WHO = ("workers", "executor")
+
+
+def sweep(
+    problem: TrainingProblem,
+    over: Mapping[str, Sequence[float]],
+    method: str | Method = "auto",
+    *,
+    layers: int | None = None,
+    search: int | str = 3,
+    folds: bool = True,
+    seed: int = 0,
+    directory: str | PathLike | None = None,
+    executor: Any = None,
+    scheduler: str | None = None,
+    callback: Callback | None = None,
+    on_point: Callable[[Point], None] | None = None,
+    verbose: bool = False,
+    **options: Any,
+) -> Sweep:
+    """Solve a problem over a lattice of its parameters, each point from its neighbours.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    over : dict of str to sequence of float
+        Values of "effective_depth", "weight_decay", "epsilon" (of a smooth ReLU) and "width", all
+        with all. Between widths nothing is carried over: each has searches of its own.
+    method : str or method object
+        As in `solve`; "auto" chooses once for all points.
+    layers : int, optional
+        L of every network; by default 20, or enough for the largest L̃. ("indirect" has none.)
+    search : int or "all"
+        How many points begin with a search (of each width): the one nearest to the problem's own
+        parameters, then those farthest from the ones before. More of them find more basins.
+    folds : bool
+        Whether branches of geodesics that end are followed by pseudo-arclength, for smooth
+        activations and small problems (`hamshoot.methods.indirect.arclength`).
+    seed : int
+        Of the searches.
+    directory : path, optional
+        Gets every solution as it comes, ``points/0007.npz``, with ``index.json`` and
+        ``index.csv``. The same call with the same directory goes on from what is there, after a
+        kill too, and reads a sweep that is complete. See also `Sweep.load`.
+    executor : distributed.Client or concurrent.futures.Executor, optional
+        Makes the solves, as many at a time as it has workers for; what is in memory of the data
+        travels with each. The result does not depend on it.
+    scheduler : str, optional
+        Address of a scheduler of Dask (extra ``dask``), in place of an executor.
+    callback : callable, optional
+        Receives the records of every solve, the point in `stage`; where they are made elsewhere,
+        one a second that says how many are under way. Returning True stops.
+    on_point : callable, optional
+        Receives each `Point` as it is solved, and again where a lower solution takes its place.
+    verbose : bool
+        Show the progress on standard error.
+    **options
+        Of the method; `time_limit` is for each solve.
+
+    Returns
+    -------
+    Sweep
+        Stopped midway, by Ctrl-C or the loss of all workers, with the points that are finished.
+
+    Raises
+    ------
+    ValueError
+        For parameters and values that fit neither problem nor method, before anything is solved;
+        for a directory that holds another sweep.
+
+    Notes
+    -----
+    Costs the searches, and for every other point a solve from its neighbour, more where the branch
+    bends or ends; then about two for every edge of the lattice between branches.
+    """
+    grid = Grid.of(over, problem)
+    count = _searches(search)
+    method, layers = _method(problem, grid, method, layers, options)
+    options = {"seed": seed, **options} if isinstance(method, str) else options
+    _check(problem, grid, method, layers, options)
+    settings = {"method": method if isinstance(method, str) else repr(method), "layers": layers,
+                "search": search, "folds": bool(folds),
+                **{name: value for name, value in options.items() if name not in WHO}}
+    key = key_of("sweep", problem_key(problem), grid.names, grid.axes, settings)
+    folder = None if directory is None else Path(directory)
+    if folder is not None and begin_files(folder, key) == "complete":
+        return load(folder, Sweep)
+    kept = None if folder is None or current() is not None else Journal(folder / JOURNAL)
+    own = {name: problem.sigma.epsilon if name == "epsilon" else getattr(problem, name)
+           for name in grid.names}
+    with crew(executor, scheduler) as makers, shown(callback, verbose) as call, kept_in(kept):
+        plan = _Plan(problem, grid, method, layers, options, bool(folds),
+                     grid.searched(problem, count), settings)
+        run = _Sweeping(plan, makers, Store(folder), Index(folder, key, own), on_point)
+        found = run.run(call)
+    if folder is not None and found.complete:
+        end(folder)
+    return found
+
+
+# -- what is asked for -----------------------------------------------------------------------------
+
+
+def _searches(search: Any) -> int:
+    if search == "all":
+        return 2**31
+    if isinstance(search, str):
+        raise ValueError(f"search: expected a number of points or 'all', got {brief(search)}")
+    check_count("search", search, 1)
+    return int(search)
+
+
+def _method(problem: TrainingProblem, grid: Grid, method: str | Method, layers: int | None,
+            options: dict[str, Any]) -> tuple[str | Method, int | None]:
+    """The method of all points, and their number of layers."""
+    if not isinstance(method, str):
+        return method, layers
+    widest = problem if "width" not in grid.names else \
+        problem.replace(width=grid.axes[grid.names.index("width")][-1])
+    if method == "auto":
+        method = choose(widest, layers, options)[0]
+    if layers is None and method != "indirect":
+        deepest = problem if "effective_depth" not in grid.names else problem.replace(
+            effective_depth=grid.axes[grid.names.index("effective_depth")][-1])
+        layers = default_layers(deepest)
+    return method, layers
+
+
+def _check(problem: TrainingProblem, grid: Grid, method: str | Method, layers: int | None,
+           options: dict[str, Any]) -> None:
+    """Raise ValueError, before any work is done, where a point cannot be solved."""
+    first = grid.values(0)
+    for name, axis in zip(grid.names, grid.axes, strict=True):
+        for value in axis:
+            check_method(changed(problem, {**first, name: value}), method, layers, options)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One call of `sweep`, checked."""
+
+    problem: TrainingProblem
+    grid: Grid
+    method: str | Method
+    layers: int | None
+    options: dict[str, Any]
+    folds: bool
+    roots: list[int]
+    settings: dict[str, Any]
+
+    def errand(self, number: int, **more: Any) -> Errand:
+        """What is to be done for a point."""
+        return Errand(self.problem, self.grid.values(number), self.method, self.layers,
+                      self.options, folds=self.folds, **more)
+
+    def elsewhere(self) -> _Plan:
+        """The same with a thread for each solve, where others make them."""
+        if isinstance(self.method, str):
+            if self.options.get("workers") is None and has_option(
+                    check_method(self.problem, self.method, self.layers, self.options), "workers"):
+                return replace(self, options={**self.options, "workers": 1})
+        elif has_option(self.method, "workers") and getattr(self.method, "workers", 1) is None:
+            return replace(self, method=with_options(self.method, workers=1))
+        return self
+
+
+# -- sweeping --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _State:
+    """How it stands with a point."""
+
+    solution_key: str
+    arrival: Arrival
+    numbers: dict[str, Any]
+    label: int
+    file: Path | None
+    version: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Trial:
+    """What came of steps from a neighbour, at a version of it."""
+
+    version: int
+    arrival: Arrival
+
+
+@dataclass
+class _Sweeping:
+    """One call of `sweep`, under way."""
+
+    plan: _Plan
+    makers: Crew
+    store: Store
+    index: Index
+    on_point: Callable[[Point], None] | None
+    states: dict[int, _State] = field(default_factory=dict)
+    trials: dict[tuple[int, int], _Trial] = field(default_factory=dict)
+    tried: set[tuple[int, int, int]] = field(default_factory=set)
+    same_as: dict[int, int] = field(default_factory=dict)
+    recalled: deque[tuple[Hashable, Arrival]] = field(default_factory=deque)
+    keys: dict[Hashable, str] = field(default_factory=dict)
+    labels: int = 0
+
+    def run(self, call: Callback | None) -> Sweep:
+        """The forest, then the envelope; or what there is when it is stopped."""
+        reason = ""
+        if self.makers.far:
+            self.plan = self.plan.elsewhere()
+        try:
+            self.forest(call)
+            self.envelope(call)
+        except (StudyStopped, KeyboardInterrupt):
+            reason = "It was stopped before all was done; the same call goes on from what is kept."
+            if self.index.directory is None:
+                reason = "It was stopped before all was done."
+        except WorkersLost as lost:
+            reason = f"The workers were lost before all was done ({lost})."
+        found = self.sweep(reason)
+        self.index.write(found, now=True)
+        return found
+
+    def forest(self, call: Callback | None) -> None:
+        """Every point once, from its neighbour in the tree."""
+        before = self.plan.grid.forest(self.plan.roots)
+        after: dict[int, list[int]] = {}
+        for number, parent in enumerate(before):
+            if parent is not None:
+                after.setdefault(parent, []).append(number)
+        total = len(before)
+        forecast = None if self.makers.far else TriesForecast(_in_order(self.plan.roots, after))
+        begin(call, "searching", forecast, self.plan.options.get("time_limit"))
+        for root in self.plan.roots:
+            self.submit(("root", None, root), self.plan.errand(root))
+        while self.recalled or len(self.makers):
+            (_, parent, number), arrival = self.take(named(
+                f"point {len(self.states) + 1} of {total}", call))
+            if forecast is not None:
+                forecast.ended(arrival.seconds)
+            if parent is None or not arrival.continued:
+                label = self.labels = self.labels + 1
+            else:
+                label = self.states[parent].label
+            self.settle(number, arrival, label)
+            if parent is not None:
+                self.note(parent, number, arrival)
+            for child in after.get(number, []):
+                self.submit(("tree", number, child), self.step(number, child, parent))
+
+    def envelope(self, call: Callback | None) -> None:
+        """Steps across the borders of branches, until they change nothing."""
+        edges = list(self.plan.grid.edges())
+        ways = [*edges, *((b, a) for a, b in edges)]
+        begin(call, "comparing branches", None, self.plan.options.get("time_limit"))
+        for turn in range(MOST_ROUNDS):
+            chosen = [way for way in ways if self.wanted(*way)]
+            if not chosen:
+                return
+            for a, b in chosen:
+                self.tried.add((a, self.states[a].version, b))
+                errand = replace(self.step(a, b, None), trial=True)
+                # What leads through folds from one side leads back from the other.
+                if (b, a) in self.trials and self.trials[b, a].arrival.curves:
+                    errand = replace(errand, folds=False)
+                self.submit(("way", a, b), errand)
+            found: dict[tuple[int, int], Arrival] = {}
+            while self.recalled or len(self.makers):
+                (_, a, b), arrival = self.take(named(
+                    f"branches, round {turn + 1}, {len(found) + 1} of {len(chosen)}", call))
+                found[a, b] = arrival
+            # All at once, in the order of the ways: whoever was faster makes no difference.
+            for a, b in chosen:
+                self.trials[a, b] = _Trial(self.states[a].version, found[a, b])
+            labels = {number: state.label for number, state in self.states.items()}
+            for a, b in chosen:
+                self.compare(b, found[a, b], labels[a])
+
+    def wanted(self, a: int, b: int) -> bool:
+        """Whether a point is to be solved from a neighbour, as that one is now."""
+        here, there = self.states[a], self.states[b]
+        if (a, here.version, b) in self.tried or not stationary(self.store.get(a)):
+            return False
+        if self.branch(here.label) != self.branch(there.label) or not good(self.store.get(b)):
+            return True
+        solution = self.store.get(a)
+        if solution.steps is None:
+            return False
+        problem = changed(self.plan.problem, self.plan.grid.values(b))
+        bound = network_objective(rescaled(solution, problem.effective_depth), problem)
+        return bound < self.store.get(b).objective * (1 - LOWER)
+
+    def compare(self, number: int, arrival: Arrival, label: int) -> None:
+        """Take a solution in place of one that is higher; see whether it is the same one."""
+        state, present = self.states[number], self.store.get(number)
+        state.steps += arrival.steps
+        state.seconds += arrival.seconds
+        if arrival.continued and same(present, arrival.solution):
+            self.same_as[self.branch(label)] = self.branch(state.label)
+        elif lower(arrival.solution, present):
+            if not arrival.continued:
+                label = self.labels = self.labels + 1
+            self.settle(number, arrival, label)
+
+    def step(self, a: int, b: int, earlier: int | None) -> Errand:
+        """Steps from one point to another; `earlier` is where the first one comes from."""
+        values = self.plan.grid.values
+        more: dict[str, Any] = {}
+        if earlier is not None and self.states[a].arrival.continued:
+            more = {"before": self.store.get(earlier), "earlier": values(earlier)}
+        return self.plan.errand(b, here=self.store.get(a), start=values(a), **more)
+
+    def note(self, a: int, b: int, arrival: Arrival) -> None:
+        """Remember a way of the tree as one that has been tried."""
+        self.tried.add((a, self.states[a].version, b))
+        self.trials[a, b] = _Trial(self.states[a].version, arrival)
+
+    def settle(self, number: int, arrival: Arrival, label: int) -> None:
+        """Make an arrival the state of its point, and save it."""
+        old = self.states.get(number)
+        file = self.store.put(number, arrival.solution)
+        self.states[number] = _State(
+            _solution_key(arrival.solution), arrival, numbers_of(arrival.solution), label, file,
+            0 if old is None else old.version + 1,
+            arrival.steps if old is None else old.steps,
+            arrival.seconds if old is None else old.seconds)
+        if self.on_point is not None:
+            self.on_point(self.point(number))
+        self.index.write(self.sweep("It is under way."))
+
+    # -- who makes it ------------------------------------------------------------------------------
+
+    def submit(self, token: Hashable, errand: Errand) -> None:
+        """Have an errand made, unless an earlier run has."""
+        key = self.keys[token] = _errand_key(errand)
+        found = self._recall(key, errand)
+        if found is not None:
+            self.recalled.append((token, found))
+        elif self.makers.far and self.makers.client is not None and errand.here is None \
+                and len(self.plan.roots) == 1 and _can_search_far(errand):
+            # A single search: its walks are spread over the cluster.
+            options = {**errand.options, "workers": self.makers.client}
+            self.recalled.append((token, self._kept(
+                key, arrive(replace(errand, options=options)))))
+        else:
+            self.makers.submit(token, arrive, errand)
+
+    def take(self, call: Callback | None) -> tuple[Any, Arrival]:
+        """The next one that is there.
+
+        Raises
+        ------
+        StudyStopped
+            Where it was stopped.
+        """
+        if self.recalled:
+            return self.recalled.popleft()
+        token, arrival = self.makers.take(call)
+        if arrival.solution.status in CUT_SHORT:
+            raise StudyStopped
+        return token, self._kept(self.keys[token], arrival)
+
+    def _recall(self, key: str, errand: Errand) -> Arrival | None:
+        kept_by = current()
+        if kept_by is None:
+            return None
+        path = kept_by.directory / f"{key}.solution.npz"
+        found = kept_by.recall(key) if path.is_file() else None
+        if found is None:
+            return None
+        problem = changed(errand.problem, errand.values)
+        return Arrival.of(Solution.load(path).replace(problem=problem), found[1])
+
+    def _kept(self, key: str, arrival: Arrival) -> Arrival:
+        kept_by = current()
+        if kept_by is not None and arrival.solution.status not in CUT_SHORT:
+            kept_by.keep(key, {}, arrival.numbers(), beside=arrival.solution.save)
+        return arrival
+
+    # -- what came of it ---------------------------------------------------------------------------
+
+    def branch(self, label: int) -> int:
+        """The label that stands for all those which turned out to be of one branch."""
+        while label in self.same_as and self.same_as[label] != label:
+            label = self.same_as[label]
+        return label
+
+    def point(self, number: int, names: Mapping[int, int] | None = None) -> Point:
+        """A point as it stands."""
+        state = self.states[number]
+        arrival, label = state.arrival, self.branch(state.label)
+        solution = arrival.solution if state.file is None else None
+        return Point(number, self.plan.grid.values(number), arrival.solution.status.name.lower(),
+                     good(arrival.solution), state.numbers,
+                     label if names is None else names[label], arrival.begun, state.steps,
+                     state.seconds, state.file, solution)
+
+    def sweep(self, reason: str) -> Sweep:
+        """All as it stands."""
+        names: dict[int, int] = {}
+        for number in sorted(self.states):
+            names.setdefault(self.branch(self.states[number].label), len(names))
+        grid = self.plan.grid
+        curves: list[GeodesicCurve] = []
+        for trial in self.trials.values():
+            curves += [curve for curve in trial.arrival.curves if curve not in curves]
+        return Sweep(
+            self.plan.problem, dict(zip(grid.names, grid.axes, strict=True)),
+            tuple(self.point(number, names) for number in sorted(self.states)),
+            () if reason else tuple(self.crossings()), tuple(curves), not reason, reason,
+            self.plan.settings)
+
+    def crossings(self) -> list[Crossing]:
+        """Between neighbours whose branches differ."""
+        found = []
+        for a, b in self.plan.grid.edges():
+            if self.branch(self.states[a].label) != self.branch(self.states[b].label):
+                found.append(self.crossing(a, b))
+        return found
+
+    def crossing(self, a: int, b: int) -> Crossing:
+        """What is known of the place between two neighbours."""
+        values = self.plan.grid.values
+        ends = values(a), values(b)
+        there, back = (self.trials.get(way) for way in ((a, b), (b, a)))
+        there = there if there is not None and there.version == self.states[a].version else None
+        back = back if back is not None and back.version == self.states[b].version else None
+        along = [None if trial is None else trial.arrival.along for trial in (there, back)]
+        if along[0] is not None and along[1] is not None:
+            first = self.store.get(a).objective - along[1]
+            last = along[0] - self.store.get(b).objective
+            share = first / (first - last) if first != last else 0.5
+            return Crossing("crossing", ends, between(*ends, float(np.clip(share, 0, 1))))
+        switches = [switch for trial in (there, back) if trial is not None
+                    for switch in trial.arrival.switches]
+        if switches:
+            return Crossing("end", ends, None,
+                            min(switches, key=lambda one: one.kind != "fold"))
+        return Crossing("other", ends)
+
+
+def _in_order(roots: Sequence[int], after: Mapping[int, list[int]]) -> list[bool]:
+    """Of every solve of the forest, in order, whether it is a search."""
+    queue, kinds = deque((root, True) for root in roots), []
+    while queue:
+        number, search = queue.popleft()
+        kinds.append(search)
+        queue.extend((child, False) for child in after.get(number, []))
+    return kinds
+
+
+def _can_search_far(errand: Errand) -> bool:
+    return isinstance(errand.method, str) and has_option(
+        check_method(errand.problem, errand.method, errand.layers, errand.options), "workers")
+
+
+def _solution_key(solution: Solution | None) -> str:
+    if solution is None:
+        return ""
+    states = () if solution.steps is not None else (solution.representations, solution.momenta)
+    return key_of(problem_key(solution.problem), solution.weights, solution.steps, *states,
+                  solution.status.name)
+
+
+def _errand_key(errand: Errand) -> str:
+    """A key of all that an errand's result depends on."""
+    options = {name: value for name, value in errand.options.items() if name not in WHO}
+    method = errand.method if isinstance(errand.method, str) else repr(
+        with_options(errand.method, workers=None) if has_option(errand.method, "workers")
+        else errand.method)
+    return key_of("point of a sweep", problem_key(errand.problem), errand.values, method,
+                  errand.layers, options, _solution_key(errand.here), _solution_key(errand.before),
+                  errand.start, errand.earlier, errand.folds, errand.trial)
