@@ -14,7 +14,14 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -79,14 +86,19 @@ class _Pool(Crew):
         super().__init__()
         self.executor = executor
         self._under_way: dict[Future[Any], Hashable] = {}
-        self._began = time.perf_counter()
+        self._began, self._over = time.perf_counter(), False
 
     def __len__(self) -> int:
         return len(self._under_way)
 
     def submit(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
+        # Threads see when it is over; other processes do not.
+        call = self._asked if isinstance(self.executor, ThreadPoolExecutor) else None
         with _broken():
-            self._under_way[self.executor.submit(function, *arguments, callback=None)] = key
+            self._under_way[self.executor.submit(function, *arguments, callback=call)] = key
+
+    def _asked(self, _: Record) -> bool:
+        return self._over
 
     def take(self, callback: Callback | None) -> tuple[Hashable, Any]:
         while True:
@@ -101,7 +113,8 @@ class _Pool(Crew):
             return key, future.result()
 
     def dismiss(self) -> None:
-        """Call off what has not begun; what has runs to its end."""
+        """Call off what has not begun; what has runs to its end, but in threads."""
+        self._over = True
         for future in self._under_way:
             future.cancel()
 

@@ -97,7 +97,7 @@ def sweep(
     seed : int
         Of the searches.
     directory : path, optional
-        Gets every solution as it comes, ``points/0007.npz``, with ``index.json`` and
+        Gets every solution as it comes, ``sweep-points/0007.npz``, with ``index.json`` and
         ``index.csv``. The same call with the same directory goes on from what is there, after a
         kill too, and reads a sweep that is complete. See also `Sweep.load`.
     executor : distributed.Client or concurrent.futures.Executor, optional

@@ -1,7 +1,8 @@
 """A sweep on disk: a file for each point as it comes, and an index, each whole or not at all.
 
-In its directory: ``points/0007.npz``, a `hamshoot.Solution`; ``index.json`` and ``index.csv``, one
-line a point; while it is under way ``.journal``, what is done of it, to the last solve.
+In its directory: ``sweep-points/0007.npz``, a `hamshoot.Solution`; ``index.json`` and
+``index.csv``, one line a point; while it is under way ``.journal``, what is done of it, to the last
+solve.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hamshoot.support.checks import brief, check_regular
 from hamshoot.support.files import header, write_whole
 
 FORMAT = 1
-INDEX, TABLE, POINTS, JOURNAL = "index.json", "index.csv", "points", ".journal"
+INDEX, TABLE, POINTS, JOURNAL = "index.json", "index.csv", "sweep-points", ".journal"
 #: Seconds between two index files of a sweep that is under way.
 EVERY = 1.0
 #: Solutions kept in memory beside those on disk.

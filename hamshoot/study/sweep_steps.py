@@ -194,7 +194,8 @@ def predictor(here: Solution, start: Mapping[str, Any], before: Solution | None,
     """The guess for a point: along the secant of the last two, where these are in line.
 
     In the logarithms of the parameters; of a network the secant of V = W/L̃, and the better of that
-    and V itself, by J of the point; of a geodesic that of (A, B), as a solution of the point.
+    and V itself, by J of the point; of a geodesic that of (A, B), said to be a solution of the
+    point, so that Newton's method begins there and fails at once where it is too far.
 
     Parameters
     ----------
@@ -213,7 +214,7 @@ def predictor(here: Solution, start: Mapping[str, Any], before: Solution | None,
     ratio = None if before is None else _ratio(earlier, start, values)
     if here.steps is None:
         if ratio is None or before is None or before.steps is not None:
-            return here
+            return here.replace(problem=problem)
         t = np.asarray(here.p)
         states = {name: getattr(here, name) + ratio * (
             getattr(here, name) - interpolate(np.asarray(before.p), getattr(before, name), t))
@@ -370,14 +371,14 @@ class _Steps:
         return self.length > SHORTEST and self.count < MOST_STEPS and not ended
 
     def _corrected(self, values: dict[str, Any]) -> Solution:
-        """The solution from the predictor, or from where it stands if that fails."""
+        """The solution from the predictor."""
         problem = changed(self.errand.problem, values)
         guess = predictor(self.here, self.at, self.before, self.earlier, problem, values)
         found = _solved(self.errand, values, guess, self.callback)
         self.count += 1
-        predicted = guess.problem is not self.here.problem  # a geodesic on the secant
-        if predicted and found.status not in CUT_SHORT and (
-                not stationary(found) or self._jumped(found)):
+        if self.here.steps is None and not stationary(found) and not self._may_halve() \
+                and found.status not in CUT_SHORT:
+            # The solver's own way from the geodesic, which may leave its branch, and takes longer.
             found = _solved(self.errand, values, self.here, self.callback)
             self.count += 1
         return found
