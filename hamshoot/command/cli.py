@@ -110,8 +110,9 @@ def solve(
                 validation = validate_problem(
                     config.problem, config.method, layers=config.layers, callback=progress,
                     on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
-                    **config.validate, **options)
-                solution = validation.solve(progress)
+                    executor=served.get("workers"), **config.validate, **config.solve)
+                solution = replace(validation, settings={**validation.settings, **served}
+                                   ).solve(progress)
             else:
                 solution = solve_problem(config.problem, config.method, layers=config.layers,
                                          initial_guess=guess, callback=progress, **options)

@@ -62,7 +62,7 @@ class Crew:
         """Hand in a task: ``function(*arguments, callback=...)``."""
         self._waiting.append((key, function, arguments))
 
-    def take(self, callback: Callback | None) -> tuple[Hashable, Any]:
+    def take(self, callback: Callback | None) -> tuple[Any, Any]:
         """Key and result of a task that is done.
 
         Raises
@@ -100,7 +100,7 @@ class _Pool(Crew):
     def _asked(self, _: Record) -> bool:
         return self._over
 
-    def take(self, callback: Callback | None) -> tuple[Hashable, Any]:
+    def take(self, callback: Callback | None) -> tuple[Any, Any]:
         while True:
             done, _ = wait(self._under_way, timeout=LOOK, return_when=FIRST_COMPLETED)
             if done:
@@ -139,7 +139,7 @@ class _Cluster(Crew):
         self._under_way[len(self.futures.futures)] = key
         self.futures.submit(_errand, self.name, function, *arguments)
 
-    def take(self, callback: Callback | None) -> tuple[Hashable, Any]:
+    def take(self, callback: Callback | None) -> tuple[Any, Any]:
         def look() -> None:
             _ask(callback, self._began, len(self))
 

@@ -26,9 +26,10 @@ import numpy as np
 
 from hamshoot.problem.saved import key as problem_key
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.solution.solution import Callback, Solution
+from hamshoot.solution.solution import Callback
 from hamshoot.study.crew import CUT_SHORT, Crew, StudyStopped, WorkersLost, crew
 from hamshoot.study.forecast import TriesForecast
+from hamshoot.study.kept_solves import keep, method_key, recall, solution_key, without_who
 from hamshoot.study.progress import begin, named, shown
 from hamshoot.study.solve import check_method, choose, default_layers
 from hamshoot.study.sweep_files import JOURNAL, Index, Store, end, load
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 
 #: Rounds of the lower envelope at most.
 MOST_ROUNDS = 100
-#: Options that say who does the work, on which no result depends.
-WHO = ("workers", "executor")
 
 
 def sweep(
@@ -136,9 +135,9 @@ def sweep(
     method, layers = _method(problem, grid, method, layers, options)
     options = {"seed": seed, **options} if isinstance(method, str) else options
     _check(problem, grid, method, layers, options)
-    settings = {"method": method if isinstance(method, str) else repr(method), "layers": layers,
+    settings = {"method": method_key(method), "layers": layers,
                 "search": search, "folds": bool(folds),
-                **{name: value for name, value in options.items() if name not in WHO}}
+                **without_who(options)}
     key = key_of("sweep", problem_key(problem), grid.names, grid.axes, settings)
     folder = None if directory is None else Path(directory)
     if folder is not None and begin_files(folder, key) == "complete":
@@ -229,7 +228,6 @@ class _Plan:
 class _State:
     """How it stands with a point."""
 
-    solution_key: str
     arrival: Arrival
     numbers: dict[str, Any]
     label: int
@@ -381,7 +379,7 @@ class _Sweeping:
         old = self.states.get(number)
         file = self.store.put(number, arrival.solution)
         self.states[number] = _State(
-            _solution_key(arrival.solution), arrival, numbers_of(arrival.solution), label, file,
+            arrival, numbers_of(arrival.solution), label, file,
             0 if old is None else old.version + 1,
             arrival.steps if old is None else old.steps,
             arrival.seconds if old is None else old.seconds)
@@ -422,20 +420,11 @@ class _Sweeping:
         return token, self._kept(self.keys[token], arrival)
 
     def _recall(self, key: str, errand: Errand) -> Arrival | None:
-        kept_by = current()
-        if kept_by is None:
-            return None
-        path = kept_by.directory / f"{key}.solution.npz"
-        found = kept_by.recall(key) if path.is_file() else None
-        if found is None:
-            return None
-        problem = changed(errand.problem, errand.values)
-        return Arrival.of(Solution.load(path).replace(problem=problem), found[1])
+        found = recall(key, changed(errand.problem, errand.values))
+        return None if found is None else Arrival.of(*found)
 
     def _kept(self, key: str, arrival: Arrival) -> Arrival:
-        kept_by = current()
-        if kept_by is not None and arrival.solution.status not in CUT_SHORT:
-            kept_by.keep(key, {}, arrival.numbers(), beside=arrival.solution.save)
+        keep(key, arrival.solution, arrival.numbers())
         return arrival
 
     # -- what came of it ---------------------------------------------------------------------------
@@ -515,20 +504,9 @@ def _can_search_far(errand: Errand) -> bool:
         check_method(errand.problem, errand.method, errand.layers, errand.options), "workers")
 
 
-def _solution_key(solution: Solution | None) -> str:
-    if solution is None:
-        return ""
-    states = () if solution.steps is not None else (solution.representations, solution.momenta)
-    return key_of(problem_key(solution.problem), solution.weights, solution.steps, *states,
-                  solution.status.name)
-
-
 def _errand_key(errand: Errand) -> str:
     """A key of all that an errand's result depends on."""
-    options = {name: value for name, value in errand.options.items() if name not in WHO}
-    method = errand.method if isinstance(errand.method, str) else repr(
-        with_options(errand.method, workers=None) if has_option(errand.method, "workers")
-        else errand.method)
-    return key_of("point of a sweep", problem_key(errand.problem), errand.values, method,
-                  errand.layers, options, _solution_key(errand.here), _solution_key(errand.before),
-                  errand.start, errand.earlier, errand.folds, errand.trial)
+    return key_of("point of a sweep", problem_key(errand.problem), errand.values,
+                  method_key(errand.method), errand.layers, without_who(errand.options),
+                  solution_key(errand.here), solution_key(errand.before), errand.start,
+                  errand.earlier, errand.folds, errand.trial)
