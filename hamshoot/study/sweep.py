@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.indirect.arclength import can_follow
 from hamshoot.problem.saved import key as problem_key
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Callback
@@ -31,14 +32,18 @@ from hamshoot.study.crew import CUT_SHORT, Crew, StudyStopped, WorkersLost, crew
 from hamshoot.study.forecast import TriesForecast
 from hamshoot.study.kept_solves import keep, method_key, recall, solution_key, without_who
 from hamshoot.study.progress import begin, named, shown
-from hamshoot.study.solve import check_method, choose, default_layers
 from hamshoot.study.sweep_files import JOURNAL, Index, Store, end, load
 from hamshoot.study.sweep_files import begin as begin_files
 from hamshoot.study.sweep_grid import Grid, between, changed
+from hamshoot.study.sweep_plan import Plan, can_search_far, check, in_order, method_of, searches
 from hamshoot.study.sweep_steps import (
+    JUMP,
+    SAME_J,
     Arrival,
     Errand,
     arrive,
+    change,
+    followed,
     good,
     network_objective,
     same,
@@ -46,9 +51,7 @@ from hamshoot.study.sweep_steps import (
 )
 from hamshoot.study.swept import LOWER, Crossing, Point, Sweep, lower, numbers_of
 from hamshoot.study.validate import rescaled
-from hamshoot.support.checks import brief, check_count
 from hamshoot.support.journal import Journal, current, kept_in, key_of
-from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
     from hamshoot.methods.indirect.arclength import GeodesicCurve
@@ -91,8 +94,9 @@ def sweep(
         How many points begin with a search (of each width): the one nearest to the problem's own
         parameters, then those farthest from the ones before. More of them find more basins.
     folds : bool
-        Whether branches of geodesics that end are followed by pseudo-arclength, for smooth
-        activations and small problems (`hamshoot.methods.indirect.arclength`).
+        Whether branches of geodesics are followed by pseudo-arclength where they end, and over one
+        parameter where another one gets lower, for smooth activations and small problems
+        (`hamshoot.methods.indirect.arclength`).
     seed : int
         Of the searches.
     directory : path, optional
@@ -131,10 +135,10 @@ def sweep(
     bends or ends; then about two for every edge of the lattice between branches.
     """
     grid = Grid.of(over, problem)
-    count = _searches(search)
-    method, layers = _method(problem, grid, method, layers, options)
+    count = searches(search)
+    method, layers = method_of(problem, grid, method, layers, options)
     options = {"seed": seed, **options} if isinstance(method, str) else options
-    _check(problem, grid, method, layers, options)
+    check(problem, grid, method, layers, options)
     settings = {"method": method_key(method), "layers": layers,
                 "search": search, "folds": bool(folds),
                 **without_who(options)}
@@ -146,79 +150,13 @@ def sweep(
     own = {name: problem.sigma.epsilon if name == "epsilon" else getattr(problem, name)
            for name in grid.names}
     with crew(executor, scheduler) as makers, shown(callback, verbose) as call, kept_in(kept):
-        plan = _Plan(problem, grid, method, layers, options, bool(folds),
+        plan = Plan(problem, grid, method, layers, options, bool(folds),
                      grid.searched(problem, count), settings)
         run = _Sweeping(plan, makers, Store(folder), Index(folder, key, own), on_point)
         found = run.run(call)
     if folder is not None and found.complete:
         end(folder)
     return found
-
-
-# -- what is asked for -----------------------------------------------------------------------------
-
-
-def _searches(search: Any) -> int:
-    if search == "all":
-        return 2**31
-    if isinstance(search, str):
-        raise ValueError(f"search: expected a number of points or 'all', got {brief(search)}")
-    check_count("search", search, 1)
-    return int(search)
-
-
-def _method(problem: TrainingProblem, grid: Grid, method: str | Method, layers: int | None,
-            options: dict[str, Any]) -> tuple[str | Method, int | None]:
-    """The method of all points, and their number of layers."""
-    if not isinstance(method, str):
-        return method, layers
-    widest = problem if "width" not in grid.names else \
-        problem.replace(width=grid.axes[grid.names.index("width")][-1])
-    if method == "auto":
-        method = choose(widest, layers, options)[0]
-    if layers is None and method != "indirect":
-        deepest = problem if "effective_depth" not in grid.names else problem.replace(
-            effective_depth=grid.axes[grid.names.index("effective_depth")][-1])
-        layers = default_layers(deepest)
-    return method, layers
-
-
-def _check(problem: TrainingProblem, grid: Grid, method: str | Method, layers: int | None,
-           options: dict[str, Any]) -> None:
-    """Raise ValueError, before any work is done, where a point cannot be solved."""
-    first = grid.values(0)
-    for name, axis in zip(grid.names, grid.axes, strict=True):
-        for value in axis:
-            check_method(changed(problem, {**first, name: value}), method, layers, options)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One call of `sweep`, checked."""
-
-    problem: TrainingProblem
-    grid: Grid
-    method: str | Method
-    layers: int | None
-    options: dict[str, Any]
-    folds: bool
-    roots: list[int]
-    settings: dict[str, Any]
-
-    def errand(self, number: int, **more: Any) -> Errand:
-        """What is to be done for a point."""
-        return Errand(self.problem, self.grid.values(number), self.method, self.layers,
-                      self.options, folds=self.folds, **more)
-
-    def elsewhere(self) -> _Plan:
-        """The same with a thread for each solve, where others make them."""
-        if isinstance(self.method, str):
-            if self.options.get("workers") is None and has_option(
-                    check_method(self.problem, self.method, self.layers, self.options), "workers"):
-                return replace(self, options={**self.options, "workers": 1})
-        elif has_option(self.method, "workers") and getattr(self.method, "workers", 1) is None:
-            return replace(self, method=with_options(self.method, workers=1))
-        return self
 
 
 # -- sweeping --------------------------------------------------------------------------------------
@@ -249,7 +187,7 @@ class _Trial:
 class _Sweeping:
     """One call of `sweep`, under way."""
 
-    plan: _Plan
+    plan: Plan
     makers: Crew
     store: Store
     index: Index
@@ -260,6 +198,7 @@ class _Sweeping:
     same_as: dict[int, int] = field(default_factory=dict)
     recalled: deque[tuple[Hashable, Arrival]] = field(default_factory=deque)
     keys: dict[Hashable, str] = field(default_factory=dict)
+    followed: dict[Hashable, Arrival] = field(default_factory=dict)
     labels: int = 0
 
     def run(self, call: Callback | None) -> Sweep:
@@ -270,6 +209,7 @@ class _Sweeping:
         try:
             self.forest(call)
             self.envelope(call)
+            self.beyond(call)
         except (StudyStopped, KeyboardInterrupt):
             reason = "It was stopped before all was done; the same call goes on from what is kept."
             if self.index.directory is None:
@@ -288,7 +228,7 @@ class _Sweeping:
             if parent is not None:
                 after.setdefault(parent, []).append(number)
         total = len(before)
-        forecast = None if self.makers.far else TriesForecast(_in_order(self.plan.roots, after))
+        forecast = None if self.makers.far else TriesForecast(in_order(self.plan.roots, after))
         begin(call, "searching", forecast, self.plan.options.get("time_limit"))
         for root in self.plan.roots:
             self.submit(("root", None, root), self.plan.errand(root))
@@ -335,6 +275,36 @@ class _Sweeping:
             for a, b in chosen:
                 self.compare(b, found[a, b], labels[a])
 
+    def beyond(self, call: Callback | None) -> None:
+        """Follow geodesics from where their branch is no longer the lowest, to its folds.
+
+        Of a sweep over one parameter, from each crossing to the end of the values on that side.
+        """
+        if not self.plan.folds or len(self.plan.grid.names) != 1:
+            return
+        (name,), (axis,) = self.plan.grid.names, self.plan.grid.axes
+        for a, b in self.plan.grid.edges():
+            solution = self.store.get(a)
+            if not self.apart(a, b) or self.crossing(a, b).kind != "crossing":
+                continue
+            if solution.steps is not None or not stationary(solution) \
+                    or not can_follow(solution.problem, name):
+                continue
+            key = self.keys["curve", None, a] = key_of("curve", solution_key(solution), name, axis)
+            found = recall(key, solution.problem)
+            if found is not None:
+                self.recalled.append((("curve", None, a), Arrival.of(*found)))
+            else:
+                self.makers.submit(("curve", None, a), followed, solution, name, axis[-1],
+                                   self.plan.options.get("time_limit"))
+        begin(call, "following branches", None, None)
+        while self.recalled or len(self.makers):
+            token, arrival = self.take(call)
+            if arrival.curves[0].reason == "stopped":
+                raise StudyStopped
+            if token not in self.followed:
+                self.followed[token] = arrival
+
     def wanted(self, a: int, b: int) -> bool:
         """Whether a point is to be solved from a neighbour, as that one is now."""
         here, there = self.states[a], self.states[b]
@@ -343,11 +313,29 @@ class _Sweeping:
         if self.branch(here.label) != self.branch(there.label) or not good(self.store.get(b)):
             return True
         solution = self.store.get(a)
+        # Two sheets may be one branch, around the place where they part.
+        if not self.smooth(b, a) and change(solution, self.store.get(b)) > JUMP:
+            return True
         if solution.steps is None:
             return False
         problem = changed(self.plan.problem, self.plan.grid.values(b))
         bound = network_objective(rescaled(solution, problem.effective_depth), problem)
         return bound < self.store.get(b).objective * (1 - LOWER)
+
+    def smooth(self, a: int, b: int) -> bool:
+        """Whether steps from one point to another are known to end at the solution there."""
+        trial = self.trials.get((a, b))
+        if trial is None or trial.version != self.states[a].version or trial.arrival.along is None:
+            return False
+        objective = self.store.get(b).objective
+        return abs(trial.arrival.along - objective) <= SAME_J * abs(objective)
+
+    def apart(self, a: int, b: int) -> bool:
+        """Whether two neighbours lie on different branches, or on different sheets of one."""
+        if self.branch(self.states[a].label) != self.branch(self.states[b].label):
+            return True
+        tried = [way for way in ((a, b), (b, a)) if way in self.trials]
+        return bool(tried) and not any(self.smooth(*way) for way in tried)
 
     def compare(self, number: int, arrival: Arrival, label: int) -> None:
         """Take a solution in place of one that is higher; see whether it is the same one."""
@@ -396,7 +384,7 @@ class _Sweeping:
         if found is not None:
             self.recalled.append((token, found))
         elif self.makers.far and self.makers.client is not None and errand.here is None \
-                and len(self.plan.roots) == 1 and _can_search_far(errand):
+                and len(self.plan.roots) == 1 and can_search_far(errand):
             # A single search: its walks are spread over the cluster.
             options = {**errand.options, "workers": self.makers.client}
             self.recalled.append((token, self._kept(
@@ -452,8 +440,10 @@ class _Sweeping:
             names.setdefault(self.branch(self.states[number].label), len(names))
         grid = self.plan.grid
         curves: list[GeodesicCurve] = []
-        for trial in self.trials.values():
-            curves += [curve for curve in trial.arrival.curves if curve not in curves]
+        arrivals = [*(trial.arrival for trial in self.trials.values()),
+                    *(self.followed[token] for token in sorted(self.followed, key=str))]
+        for arrival in arrivals:
+            curves += [curve for curve in arrival.curves if curve not in curves]
         return Sweep(
             self.plan.problem, dict(zip(grid.names, grid.axes, strict=True)),
             tuple(self.point(number, names) for number in sorted(self.states)),
@@ -461,10 +451,10 @@ class _Sweeping:
             self.plan.settings)
 
     def crossings(self) -> list[Crossing]:
-        """Between neighbours whose branches differ."""
+        """Between neighbours whose branches or sheets differ."""
         found = []
         for a, b in self.plan.grid.edges():
-            if self.branch(self.states[a].label) != self.branch(self.states[b].label):
+            if self.apart(a, b):
                 found.append(self.crossing(a, b))
         return found
 
@@ -487,21 +477,6 @@ class _Sweeping:
             return Crossing("end", ends, None,
                             min(switches, key=lambda one: one.kind != "fold"))
         return Crossing("other", ends)
-
-
-def _in_order(roots: Sequence[int], after: Mapping[int, list[int]]) -> list[bool]:
-    """Of every solve of the forest, in order, whether it is a search."""
-    queue, kinds = deque((root, True) for root in roots), []
-    while queue:
-        number, search = queue.popleft()
-        kinds.append(search)
-        queue.extend((child, False) for child in after.get(number, []))
-    return kinds
-
-
-def _can_search_far(errand: Errand) -> bool:
-    return isinstance(errand.method, str) and has_option(
-        check_method(errand.problem, errand.method, errand.layers, errand.options), "workers")
 
 
 def _errand_key(errand: Errand) -> str:

@@ -185,6 +185,25 @@ def arrive(errand: Errand, callback: Callback | None = None) -> Arrival:
     return replace(found, seconds=time.perf_counter() - began)
 
 
+def followed(solution: Solution, name: str, target: float, time_limit: float | None = None,
+             callback: Callback | None = None) -> Arrival:
+    """The curve of geodesics from one towards a value of a parameter, as the curve of an arrival.
+
+    Parameters
+    ----------
+    solution : Solution
+        Which is also that of the arrival.
+    name, target
+        Of the parameter.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+    """
+    began = time.perf_counter()
+    curve = follow_geodesic(solution, name, target, named(f"curve in {name}", callback), time_limit)
+    return Arrival(solution, "followed", (), (curve,), seconds=time.perf_counter() - began)
+
+
 # -- predictor -------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import pytest
 from problems import one_neuron, teacher
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 import hamshoot as hs
 from hamshoot.study.sweep_files import INDEX, JOURNAL
@@ -115,6 +115,21 @@ def over_the_fold():
     here = hs.solve(neuron(0.4), "indirect", initial_guess=low)
     return arrive(Errand(neuron(), {"weight_decay": 0.65}, "indirect", None, {}, here=here,
                          start={"weight_decay": 0.4}))
+
+
+def test_over_one_parameter_branches_are_followed_beyond_where_they_cross():
+    (curve,) = geodesics().curves
+
+    def decay(a):  # of a stationary end a: 2(a − 1)a + (λ/L̃)(L̃ + ln a) = 0
+        return 2 * (1 - a) * a * DEPTH / (DEPTH + np.log(a))
+
+    # At a fold λ(a) is extreme; one lies near the target.
+    exact = -minimize_scalar(lambda a: -decay(a), bounds=(0.2, 0.99), method="bounded",
+                             options={"xatol": 1e-10}).fun
+    folds = [curve.points[k].value for k in curve.folds]
+    assert folds[0] == pytest.approx(exact, rel=1e-6)
+    assert len(folds) == 2
+    assert f"λ = {exact:.4g}" in geodesics().finding()
 
 
 # -- steps -----------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class GeodesicCurve:
     folds : tuple of int
         Which of them are folds.
     reason : str
-        Why it ends: "target", "window", "steps", "failed" or "stopped".
+        Why it ends: "target", "window", "steps", "failed", "time limit" or "stopped".
     end : Solution or None
         At the target, where it was reached.
     """
@@ -230,9 +230,10 @@ class _Curves:
                 window=(np.log(values[0] / BEYOND), np.log(values[1] * BEYOND)),
                 step=20 * self.span(before, here), most_mu=MOST_CHANGE, max_steps=STEPS,
                 tol=1e-9, scale=self.scale(here), seen=seen)
-        except Stop:
+        except Stop as stop:
             numbers = tuple(numbers for _, numbers in self.known.values())
-            return GeodesicCurve(self.parameter, numbers, (), "stopped")
+            reason = "time limit" if stop.status is Status.TIME_LIMIT else "stopped"
+            return GeodesicCurve(self.parameter, numbers, (), reason)
         return self.told(found)
 
     def told(self, found: Curve) -> GeodesicCurve:
