@@ -15,7 +15,7 @@ seed and effort. Who is lower where, and what it costs in CPU seconds: a search 
 finds, a sweep passes basins on, and its network is lower or the same wherever a neighbour's leads
 lower; nothing but more searches says whether there are lower ones still.
 
-Run ``python demos/16_sweep.py`` (three minutes of CPU): it draws figures/16_sweep.png and writes
+Run ``python demos/16_sweep.py`` (one to two minutes of CPU): it draws figures/16_sweep.png and writes
 results/16_sweep.json. ``--small`` takes seconds, and writes to ``--out DIRECTORY``, or to a
 temporary one.
 """
@@ -37,9 +37,9 @@ NAME = "16_sweep"
 SAME = 1e-6
 FULL = dict(
     seed=1, dims=[3, 2, 3], samples=6, width=3, epsilon=0.1, effective_depth=3.0,
-    weight_decay=3e-3, decays=[1e-3, 1.2, 15], depths=[1.5, 8.0, 15],
-    networks=dict(dims=[4, 2, 4], samples=12, width=4, layers=12, depths=[2.0, 6.0, 5],
-                  decays=[1e-3, 1e-1, 5], effort="quick"))
+    weight_decay=3e-3, decays=[1e-3, 1.2, 12], depths=[1.5, 8.0, 15],
+    networks=dict(dims=[4, 2, 4], samples=12, width=4, layers=12, depths=[2.0, 6.0, 4],
+                  decays=[1e-3, 1e-1, 4], effort="quick"))
 SMALL = dict(
     seed=1, dims=[2, 1, 2], samples=3, width=2, epsilon=0.2, effective_depth=2.0,
     weight_decay=1e-2, decays=[0.05, 1.5, 4], depths=[1.5, 3.0, 5],

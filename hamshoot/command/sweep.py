@@ -18,7 +18,8 @@ from hamshoot.problem.saved import key as problem_key
 from hamshoot.study.plot import save_figure
 from hamshoot.study.sweep import sweep
 from hamshoot.study.sweep_grid import UNITS
-from hamshoot.study.swept import Point, Sweep
+from hamshoot.study.sweep_points import Point
+from hamshoot.study.swept import Sweep
 from hamshoot.support.checks import brief, check_count
 from hamshoot.support.journal import Journal, kept_in, key_of
 

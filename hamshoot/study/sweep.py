@@ -22,8 +22,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hamshoot.methods.indirect.arclength import can_follow
 from hamshoot.problem.saved import key as problem_key
 from hamshoot.problem.training_problem import TrainingProblem
@@ -32,13 +30,14 @@ from hamshoot.study.crew import CUT_SHORT, Crew, StudyStopped, WorkersLost, crew
 from hamshoot.study.forecast import TriesForecast
 from hamshoot.study.kept_solves import keep, method_key, recall, solution_key, without_who
 from hamshoot.study.progress import begin, named, shown
+from hamshoot.study.sweep_account import Account, State, Trial
 from hamshoot.study.sweep_files import JOURNAL, Index, Store, end, load
 from hamshoot.study.sweep_files import begin as begin_files
-from hamshoot.study.sweep_grid import Grid, between, changed
+from hamshoot.study.sweep_grid import Grid, changed
 from hamshoot.study.sweep_plan import Plan, can_search_far, check, in_order, method_of, searches
+from hamshoot.study.sweep_points import LOWER, Point, lower, numbers_of
 from hamshoot.study.sweep_steps import (
     JUMP,
-    SAME_J,
     Arrival,
     Errand,
     arrive,
@@ -49,12 +48,11 @@ from hamshoot.study.sweep_steps import (
     same,
     stationary,
 )
-from hamshoot.study.swept import LOWER, Crossing, Point, Sweep, lower, numbers_of
+from hamshoot.study.swept import Sweep
 from hamshoot.study.validate import rescaled
 from hamshoot.support.journal import Journal, current, kept_in, key_of
 
 if TYPE_CHECKING:
-    from hamshoot.methods.indirect.arclength import GeodesicCurve
     from hamshoot.solution.method import Method
 
 #: Rounds of the lower envelope at most.
@@ -152,7 +150,8 @@ def sweep(
     with crew(executor, scheduler) as makers, shown(callback, verbose) as call, kept_in(kept):
         plan = Plan(problem, grid, method, layers, options, bool(folds),
                      grid.searched(problem, count), settings)
-        run = _Sweeping(plan, makers, Store(folder), Index(folder, key, own), on_point)
+        run = _Sweeping(plan=plan, makers=makers, store=Store(folder),
+                        index=Index(folder, key, own), on_point=on_point)
         found = run.run(call)
     if folder is not None and found.complete:
         end(folder)
@@ -162,43 +161,16 @@ def sweep(
 # -- sweeping --------------------------------------------------------------------------------------
 
 
-@dataclass
-class _State:
-    """How it stands with a point."""
-
-    arrival: Arrival
-    numbers: dict[str, Any]
-    label: int
-    file: Path | None
-    version: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class _Trial:
-    """What came of steps from a neighbour, at a version of it."""
-
-    version: int
-    arrival: Arrival
-
-
-@dataclass
-class _Sweeping:
+@dataclass(kw_only=True)
+class _Sweeping(Account):
     """One call of `sweep`, under way."""
 
-    plan: Plan
     makers: Crew
-    store: Store
     index: Index
     on_point: Callable[[Point], None] | None
-    states: dict[int, _State] = field(default_factory=dict)
-    trials: dict[tuple[int, int], _Trial] = field(default_factory=dict)
     tried: set[tuple[int, int, int]] = field(default_factory=set)
-    same_as: dict[int, int] = field(default_factory=dict)
     recalled: deque[tuple[Hashable, Arrival]] = field(default_factory=deque)
     keys: dict[Hashable, str] = field(default_factory=dict)
-    followed: dict[Hashable, Arrival] = field(default_factory=dict)
     labels: int = 0
 
     def run(self, call: Callback | None) -> Sweep:
@@ -270,7 +242,7 @@ class _Sweeping:
                 found[a, b] = arrival
             # All at once, in the order of the ways: whoever was faster makes no difference.
             for a, b in chosen:
-                self.trials[a, b] = _Trial(self.states[a].version, found[a, b])
+                self.trials[a, b] = Trial(self.states[a].version, found[a, b])
             labels = {number: state.label for number, state in self.states.items()}
             for a, b in chosen:
                 self.compare(b, found[a, b], labels[a])
@@ -322,21 +294,6 @@ class _Sweeping:
         bound = network_objective(rescaled(solution, problem.effective_depth), problem)
         return bound < self.store.get(b).objective * (1 - LOWER)
 
-    def smooth(self, a: int, b: int) -> bool:
-        """Whether steps from one point to another are known to end at the solution there."""
-        trial = self.trials.get((a, b))
-        if trial is None or trial.version != self.states[a].version or trial.arrival.along is None:
-            return False
-        objective = self.store.get(b).objective
-        return abs(trial.arrival.along - objective) <= SAME_J * abs(objective)
-
-    def apart(self, a: int, b: int) -> bool:
-        """Whether two neighbours lie on different branches, or on different sheets of one."""
-        if self.branch(self.states[a].label) != self.branch(self.states[b].label):
-            return True
-        tried = [way for way in ((a, b), (b, a)) if way in self.trials]
-        return bool(tried) and not any(self.smooth(*way) for way in tried)
-
     def compare(self, number: int, arrival: Arrival, label: int) -> None:
         """Take a solution in place of one that is higher; see whether it is the same one."""
         state, present = self.states[number], self.store.get(number)
@@ -360,13 +317,13 @@ class _Sweeping:
     def note(self, a: int, b: int, arrival: Arrival) -> None:
         """Remember a way of the tree as one that has been tried."""
         self.tried.add((a, self.states[a].version, b))
-        self.trials[a, b] = _Trial(self.states[a].version, arrival)
+        self.trials[a, b] = Trial(self.states[a].version, arrival)
 
     def settle(self, number: int, arrival: Arrival, label: int) -> None:
         """Make an arrival the state of its point, and save it."""
         old = self.states.get(number)
         file = self.store.put(number, arrival.solution)
-        self.states[number] = _State(
+        self.states[number] = State(
             arrival, numbers_of(arrival.solution), label, file,
             0 if old is None else old.version + 1,
             arrival.steps if old is None else old.steps,
@@ -414,69 +371,6 @@ class _Sweeping:
     def _kept(self, key: str, arrival: Arrival) -> Arrival:
         keep(key, arrival.solution, arrival.numbers())
         return arrival
-
-    # -- what came of it ---------------------------------------------------------------------------
-
-    def branch(self, label: int) -> int:
-        """The label that stands for all those which turned out to be of one branch."""
-        while label in self.same_as and self.same_as[label] != label:
-            label = self.same_as[label]
-        return label
-
-    def point(self, number: int, names: Mapping[int, int] | None = None) -> Point:
-        """A point as it stands."""
-        state = self.states[number]
-        arrival, label = state.arrival, self.branch(state.label)
-        solution = arrival.solution if state.file is None else None
-        return Point(number, self.plan.grid.values(number), arrival.solution.status.name.lower(),
-                     good(arrival.solution), state.numbers,
-                     label if names is None else names[label], arrival.begun, state.steps,
-                     state.seconds, state.file, solution)
-
-    def sweep(self, reason: str) -> Sweep:
-        """All as it stands."""
-        names: dict[int, int] = {}
-        for number in sorted(self.states):
-            names.setdefault(self.branch(self.states[number].label), len(names))
-        grid = self.plan.grid
-        curves: list[GeodesicCurve] = []
-        arrivals = [*(trial.arrival for trial in self.trials.values()),
-                    *(self.followed[token] for token in sorted(self.followed, key=str))]
-        for arrival in arrivals:
-            curves += [curve for curve in arrival.curves if curve not in curves]
-        return Sweep(
-            self.plan.problem, dict(zip(grid.names, grid.axes, strict=True)),
-            tuple(self.point(number, names) for number in sorted(self.states)),
-            () if reason else tuple(self.crossings()), tuple(curves), not reason, reason,
-            self.plan.settings)
-
-    def crossings(self) -> list[Crossing]:
-        """Between neighbours whose branches or sheets differ."""
-        found = []
-        for a, b in self.plan.grid.edges():
-            if self.apart(a, b):
-                found.append(self.crossing(a, b))
-        return found
-
-    def crossing(self, a: int, b: int) -> Crossing:
-        """What is known of the place between two neighbours."""
-        values = self.plan.grid.values
-        ends = values(a), values(b)
-        there, back = (self.trials.get(way) for way in ((a, b), (b, a)))
-        there = there if there is not None and there.version == self.states[a].version else None
-        back = back if back is not None and back.version == self.states[b].version else None
-        along = [None if trial is None else trial.arrival.along for trial in (there, back)]
-        if along[0] is not None and along[1] is not None:
-            first = self.store.get(a).objective - along[1]
-            last = along[0] - self.store.get(b).objective
-            share = first / (first - last) if first != last else 0.5
-            return Crossing("crossing", ends, between(*ends, float(np.clip(share, 0, 1))))
-        switches = [switch for trial in (there, back) if trial is not None
-                    for switch in trial.arrival.switches]
-        if switches:
-            return Crossing("end", ends, None,
-                            min(switches, key=lambda one: one.kind != "fold"))
-        return Crossing("other", ends)
 
 
 def _errand_key(errand: Errand) -> str:

@@ -16,14 +16,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hamshoot.methods.indirect.arclength import GeodesicCurve, GeodesicPoint
 from hamshoot.solution.solution import Solution
+from hamshoot.study.sweep_points import NUMBERS, Crossing, Point
 from hamshoot.study.sweep_steps import Switch
-from hamshoot.study.swept import NUMBERS, Crossing, Point, Sweep
 from hamshoot.support.checks import brief, check_regular
 from hamshoot.support.files import header, write_whole
+
+if TYPE_CHECKING:
+    from hamshoot.study.swept import Sweep
 
 FORMAT = 1
 INDEX, TABLE, POINTS, JOURNAL = "index.json", "index.csv", "sweep-points", ".journal"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.study.looks import GREY, LABEL, PALETTE, TICK, dress
-from hamshoot.study.swept import NUMBERS, Sweep
+from hamshoot.study.sweep_points import NUMBERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hamshoot.methods.indirect.arclength import GeodesicCurve
+    from hamshoot.study.swept import Sweep
 
 LABELS = {"effective_depth": "effective depth L̃", "weight_decay": "weight decay λ",
           "epsilon": "smoothing ε", "width": "width w", "objective": "objective J",
@@ -43,7 +44,8 @@ def plot_sweep(sweep: Sweep, quantities: tuple[str, ...] = (
     ----------
     sweep : Sweep
     quantities : tuple of str
-        Of `hamshoot.study.swept.NUMBERS`; over two parameters a map of the branches comes last.
+        Of `hamshoot.study.sweep_points.NUMBERS`; over two parameters a map of the branches comes
+        last.
 
     Returns
     -------

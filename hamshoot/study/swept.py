@@ -12,121 +12,17 @@ import numpy as np
 
 from hamshoot.methods.indirect.arclength import GeodesicCurve
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.solution.solution import Solution
-from hamshoot.study.ends import gap
+from hamshoot.study.sweep_arrays import dataset_of, tree_of
+from hamshoot.study.sweep_files import load
 from hamshoot.study.sweep_grid import told
-from hamshoot.study.sweep_steps import Switch, good
+from hamshoot.study.sweep_panels import plot_sweep
+from hamshoot.study.sweep_points import NUMBERS, Crossing, Point
 from hamshoot.study.tables import points_table
 from hamshoot.support.checks import brief
 from hamshoot.support.extras import missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-#: Numbers of a point, as of `Solution.summary`, in the order of tables.
-NUMBERS = ("objective", "loss", "test_error", "parameter_norm", "stationarity", "hamiltonian",
-           "hamiltonian_drift", "bottleneck_rank", "stable_bottleneck_rank", "kinks")
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """One point of a sweep.
-
-    Attributes
-    ----------
-    number : int
-        In the order of the lattice, the last parameter fastest.
-    values : dict
-        Parameters by name.
-    status : str
-        Name of the `Status` of its solution, in lower case.
-    success : bool
-        Whether it is an answer: the solve succeeded, or what is least there is the collapsed
-        network, and was searched for.
-    numbers : dict
-        Those of `Solution.summary` that NUMBERS lists.
-    branch : int
-        Points with the same number lie on one branch, as far as steps between them can tell.
-    begun : str
-        What its solution comes from: "search", "from …", or "search (from …: why)".
-    steps : int
-        Solves that it took, all attempts from neighbours among them.
-    seconds : float
-        Likewise.
-    file : Path or None
-        Of its solution.
-    """
-
-    number: int
-    values: dict[str, Any]
-    status: str
-    success: bool
-    numbers: dict[str, Any]
-    branch: int
-    begun: str
-    steps: int
-    seconds: float
-    file: Path | None = None
-    _solution: Solution | None = field(default=None, repr=False)
-
-    @property
-    def solution(self) -> Solution:
-        """The solution; read from its file where the sweep has a directory."""
-        if self._solution is not None:
-            return self._solution
-        assert self.file is not None
-        return Solution.load(self.file)
-
-    @property
-    def objective(self) -> float:
-        """J."""
-        value = self.numbers["objective"]
-        return float("nan") if value is None else float(value)
-
-    def row(self) -> dict[str, Any]:
-        """One line of a table: parameters, numbers, and how it came about; JSON-ready."""
-        return {**self.values, **self.numbers, "status": self.status, "success": self.success,
-                "branch": self.branch, "begun": self.begun, "steps": self.steps,
-                "seconds": self.seconds, "file": None if self.file is None else self.file.name}
-
-    def __repr__(self) -> str:
-        return f"Point({told(self.values)}: J {self.objective:.8g}, {self.status})"
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """Two neighbours of the lattice on different branches.
-
-    Attributes
-    ----------
-    kind : {"crossing", "end", "other"}
-        "crossing" where both branches were followed past the place, where their J are equal; "end"
-        where one ends in between, see `switch`; "other" where neither is known.
-    between : tuple of dict
-        Parameters of the two.
-    at : dict or None
-        Of a crossing, where J is estimated to be equal, linearly in the logarithm.
-    switch : Switch or None
-        Of an end: in which interval.
-    """
-
-    kind: str
-    between: tuple[dict[str, Any], dict[str, Any]]
-    at: dict[str, Any] | None = None
-    switch: Switch | None = None
-
-    def __str__(self) -> str:
-        first, second = self.between
-        moving = {name for name in first if first[name] != second[name]}
-        where = f"between {told(first)} and {told({k: second[k] for k in second if k in moving})}"
-        if self.kind == "crossing" and self.at is not None:
-            at = told({name: self.at[name] for name in self.at if name in moving})
-            return f"{where} two branches cross, their J are equal about {at}"
-        if self.switch is not None:
-            word = "ends in a fold" if self.switch.kind == "fold" else "ends"
-            return f"{where} a branch {word} ({self.switch})"
-        return f"{where} the branch is another"
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
@@ -266,38 +162,7 @@ class Sweep:
             Saying what to install: without xarray, or with one that has no DataTree where that is
             asked for.
         """
-        try:
-            import xarray
-        except ImportError:
-            raise missing("to_xarray", "xarray", "xarray") from None
-        if solutions and not hasattr(xarray, "DataTree"):
-            raise ImportError("to_xarray(solutions=True) needs a DataTree, which xarray has from "
-                              f"2024.10 on; this one is {xarray.__version__}")
-        shape = tuple(len(axis) for axis in self.over.values())
-        variables: dict[str, Any] = {name: np.full(shape, np.nan) for name in NUMBERS}
-        variables["branch"] = np.full(shape, -1)
-        variables["status"] = np.full(shape, "", dtype=object)
-        for point in self.points:
-            place = self._place(point)
-            for name in NUMBERS:
-                value = point.numbers[name]
-                variables[name][place] = np.nan if value is None else value
-            variables["branch"][place], variables["status"][place] = point.branch, point.status
-        names = tuple(self.over)
-        numbers = xarray.Dataset({name: (names, array) for name, array in variables.items()},
-                                 {name: np.array(axis) for name, axis in self.over.items()},
-                                 attrs={"problem": repr(self.problem), "complete": self.complete})
-        if not solutions:
-            return numbers
-        nodes = {"/": numbers}
-        for point in self.points:
-            own = point.solution.to_xarray()
-            nodes[f"/points/{point.number:04d}"] = own.assign_attrs(
-                {f"over_{name}": value for name, value in point.values.items()})
-        return xarray.DataTree.from_dict(nodes)
-
-    def _place(self, point: Point) -> tuple[int, ...]:
-        return tuple(axis.index(point.values[name]) for name, axis in self.over.items())
+        return tree_of(self) if solutions else dataset_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the content of `index.json`, but for its header."""
@@ -361,8 +226,6 @@ class Sweep:
             For three parameters or more (`select` leaves some of them out), an unknown quantity,
             and a sweep without points.
         """
-        from hamshoot.study.sweep_panels import plot_sweep
-
         return plot_sweep(self, quantities)
 
     def __repr__(self) -> str:
@@ -379,27 +242,8 @@ class Sweep:
         ValueError
             For a directory that holds none, or a damaged one, in one sentence.
         """
-        from hamshoot.study.sweep_files import load
-
         return load(Path(directory), cls)
 
 
 #: Crossings that are told in sentences.
 MOST_TOLD = 6
-
-
-def numbers_of(solution: Solution) -> dict[str, Any]:
-    """The numbers of a point."""
-    summary = solution.summary()
-    return {name: summary[name] for name in NUMBERS}
-
-
-def lower(a: Solution, b: Solution) -> bool:
-    """Whether one solution of a problem is a better answer than another."""
-    if good(a) != good(b):
-        return good(a)
-    return gap(a, b) < -LOWER
-
-
-#: Share of J by which a solution has to be lower to take the place of another.
-LOWER = 1e-7
