@@ -12,8 +12,8 @@ compared.
 
 *A map.* ReLU networks over L̃ and λ, by a sweep and by a search at every point, with the same
 seed and effort. Who is lower where, and what it costs in CPU seconds: a search has the one basin it
-finds, a sweep passes basins on, and its network is lower or the same wherever a neighbour's leads
-lower; nothing but more searches says whether there are lower ones still.
+finds, a sweep passes on those of the few points that it searches, and settles between neighbours;
+nothing but more searches says whether there are lower ones still.
 
 Run ``python demos/16_sweep.py`` (one to two minutes of CPU): it draws figures/16_sweep.png and writes
 results/16_sweep.json. ``--small`` takes seconds, and writes to ``--out DIRECTORY``, or to a
@@ -156,8 +156,7 @@ def findings(record: dict[str, Any]) -> list[str]:
         gaps = [abs(row["slope"] / row["price"] - 1) for row in inner]
         lines.append(f"The price of depth: dJ/dL̃ from J alone and −λH/L̃ differ by "
                      f"{np.median(gaps):.1e} in the median of {len(gaps)} values of L̃, by "
-                     f"{max(gaps):.1e} at most; a spline through "
-                     f"{len(checked)} values is no more accurate than that.")
+                     f"{max(gaps):.1e} at most, by a spline through {len(checked)} values.")
     first, last = depths["points"][0], depths["points"][-1]
     lines.append(f"From L̃ = {first['effective_depth']:g} to {last['effective_depth']:g} J goes "
                  f"from {first['objective']:.4g} to {last['objective']:.4g}, and −2H/L̃ (with "

@@ -10,10 +10,10 @@ from hamshoot.study.sweep_points import NUMBERS
 from hamshoot.support.extras import missing
 
 if TYPE_CHECKING:
-    from hamshoot.study.swept import Sweep
+    from hamshoot.study.sweep_fields import SweepFields
 
 
-def dataset_of(sweep: Sweep) -> Any:
+def dataset_of(sweep: SweepFields) -> Any:
     """Numbers over the parameters, an `xarray.Dataset`; see `Sweep.to_xarray`."""
     xarray = _xarray()
     shape = tuple(len(axis) for axis in sweep.over.values())
@@ -32,7 +32,7 @@ def dataset_of(sweep: Sweep) -> Any:
                           attrs={"problem": repr(sweep.problem), "complete": sweep.complete})
 
 
-def tree_of(sweep: Sweep) -> Any:
+def tree_of(sweep: SweepFields) -> Any:
     """The same with the solutions below it, an `xarray.DataTree`."""
     xarray = _xarray()
     if not hasattr(xarray, "DataTree"):

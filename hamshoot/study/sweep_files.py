@@ -16,17 +16,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from hamshoot.methods.indirect.arclength import GeodesicCurve, GeodesicPoint
 from hamshoot.solution.solution import Solution
+from hamshoot.study.sweep_fields import SweepFields
 from hamshoot.study.sweep_points import NUMBERS, Crossing, Point
 from hamshoot.study.sweep_steps import Switch
 from hamshoot.support.checks import brief, check_regular
 from hamshoot.support.files import header, write_whole
 
-if TYPE_CHECKING:
-    from hamshoot.study.swept import Sweep
+Kind = TypeVar("Kind", bound=SweepFields)
 
 FORMAT = 1
 INDEX, TABLE, POINTS, JOURNAL = "index.json", "index.csv", "sweep-points", ".journal"
@@ -88,7 +88,7 @@ class Index:
         self.directory, self.key, self.own = directory, key, dict(own)
         self._written = -float("inf")
 
-    def write(self, sweep: Sweep, now: bool = False) -> None:
+    def write(self, sweep: SweepFields, now: bool = False) -> None:
         """Both files, unless they were written a moment ago."""
         if self.directory is None or (not now and time.monotonic() - self._written < EVERY):
             return
@@ -99,7 +99,7 @@ class Index:
         write_whole(self.directory / INDEX, lambda file: file.write(text + "\n"), mode="w")
 
 
-def write_table(sweep: Sweep, path: Path) -> None:
+def write_table(sweep: SweepFields, path: Path) -> None:
     """The points as CSV, a header row first; what is missing is an empty cell."""
     columns = ["number", *sweep.over, *NUMBERS, "status", "success", "branch", "begun", "steps",
                "seconds", "file"]
@@ -143,7 +143,7 @@ def end(directory: Path) -> None:
     shutil.rmtree(directory / JOURNAL, ignore_errors=True)
 
 
-def load(directory: Path, kind: type[Sweep]) -> Sweep:
+def load(directory: Path, kind: type[Kind]) -> Kind:
     """See `Sweep.load`."""
     record = _read(directory / INDEX)
     try:
@@ -170,7 +170,7 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _sweep(directory: Path, record: dict[str, Any], kind: type[Sweep]) -> Sweep:
+def _sweep(directory: Path, record: dict[str, Any], kind: type[Kind]) -> Kind:
     over = {str(name): tuple(axis) for name, axis in record["over"].items()}
     points = tuple(_point(directory, row, over) for row in record["points"])
     if not points:

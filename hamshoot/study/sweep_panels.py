@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hamshoot.methods.indirect.arclength import GeodesicCurve
-    from hamshoot.study.swept import Sweep
+    from hamshoot.study.sweep_fields import SweepFields
 
 LABELS = {"effective_depth": "effective depth L̃", "weight_decay": "weight decay λ",
           "epsilon": "smoothing ε", "width": "width w", "objective": "objective J",
@@ -36,7 +36,7 @@ LOGARITHMIC = ("objective", "loss", "test_error", "parameter_norm", "stationarit
 WIDE = 4.0
 
 
-def plot_sweep(sweep: Sweep, quantities: tuple[str, ...] = (
+def plot_sweep(sweep: SweepFields, quantities: tuple[str, ...] = (
         "objective", "hamiltonian", "bottleneck_rank")) -> Figure:
     """A panel for each quantity: curves over one parameter, maps over two.
 
@@ -83,7 +83,7 @@ def plot_sweep(sweep: Sweep, quantities: tuple[str, ...] = (
 # -- one parameter ---------------------------------------------------------------------------------
 
 
-def _curves(ax: Axes, sweep: Sweep, quantity: str) -> None:
+def _curves(ax: Axes, sweep: SweepFields, quantity: str) -> None:
     """One quantity over one parameter."""
     (name, axis), = sweep.over.items()
     x = np.array([point.values[name] for point in sweep.points], dtype=float)
@@ -132,7 +132,7 @@ def _scaled(ax: Axes, y: NDArray, quantity: str) -> None:
         ax.set_yscale("log")
 
 
-def _numbers(sweep: Sweep, quantity: str) -> NDArray:
+def _numbers(sweep: SweepFields, quantity: str) -> NDArray:
     """A quantity at all points; NaN where it is none."""
     return np.array([np.nan if value is None else float(value) for value in
                      (point.branch if quantity == "branch" else point.numbers[quantity]
@@ -142,7 +142,7 @@ def _numbers(sweep: Sweep, quantity: str) -> NDArray:
 # -- two parameters --------------------------------------------------------------------------------
 
 
-def _map(ax: Axes, sweep: Sweep, quantity: str) -> None:
+def _map(ax: Axes, sweep: SweepFields, quantity: str) -> None:
     """One quantity over two parameters, a cell a point; no answer is crossed out."""
     from matplotlib.colors import ListedColormap, LogNorm
 

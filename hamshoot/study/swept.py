@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.methods.indirect.arclength import GeodesicCurve
-from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.study.sweep_arrays import dataset_of, tree_of
+from hamshoot.study.sweep_fields import SweepFields
 from hamshoot.study.sweep_files import load
-from hamshoot.study.sweep_grid import told
 from hamshoot.study.sweep_panels import plot_sweep
-from hamshoot.study.sweep_points import NUMBERS, Crossing, Point
+from hamshoot.study.sweep_points import NUMBERS, Point
 from hamshoot.study.tables import points_table
 from hamshoot.support.checks import brief
 from hamshoot.support.extras import missing
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sweep:
+class Sweep(SweepFields):
     """Optima over parameters of a problem; prints as a table.
 
     Attributes
@@ -47,20 +45,6 @@ class Sweep:
     settings : dict
         Method, layers and options.
     """
-
-    problem: TrainingProblem
-    over: dict[str, tuple[float, ...]]
-    points: tuple[Point, ...]
-    crossings: tuple[Crossing, ...] = ()
-    curves: tuple[GeodesicCurve, ...] = ()
-    complete: bool = True
-    reason: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def success(self) -> bool:
-        """Whether it is complete and every point an answer."""
-        return self.complete and all(point.success for point in self.points)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -164,53 +148,7 @@ class Sweep:
         """
         return tree_of(self) if solutions else dataset_of(self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the content of `index.json`, but for its header."""
-        return {
-            "problem": repr(self.problem), "settings": self.settings,
-            "over": {name: list(axis) for name, axis in self.over.items()},
-            "complete": self.complete, "success": self.success, "reason": self.reason,
-            "finding": self.finding(),
-            "crossings": [asdict(one) for one in self.crossings],
-            "curves": [{"parameter": one.parameter, "folds": list(one.folds),
-                        "reason": one.reason, "points": [list(point) for point in one.points]}
-                       for one in self.curves],
-            "points": [{"number": point.number, **point.row()} for point in self.points],
-        }
-
     # -- in words ----------------------------------------------------------------------------------
-
-    def finding(self) -> str:
-        """What was found, in sentences: the least J, branches, crossings and folds, failures."""
-        total = int(np.prod([len(axis) for axis in self.over.values()]))
-        if not self.points:
-            return f"None of {total} points is solved. {self.reason}".strip()
-        answers = [point for point in self.points if point.success]
-        branches = len({point.branch for point in self.points})
-        count = len(self.points)
-        sentences = [f"{count} of {total} point{'' if total == 1 else 's'} on {branches} "
-                     f"branch{'' if branches == 1 else 'es'}."]
-        if answers:
-            least = min(answers, key=lambda point: point.objective)
-            sentences.append(f"J is least at {told(least.values)}: {least.objective:.6g}.")
-        for crossing in self.crossings[:MOST_TOLD]:
-            text = str(crossing)
-            sentences.append(f"{text[0].upper()}{text[1:]}.")
-        if len(self.crossings) > MOST_TOLD:
-            sentences.append(f"And {len(self.crossings) - MOST_TOLD} more such places.")
-        folds = [(curve.parameter, curve.points[k].value) for curve in self.curves
-                 for k in curve.folds]
-        if folds:
-            values = ", ".join(told({name: value}) for name, value in dict.fromkeys(
-                (name, float(f"{value:.6g}")) for name, value in folds))
-            sentences.append(f"Folds of branches that were followed: {values}.")
-        failed = [point for point in self.points if not point.success]
-        if failed:
-            sentences.append(f"{len(failed)} did not end well, the first at "
-                             f"{told(failed[0].values)}: {failed[0].status.replace('_', ' ')}.")
-        if not self.complete:
-            sentences.append(self.reason or "It was stopped before all was done.")
-        return " ".join(sentences)
 
     def table(self) -> str:
         """All points as text, one a line."""
@@ -243,7 +181,3 @@ class Sweep:
             For a directory that holds none, or a damaged one, in one sentence.
         """
         return load(Path(directory), cls)
-
-
-#: Crossings that are told in sentences.
-MOST_TOLD = 6
