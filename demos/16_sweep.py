@@ -15,7 +15,7 @@ seed and effort. Who is lower where, and what it costs in CPU seconds: a search 
 finds, a sweep passes on those of the few points that it searches, and settles between neighbours;
 nothing but more searches says whether there are lower ones still.
 
-Run ``python demos/16_sweep.py`` (one to two minutes of CPU): it draws figures/16_sweep.png and writes
+Run ``python demos/16_sweep.py`` (a minute or two of CPU): it draws figures/16_sweep.png and writes
 results/16_sweep.json. ``--small`` takes seconds, and writes to ``--out DIRECTORY``, or to a
 temporary one.
 """

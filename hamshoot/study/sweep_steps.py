@@ -304,7 +304,8 @@ def stationary(solution: Solution) -> bool:
 
 def _solved(errand: Errand, values: Mapping[str, Any], guess: Solution | None,
             callback: Callback | None) -> Solution:
-    return solve(changed(errand.problem, values), errand.method, layers=errand.layers,
+    method: Any = errand.method  # a name that was checked
+    return solve(changed(errand.problem, values), method, layers=errand.layers,
                  initial_guess=guess, callback=named(told(values), callback), **errand.options)
 
 
