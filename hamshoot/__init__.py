@@ -41,6 +41,8 @@ _HOME = {
     "sensitivity": "derivatives.sensitivity",
     "Validation": "study.validate",
     "validate": "study.validate",
+    "Sweep": "study.swept",
+    "sweep": "study.sweep",
     "Certificate": "optimality.certificate",
     "certify": "optimality.certificate",
     "names": "support.names",
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
     from hamshoot.study.compare import compare as compare
     from hamshoot.study.diagnose import diagnose as diagnose
     from hamshoot.study.solve import solve as solve
+    from hamshoot.study.sweep import sweep as sweep
+    from hamshoot.study.swept import Sweep as Sweep
     from hamshoot.study.validate import Validation as Validation
     from hamshoot.study.validate import validate as validate
     from hamshoot.support import names as names

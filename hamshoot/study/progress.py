@@ -97,6 +97,8 @@ class Progress:
             return f"compiling, once: {now - self.began:.0f} s"
         if record is None:
             return f"{self.title or 'beginning'}: {now - self.began:.0f} s"
+        if record.objective != record.objective:  # nothing but how it stands
+            return f"{record.stage}, {now - self.began:.0f} s{self._left(now)}"
         stationarity = ("" if record.stationarity != record.stationarity
                         else f", stationarity {record.stationarity:.1e}")
         return (f"{record.stage or 'iterating'}: iteration {record.iteration}, J "

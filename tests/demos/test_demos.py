@@ -24,7 +24,8 @@ NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
          "11_real_data", "12_collapse_and_turnpike", "14_price_of_depth",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
-             find_spec("torch") is None, reason="needs the extra torch")))
+             find_spec("torch") is None, reason="needs the extra torch")),
+         "16_sweep")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -118,6 +119,22 @@ def test_a_demo_calls_things_by_what_they_are(ran, name):
         assert sum(how["statuses"].values()) == how["networks"] >= how["converged"]
         least, middle, most = how["stationarity"]
         assert least <= middle <= most
+
+
+def test_a_sweep_counts_its_branches_and_knows_the_price_of_depth(ran):
+    record, _ = ran("16_sweep")
+    decays, depths, grid = (record[name] for name in ("decays", "depths", "map"))
+    branches = len({row["branch"] for row in decays["points"]})
+    assert f"{len(decays['points'])} geodesics lie on {branches} branch" in one(
+        record["findings"], "Over λ from")
+    checked = [row for row in depths["points"] if "slope" in row][1:-1]
+    assert checked
+    for row in checked:  # from J alone, and from H
+        assert row["slope"] == pytest.approx(row["price"], rel=0.01)
+        assert row["price"] == pytest.approx(
+            record["settings"]["weight_decay"] / 2 * row["bottleneck_rank"], rel=1e-5)
+    low = sum(row["objective"] < row["searched"] * (1 - 1e-6) for row in grid["rows"])
+    assert f"search at {low}, " in one(record["findings"], f"Of {len(grid['rows'])} ReLU")
 
 
 def test_how_networks_ended_is_said_by_their_statuses():
