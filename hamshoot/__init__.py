@@ -37,7 +37,9 @@ _HOME = {
     "solve": "study.solve",
     "Comparison": "study.compare",
     "compare": "study.compare",
+    "Influence": "derivatives.influence",
     "Sensitivity": "derivatives.result",
+    "influence": "derivatives.influence",
     "sensitivity": "derivatives.sensitivity",
     "Validation": "study.validate",
     "validate": "study.validate",
@@ -54,6 +56,8 @@ __all__ = [*sorted(_HOME), "__version__"]
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hamshoot.derivatives.influence import Influence as Influence
+    from hamshoot.derivatives.influence import influence as influence
     from hamshoot.derivatives.result import Sensitivity as Sensitivity
     from hamshoot.derivatives.sensitivity import sensitivity as sensitivity
     from hamshoot.methods.descent.optimizers import SGD as SGD

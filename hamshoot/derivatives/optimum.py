@@ -140,7 +140,7 @@ def optimum_of(solution: Solution, who: str = "sensitivity",
         singular Hessian, a kink that is concave or on the edge of leaving; and for what this does
         not know, a hard endpoint, RK4 layers, and networks that are too large.
     """
-    problem = _problem_solved(solution, who)
+    problem = problem_solved(solution, who)
     weights, steps = np.array(solution.weights), np.asarray(solution.steps)
     if weights.size > max_controls:
         raise NoDerivative(f"{who}: expected at most {max_controls} controls, whose Hessian is a "
@@ -172,7 +172,7 @@ def optimum_of(solution: Solution, who: str = "sensitivity",
     return Optimum(problem, at, verdict.verdict, distance)
 
 
-def _problem_solved(solution: Solution, who: str) -> TrainingProblem:
+def problem_solved(solution: Solution, who: str) -> TrainingProblem:
     """The problem of which the network is an optimum; refuses what has none here."""
     problem = solution.problem
     if problem.hard_endpoint:

@@ -115,7 +115,7 @@ class Sensitivity:
         names = ("of", "theta", "direction", "value", "objective", "along", "second", "weights",
                  "states", "momenta", "p", "steps", "interval", "changes", "residual", "held",
                  "how", "scaled")
-        return {name: _plain(getattr(self, name)) for name in names}
+        return {name: plain(getattr(self, name)) for name in names}
 
     def __repr__(self) -> str:
         lines = "\n".join(f"  {name:<11} {text}" for name, text in self._rows())
@@ -207,12 +207,12 @@ def direction_of(of: str, direction: Any, shape: tuple[int, ...]) -> float | NDA
     return given if shape else float(given)
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+def plain(value: Any) -> Any:
+    """As JSON has it: lists of numbers, None where they are not finite."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
     return value
