@@ -128,7 +128,13 @@ def _report(*arguments: Any, **options: Any) -> Path:
     return importlib.import_module("hamshoot.report.page").report(*arguments, **options)
 
 
-verbs.solve, verbs.report = _solve, _report
+def _predictive_spread(*arguments: Any, **options: Any) -> Any:
+    """`hamshoot.derivatives.spread.predictive_spread`, loaded when it is called."""
+    return importlib.import_module("hamshoot.derivatives.spread").predictive_spread(
+        *arguments, **options)
+
+
+verbs.solve, verbs.report, verbs.predictive_spread = _solve, _report, _predictive_spread
 verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
 
 

@@ -198,7 +198,8 @@ def _check_regular(at: Expansion, verdict: str, smallest: float, who: str) -> No
             f"{who}: {count} activation{'s lie' if count > 1 else ' lies'} on the edge of leaving "
             "the kink (a slope of 0 or 1), where the optimum has one-sided derivatives alone")
     if kinks is not None and kinks.concave.any() and not np.isfinite(smallest):
-        raise NoDerivative(f"{who}: expected a minimum to second order, {verdict}")
+        raise NoDerivative(f"{who}: expected a minimum to second order, got a point of which that "
+                           f"is {verdict}")
     if verdict.startswith(("strict local minimum", "no descent found")):
         return
     smallest, largest, _ = smallest_eigenvalue(at.reduced)
