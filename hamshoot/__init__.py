@@ -41,6 +41,8 @@ _HOME = {
     "Sensitivity": "derivatives.result",
     "influence": "derivatives.influence",
     "sensitivity": "derivatives.sensitivity",
+    "Tuning": "study.tune",
+    "tune": "study.tune",
     "Validation": "study.validate",
     "validate": "study.validate",
     "Certificate": "optimality.certificate",
@@ -84,6 +86,8 @@ if TYPE_CHECKING:
     from hamshoot.study.compare import compare as compare
     from hamshoot.study.diagnose import diagnose as diagnose
     from hamshoot.study.solve import solve as solve
+    from hamshoot.study.tune import Tuning as Tuning
+    from hamshoot.study.tune import tune as tune
     from hamshoot.study.validate import Validation as Validation
     from hamshoot.study.validate import validate as validate
     from hamshoot.support import names as names
