@@ -196,10 +196,11 @@ def _check_regular(at: Expansion, verdict: str, smallest: float, who: str) -> No
         count = int(kinks.edge.sum())
         raise NoDerivative(
             f"{who}: {count} activation{'s lie' if count > 1 else ' lies'} on the edge of leaving "
-            "the kink (a slope of 0 or 1), where the optimum has one-sided derivatives alone")
+            "the kink (a slope of 0 or 1), where the optimum has one-sided derivatives alone"
+            f"{_copies(at)}")
     if kinks is not None and kinks.concave.any() and not np.isfinite(smallest):
         raise NoDerivative(f"{who}: expected a minimum to second order, got a point of which that "
-                           f"is {verdict}")
+                           f"is {verdict}{_copies(at)}")
     if verdict.startswith(("strict local minimum", "no descent found")):
         return
     smallest, largest, _ = smallest_eigenvalue(at.reduced)
@@ -209,6 +210,14 @@ def _check_regular(at: Expansion, verdict: str, smallest: float, who: str) -> No
         raise NoDerivative(f"{who}: expected a strict minimum, got one whose smallest eigenvalue "
                            f"of the Hessian, {smallest:.2e}, {what}: its derivatives are not "
                            "determined")
+
+
+def _copies(at: Expansion) -> str:
+    """Words for a problem with samples of the same inputs, whose kinks are one."""
+    start = at.setting.start.T
+    count = len(start) - len(np.unique(start, axis=0))
+    return f"; {count} of its {len(start)} samples repeat the inputs of others, and share their " \
+        "kinks" if count else ""
 
 
 def _derivatives(

@@ -24,7 +24,8 @@ NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
          "11_real_data", "12_collapse_and_turnpike", "14_price_of_depth",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
-             find_spec("torch") is None, reason="needs the extra torch")))
+             find_spec("torch") is None, reason="needs the extra torch")),
+         "15_what_the_data_do")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
