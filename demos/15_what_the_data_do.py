@@ -255,6 +255,7 @@ def draw(record: dict[str, Any]) -> Any:
         ax.plot(ends, ends, color="#777777", lw=0.8, zorder=0)
         dress(ax, f"A sample left out: change of {WORDS[on]}{' ' + name if name else ''}",
               "by solving without it", "by derivatives")
+        ax.locator_params(nbins=5)
         ax.legend(frameon=False, fontsize=9)
     sizes = record["settings"]["sizes"]
     palette = hs.plot.colours([f"{samples} samples" for samples in sizes])
