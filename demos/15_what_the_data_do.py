@@ -1,6 +1,6 @@
 """What each sample does to a network, told without solving again; how far predictions spread.
 
-A noisy teacher's table. `hs.influence` leaves out each sample in turn, to first order (a derivative)
+A noisy teacher's table. `hs.influence` leaves out each sample in turn, to first order (derivative)
 and to second (a Newton step with the activations on the kink held), and is compared with the true
 removal of every sample: the problem without it, solved from there. On ReLU networks the
 activations that change sides are counted, to first order.
