@@ -10,7 +10,7 @@ import numpy as np
 
 from hamshoot.derivatives.left_out import LeftOut
 from hamshoot.derivatives.optimum import Optimum, optimum_of, problem_solved
-from hamshoot.derivatives.result import NoDerivative, plain
+from hamshoot.derivatives.result import NoDerivative, check_solution, plain
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 from hamshoot.network.leaky_resnet import LeakyResNet
 from hamshoot.problem.arguments import matrix
@@ -173,7 +173,8 @@ def influence(
     `hamshoot.derivatives.left_out`; ``python demos/15_what_the_data_do.py`` compares with true
     removals.
     """
-    if getattr(solution, "steps", None) is None:
+    check_solution(solution)
+    if solution.steps is None:
         raise NoDerivative("influence: expected a layered solution, got a continuous path; give "
                            "hs.solve a number of layers")
     name, measure = _measure(solution, on)

@@ -157,6 +157,13 @@ class Sensitivity:
         return [*rows, ("how", self.how)] if self.how else rows
 
 
+def check_solution(solution: Any) -> None:
+    """Raise TypeError for what is no solution."""
+    if not hasattr(solution, "integrator") or not hasattr(solution, "weights"):
+        raise TypeError(f"solution: expected a Solution, as hs.solve returns it, got "
+                        f"{brief(solution)}")
+
+
 def parameter(of: Any) -> str:
     """The name of a parameter, checked.
 

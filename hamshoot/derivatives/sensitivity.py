@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hamshoot.derivatives.layers import layered_sensitivity
 from hamshoot.derivatives.parameters import shape_of, units_of, value_of
-from hamshoot.derivatives.result import Sensitivity, direction_of, parameter
-from hamshoot.support.checks import brief
+from hamshoot.derivatives.result import Sensitivity, check_solution, direction_of, parameter
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -52,6 +51,8 @@ def sensitivity(
         In a sentence, where there is no derivative: a network that is not stationary, a saddle or a
         singular Hessian by the second-order test, a ReLU network with a kink on the edge of being
         left; and for another `of`, or a direction of another shape.
+    TypeError
+        For what is no solution.
 
     Notes
     -----
@@ -75,9 +76,7 @@ def sensitivity(
     True
     """
     parameter(of)
-    if not hasattr(solution, "integrator") or not hasattr(solution, "weights"):
-        raise TypeError(f"solution: expected a Solution, as hs.solve returns it, got "
-                        f"{brief(solution)}")
+    check_solution(solution)
     if solution.steps is not None:
         return layered_sensitivity(solution, of, direction, scaled=scaled)
     return _of_geodesic(solution, of, direction, scaled)

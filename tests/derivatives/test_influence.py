@@ -150,3 +150,5 @@ def test_without_test_rows_or_layers_it_says_so():
     path = hs.solve(one_neuron(0.5), "indirect")
     with pytest.raises(NoDerivative, match="expected a layered solution"):
         hs.influence(path)
+    with pytest.raises(TypeError, match="expected a Solution"):
+        hs.influence(without)
