@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hamshoot.derivatives.geodesics import geodesic_sensitivity
 from hamshoot.derivatives.layers import layered_sensitivity
 from hamshoot.derivatives.parameters import shape_of, units_of, value_of
 from hamshoot.derivatives.result import Sensitivity, check_solution, direction_of, parameter
@@ -84,15 +84,10 @@ def sensitivity(
 
 def _of_geodesic(solution: Solution, of: str, direction: Any, scaled: bool) -> Sensitivity:
     """That of a continuous path, which is computed in scaled units, in those asked for."""
-    try:
-        geodesics = import_module("hamshoot.derivatives.geodesics")
-    except ModuleNotFoundError:
-        raise NotImplementedError("sensitivity: expected a layered solution, got a geodesic, whose "
-                                  "derivatives this version does not have") from None
     if scaled or of not in ("targets", "inputs"):
-        return geodesics.geodesic_sensitivity(solution, of, direction)
+        return geodesic_sensitivity(solution, of, direction)
     problem = solution.problem
     units, given = units_of(problem, of), direction_of(of, direction, shape_of(problem, of))
-    found = geodesics.geodesic_sensitivity(solution, of, None if given is None else given / units)
+    found = geodesic_sensitivity(solution, of, None if given is None else given / units)
     return replace(found, theta=value_of(problem, of, scaled), direction=given, scaled=False,
                    objective=found.objective / units)
