@@ -37,8 +37,12 @@ _HOME = {
     "solve": "study.solve",
     "Comparison": "study.compare",
     "compare": "study.compare",
+    "Influence": "derivatives.influence",
     "Sensitivity": "derivatives.result",
+    "influence": "derivatives.influence",
     "sensitivity": "derivatives.sensitivity",
+    "Tuning": "study.tune",
+    "tune": "study.tune",
     "Validation": "study.validate",
     "validate": "study.validate",
     "Sweep": "study.swept",
@@ -56,6 +60,8 @@ __all__ = [*sorted(_HOME), "__version__"]
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hamshoot.derivatives.influence import Influence as Influence
+    from hamshoot.derivatives.influence import influence as influence
     from hamshoot.derivatives.result import Sensitivity as Sensitivity
     from hamshoot.derivatives.sensitivity import sensitivity as sensitivity
     from hamshoot.methods.descent.optimizers import SGD as SGD
@@ -84,6 +90,8 @@ if TYPE_CHECKING:
     from hamshoot.study.solve import solve as solve
     from hamshoot.study.sweep import sweep as sweep
     from hamshoot.study.swept import Sweep as Sweep
+    from hamshoot.study.tune import Tuning as Tuning
+    from hamshoot.study.tune import tune as tune
     from hamshoot.study.validate import Validation as Validation
     from hamshoot.study.validate import validate as validate
     from hamshoot.support import names as names
@@ -128,7 +136,13 @@ def _report(*arguments: Any, **options: Any) -> Path:
     return importlib.import_module("hamshoot.report.page").report(*arguments, **options)
 
 
-verbs.solve, verbs.report = _solve, _report
+def _predictive_spread(*arguments: Any, **options: Any) -> Any:
+    """`hamshoot.derivatives.spread.predictive_spread`, loaded when it is called."""
+    return importlib.import_module("hamshoot.derivatives.spread").predictive_spread(
+        *arguments, **options)
+
+
+verbs.solve, verbs.report, verbs.predictive_spread = _solve, _report, _predictive_spread
 verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
 
 

@@ -140,7 +140,7 @@ def optimum_of(solution: Solution, who: str = "sensitivity",
         singular Hessian, a kink that is concave or on the edge of leaving; and for what this does
         not know, a hard endpoint, RK4 layers, and networks that are too large.
     """
-    problem = _problem_solved(solution, who)
+    problem = problem_solved(solution, who)
     weights, steps = np.array(solution.weights), np.asarray(solution.steps)
     if weights.size > max_controls:
         raise NoDerivative(f"{who}: expected at most {max_controls} controls, whose Hessian is a "
@@ -172,7 +172,7 @@ def optimum_of(solution: Solution, who: str = "sensitivity",
     return Optimum(problem, at, verdict.verdict, distance)
 
 
-def _problem_solved(solution: Solution, who: str) -> TrainingProblem:
+def problem_solved(solution: Solution, who: str) -> TrainingProblem:
     """The problem of which the network is an optimum; refuses what has none here."""
     problem = solution.problem
     if problem.hard_endpoint:
@@ -196,9 +196,11 @@ def _check_regular(at: Expansion, verdict: str, smallest: float, who: str) -> No
         count = int(kinks.edge.sum())
         raise NoDerivative(
             f"{who}: {count} activation{'s lie' if count > 1 else ' lies'} on the edge of leaving "
-            "the kink (a slope of 0 or 1), where the optimum has one-sided derivatives alone")
+            "the kink (a slope of 0 or 1), where the optimum has one-sided derivatives alone"
+            f"{_copies(at)}")
     if kinks is not None and kinks.concave.any() and not np.isfinite(smallest):
-        raise NoDerivative(f"{who}: expected a minimum to second order, {verdict}")
+        raise NoDerivative(f"{who}: expected a minimum to second order, got a point of which that "
+                           f"is {verdict}{_copies(at)}")
     if verdict.startswith(("strict local minimum", "no descent found")):
         return
     smallest, largest, _ = smallest_eigenvalue(at.reduced)
@@ -208,6 +210,14 @@ def _check_regular(at: Expansion, verdict: str, smallest: float, who: str) -> No
         raise NoDerivative(f"{who}: expected a strict minimum, got one whose smallest eigenvalue "
                            f"of the Hessian, {smallest:.2e}, {what}: its derivatives are not "
                            "determined")
+
+
+def _copies(at: Expansion) -> str:
+    """Words for a problem with samples of the same inputs, whose kinks are one."""
+    start = at.setting.start.T
+    count = len(start) - len(np.unique(start, axis=0))
+    return f"; {count} of its {len(start)} samples repeat the inputs of others, and share their " \
+        "kinks" if count else ""
 
 
 def _derivatives(

@@ -115,7 +115,7 @@ class Sensitivity:
         names = ("of", "theta", "direction", "value", "objective", "along", "second", "weights",
                  "states", "momenta", "p", "steps", "interval", "changes", "residual", "held",
                  "how", "scaled")
-        return {name: _plain(getattr(self, name)) for name in names}
+        return {name: plain(getattr(self, name)) for name in names}
 
     def __repr__(self) -> str:
         lines = "\n".join(f"  {name:<11} {text}" for name, text in self._rows())
@@ -155,6 +155,13 @@ class Sensitivity:
             rows.append(("holds for", f"{name} in [{low:.3g}, {high:.3g}], to first order"
                          f"{': ' + '; '.join(ends) if ends else ''}"))
         return [*rows, ("how", self.how)] if self.how else rows
+
+
+def check_solution(solution: Any) -> None:
+    """Raise TypeError for what is no solution."""
+    if not hasattr(solution, "integrator") or not hasattr(solution, "weights"):
+        raise TypeError(f"solution: expected a Solution, as hs.solve returns it, got "
+                        f"{brief(solution)}")
 
 
 def parameter(of: Any) -> str:
@@ -207,12 +214,12 @@ def direction_of(of: str, direction: Any, shape: tuple[int, ...]) -> float | NDA
     return given if shape else float(given)
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+def plain(value: Any) -> Any:
+    """As JSON has it: lists of numbers, None where they are not finite."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
     return value

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hamshoot.derivatives.geodesics import geodesic_sensitivity
 from hamshoot.derivatives.layers import layered_sensitivity
 from hamshoot.derivatives.parameters import shape_of, units_of, value_of
-from hamshoot.derivatives.result import Sensitivity, direction_of, parameter
-from hamshoot.support.checks import brief
+from hamshoot.derivatives.result import Sensitivity, check_solution, direction_of, parameter
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -52,6 +51,8 @@ def sensitivity(
         In a sentence, where there is no derivative: a network that is not stationary, a saddle or a
         singular Hessian by the second-order test, a ReLU network with a kink on the edge of being
         left; and for another `of`, or a direction of another shape.
+    TypeError
+        For what is no solution.
 
     Notes
     -----
@@ -75,9 +76,7 @@ def sensitivity(
     True
     """
     parameter(of)
-    if not hasattr(solution, "integrator") or not hasattr(solution, "weights"):
-        raise TypeError(f"solution: expected a Solution, as hs.solve returns it, got "
-                        f"{brief(solution)}")
+    check_solution(solution)
     if solution.steps is not None:
         return layered_sensitivity(solution, of, direction, scaled=scaled)
     return _of_geodesic(solution, of, direction, scaled)
@@ -85,15 +84,10 @@ def sensitivity(
 
 def _of_geodesic(solution: Solution, of: str, direction: Any, scaled: bool) -> Sensitivity:
     """That of a continuous path, which is computed in scaled units, in those asked for."""
-    try:
-        geodesics = import_module("hamshoot.derivatives.geodesics")
-    except ModuleNotFoundError:
-        raise NotImplementedError("sensitivity: expected a layered solution, got a geodesic, whose "
-                                  "derivatives this version does not have") from None
     if scaled or of not in ("targets", "inputs"):
-        return geodesics.geodesic_sensitivity(solution, of, direction)
+        return geodesic_sensitivity(solution, of, direction)
     problem = solution.problem
     units, given = units_of(problem, of), direction_of(of, direction, shape_of(problem, of))
-    found = geodesics.geodesic_sensitivity(solution, of, None if given is None else given / units)
+    found = geodesic_sensitivity(solution, of, None if given is None else given / units)
     return replace(found, theta=value_of(problem, of, scaled), direction=given, scaled=False,
                    objective=found.objective / units)

@@ -28,7 +28,7 @@ from hamshoot.support import verbs
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from hamshoot.theory.energies import PathEnergies
 
@@ -244,6 +244,18 @@ class Solution(SecondLook):
             The file written; `.html` is added when the name has no suffix.
         """
         return verbs.report(self, path, title=title, second_order=second_order)
+
+    def predictive_spread(self, X: ArrayLike, *, noise: float | None = None) -> Any:
+        """Predictions for rows X (K, d_in), with standard deviations of network and noise.
+
+        By the linearised Laplace approximation at a minimum over layers; how well that is
+        calibrated, and all else, is in `hamshoot.derivatives.spread.predictive_spread`.
+
+        Returns
+        -------
+        hamshoot.derivatives.spread.PredictiveSpread
+        """
+        return verbs.predictive_spread(self, X, noise=noise)
 
     # -- persistence -------------------------------------------------------------------------------
 

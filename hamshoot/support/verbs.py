@@ -2,7 +2,8 @@
 
 `LeakyResNet.polish` knows method objects by their `solve`; which method a name stands for is known
 above it, by `hamshoot.solve`. `Solution.report` and `Comparison.report` are pages, which are made
-above both. The package sets what is declared here when it is imported.
+above both; `Solution.predictive_spread` takes Newton factors, as methods have them. The package
+sets what is declared here when it is imported.
 """
 
 from __future__ import annotations
@@ -20,3 +21,5 @@ mesh_report: Callable[..., Any]
 solve: Callable[..., Any]
 #: `hamshoot.report.page.report`, likewise.
 report: Callable[..., Path]
+#: `hamshoot.derivatives.spread.predictive_spread`, likewise.
+predictive_spread: Callable[..., Any]

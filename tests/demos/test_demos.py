@@ -25,7 +25,7 @@ NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "11_real_data", "12_collapse_and_turnpike", "14_price_of_depth",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
              find_spec("torch") is None, reason="needs the extra torch")),
-         "16_sweep")
+         "15_what_the_data_do", "16_sweep")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 

@@ -7,14 +7,16 @@ import pytest
 from problems import one_neuron, teacher
 
 import hamshoot as hs
-from hamshoot.derivatives.layers import tangent
-from hamshoot.derivatives.optimum import optimum_of
+from hamshoot.derivatives.layers import layered_sensitivity, tangent
+from hamshoot.derivatives.optimum import Optimum, optimum_of
 from hamshoot.derivatives.parameters import envelope, moved, swept
 from hamshoot.derivatives.result import PARAMETERS, NoDerivative
+from hamshoot.optimality.expansion import complex_step_derivatives, expanded
 from hamshoot.solution.evaluate import solution_from_weights
 
 LAYERS = 5
 EXACT = hs.DirectSingleShooting(layers=LAYERS, tol=1e-12)
+EXACT3 = hs.DirectSingleShooting(layers=3, tol=1e-12)
 
 
 @lru_cache
@@ -303,3 +305,47 @@ def test_all_parameters_print_and_are_json():
     end = again(solution, scaled, "weight_decay", by_decay.theta + t).objective
     linear = by_decay.value + t * by_decay.along
     assert abs(by_decay.predict(t) - end) < 0.05 * abs(linear - end)
+
+
+def test_samples_that_come_twice_change_nothing_though_their_kinks_depend_on_each_other():
+    """The slopes on a pair of kinks may be shared in many ways, and the interval is the widest."""
+    solution, scaled = solved("relu")
+    rows = np.repeat(np.arange(scaled.n_samples), 2)
+    once, problem = optimum_of(solution), scaled.subset(rows)
+    at = expanded(problem, once.at.weights, once.at.steps, once.slopes[:, :, rows],
+                  complex_step_derivatives)
+    twice = Optimum(problem, at, "", 0.0)
+    assert at.free.rank < twice.held.sum() == 2 * once.held.sum()
+    given = direction(scaled.Y)
+    for of, one, other in (("weight_decay", None, None), ("targets", given, given[rows])):
+        single, double = (layered_sensitivity(x, of, by)
+                          for x, by in ((once, one), (twice, other)))
+        assert double.second == pytest.approx(single.second, rel=1e-7)
+        np.testing.assert_allclose(double.weights, single.weights, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(double.interval, single.interval, rtol=1e-6)
+    apart = given[rows].copy()
+    apart[::2] *= -1  # targets of a pair that go apart turn its slopes, and move no activation
+    assert np.linalg.norm(layered_sensitivity(twice, "targets", apart).states) < 1e-9
+    inputs = np.zeros((len(rows), scaled.d_in))
+    inputs[::2] = direction(scaled.X)  # inputs that go apart tear activations off one kink
+    with pytest.raises(NoDerivative, match="moves them apart"):
+        layered_sensitivity(twice, "inputs", inputs)
+
+
+def test_an_input_that_is_0_moves_to_one_side_alone():
+    """One-hot inputs lie on the kink of the first layer, where σ has a left derivative: 0."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([np.eye(2)[np.arange(9) % 2], rng.uniform(0.1, 1.0, 9)])
+    problem = hs.TrainingProblem(X, X @ rng.standard_normal((3, 2)) + 0.1 * rng.standard_normal(
+        (9, 2)), width=3, effective_depth=1.0, weight_decay=0.02)
+    solution = hs.solve(problem, layers=3, tol=1e-11, effort="quick")
+    one = np.zeros(X.shape)
+    one[0, 1] = 1.0
+    found = hs.sensitivity(solution, "inputs", one)
+    assert found.interval[1] == 0
+    assert "layer 0" in found.changes[1]
+    assert "9 entries of A_0 are 0" in found.how
+    h = min(1e-4, -0.5 * found.interval[0])
+    lower = EXACT3.solve(problem.replace(X=X - h * one), initial_guess=solution)
+    difference = (solution.objective - lower.objective) / h
+    assert difference == pytest.approx(found.along, abs=2 * h * abs(found.second) + 1e-9)
