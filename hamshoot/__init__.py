@@ -46,14 +46,16 @@ _HOME = {
     "names": "support.names",
     "plot": "study.plot",
     "diagnose": "study.diagnose",
+    "bvp": "bvp",
 }
-_MODULES = {"names", "plot"}  # names that are modules themselves
+_MODULES = {"bvp", "names", "plot"}  # names that are modules themselves
 
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hamshoot import bvp as bvp
     from hamshoot.derivatives.result import Sensitivity as Sensitivity
     from hamshoot.derivatives.sensitivity import sensitivity as sensitivity
     from hamshoot.methods.descent.optimizers import SGD as SGD
