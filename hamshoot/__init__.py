@@ -47,6 +47,7 @@ _HOME = {
     "plot": "study.plot",
     "diagnose": "study.diagnose",
     "bvp": "bvp",
+    "OptimalControlProblem": "bvp.optimal_control",
 }
 _MODULES = {"bvp", "names", "plot"}  # names that are modules themselves
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hamshoot import bvp as bvp
+    from hamshoot.bvp.optimal_control import OptimalControlProblem as OptimalControlProblem
     from hamshoot.derivatives.result import Sensitivity as Sensitivity
     from hamshoot.derivatives.sensitivity import sensitivity as sensitivity
     from hamshoot.methods.descent.optimizers import SGD as SGD

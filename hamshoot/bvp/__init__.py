@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "BVPResult": "records",
     "BVPStatus": "records",
+    "ControlPath": "optimal_control",
+    "OptimalControlProblem": "optimal_control",
     "RightHandSideFlow": "field_flow",
     "affine_boundary": "solve",
     "solve_bvp": "adaptive",
@@ -22,6 +24,8 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from hamshoot.bvp.adaptive import solve_bvp as solve_bvp
     from hamshoot.bvp.field_flow import RightHandSideFlow as RightHandSideFlow
+    from hamshoot.bvp.optimal_control import ControlPath as ControlPath
+    from hamshoot.bvp.optimal_control import OptimalControlProblem as OptimalControlProblem
     from hamshoot.bvp.records import BVPResult as BVPResult
     from hamshoot.bvp.records import BVPStatus as BVPStatus
     from hamshoot.bvp.solve import affine_boundary as affine_boundary
