@@ -22,7 +22,8 @@ from hamshoot.bvp.refinement import Search, Stage
 
 MESSAGES = {
     0: "The residuals are below the tolerance: the boundary value problem is solved.",
-    1: "The residuals need more mesh nodes than max_nodes allows.",
+    1: "The residuals need more mesh nodes than max_nodes allows, or do not fall on finer meshes, "
+       "as where the right-hand side jumps.",
     2: "The Newton system is singular: the boundary conditions do not determine the solution near "
        "the guess.",
     3: "The boundary conditions are not met to bc_tol, although the residuals are.",
@@ -167,6 +168,8 @@ def _solved(search: Search, y: NDArray, p: NDArray, tol: float) -> Stage:
 
     final = (BVPStatus.CONVERGED, BVPStatus.TIME_LIMIT)
     stage = search.refined(nodes, guess, p, tol)
+    if search.struggled:
+        stage = search.confirmed(stage, tol)
     if stage.status is BVPStatus.NODE_LIMIT and stage.residual <= _NEARLY * tol:
         stage = _of_higher_order(search, stage, tol)
     if stage.status not in final:

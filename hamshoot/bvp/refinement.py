@@ -31,6 +31,7 @@ _LEAST_DAMPING = 1e-3
 _MILD = 10.0  # what a component of f may come to over the interval where continuation begins
 # Parts of that, tried in turn, and residuals that are enough on the way.
 _LADDER = ((1.0, 1e-2), (0.1, 1e-3), (0.01, 1e-3), (1e-4, 1e-2), (1e-8, 1e-2), (1e-12, 1e-2))
+_FINEST = 1e-7  # tolerance of a check
 _LEAST_STEP = 1e-3  # of continuation, from 0 to 1
 
 Guess = Callable[[NDArray], NDArray]  # points (P,) -> states (P, n)
@@ -75,6 +76,7 @@ class Search:
     deadline: float
     tell: Callable[[int, Stage, int], None]
     iterations: int = 0
+    struggled: bool = False  # whether Newton's method failed on a mesh
 
     def on(self, x: NDArray, guess: Guess, p: NDArray, tol: float) -> Stage:
         """The equations of one mesh, solved or not."""
@@ -135,7 +137,7 @@ class Search:
                 guess, p = stage.polynomial, stage.p
                 new = self._next(x, stage, tol, turn)
             else:
-                failed += 1
+                failed, self.struggled = failed + 1, True
                 if failed > failures:
                     break
                 if np.isfinite(stage.residual) and stage.status is not BVPStatus.SINGULAR:
@@ -186,11 +188,25 @@ class Search:
             if stage is None:
                 continue
             if stage.status is not BVPStatus.TIME_LIMIT:
-                stage = self.refined(stage.x, stage.polynomial, stage.p, tol)
+                stage = self.confirmed(self.refined(stage.x, stage.polynomial, stage.p, tol), tol)
             last = stage
             if stage.status in (BVPStatus.CONVERGED, BVPStatus.TIME_LIMIT):
                 break
         return last
+
+    def confirmed(self, stage: Stage, tol: float) -> Stage:
+        """The stage, failed where the equations cannot be solved to a hundredth of the tolerance.
+
+        What was reached by way of failures may solve them to the tolerance on a coarse mesh, and
+        be no solution.
+        """
+        finer = max(tol / 100, _FINEST)
+        if stage.status is not BVPStatus.CONVERGED or finer >= tol:
+            return stage
+        other = self.refined(stage.x, stage.polynomial, stage.p, finer)
+        if other.status not in (BVPStatus.CONVERGED, BVPStatus.NODE_LIMIT, BVPStatus.TIME_LIMIT):
+            stage.status = other.status
+        return stage
 
     def _path(
         self, mildest: NDArray, x: NDArray, guess: Guess, p: NDArray, tol: float
