@@ -45,11 +45,15 @@ def test_solutions_in_closed_form_solve_their_equations(problem):
         near = [end + s * width * np.array([0, 0.5, 2, 5]) for end, s in ((a, 1), (b, -1))]
         x = np.unique(np.clip(np.concatenate([np.linspace(a, b, 31), *near, [0.745]]), a, b))
         y = problem.exact(x, e)
-        slope = problem.exact(x + 1e-40j, e).imag / 1e-40
+        # SciPy's Airy functions of complex arguments keep no small imaginary parts.
+        airy = problem.name == "T15"
+        step = 1e-4 * e ** (1 / 3) if airy else 1e-40
+        slope = problem.exact(x + 1j * step, e).imag / step
+        within = 1e-6 if airy else 1e-9
         f = problem.rhs(x, y, e)
         size = 1 + np.abs(y).max() / min(e, 1) ** (2 if problem.name == "T16" else 1)
-        np.testing.assert_allclose(slope[0], y[1], rtol=1e-9, atol=1e-12 * size)
-        np.testing.assert_allclose(slope[1], f[1], rtol=1e-9, atol=1e-11 * size)
+        np.testing.assert_allclose(slope[0], y[1], rtol=within, atol=1e-3 * within * size)
+        np.testing.assert_allclose(slope[1], f[1], rtol=within, atol=1e-2 * within * size)
         assert abs(problem.boundary(y[:, 0], y[:, -1], e)).max() <= 1e-12
 
 
