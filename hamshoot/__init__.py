@@ -52,14 +52,18 @@ _HOME = {
     "names": "support.names",
     "plot": "study.plot",
     "diagnose": "study.diagnose",
+    "bvp": "bvp",
+    "OptimalControlProblem": "bvp.optimal_control",
 }
-_MODULES = {"names", "plot"}  # names that are modules themselves
+_MODULES = {"bvp", "names", "plot"}  # names that are modules themselves
 
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hamshoot import bvp as bvp
+    from hamshoot.bvp.optimal_control import OptimalControlProblem as OptimalControlProblem
     from hamshoot.derivatives.influence import Influence as Influence
     from hamshoot.derivatives.influence import influence as influence
     from hamshoot.derivatives.result import Sensitivity as Sensitivity
