@@ -12,6 +12,7 @@ first use, so that importing the package costs neither CasADi nor numba nor matp
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.support import verbs
@@ -22,8 +23,10 @@ _HOME = {
     "TrainingProblem": "problem.training_problem",
     "teacher_problem": "problem.training_problem",
     "Record": "solution.solution",
+    "Distance": "solution.distance",
     "Solution": "solution.solution",
     "Status": "solution.solution",
+    "distance": "solution.distance",
     "DirectMultipleShooting": "methods.multiple_shooting.method",
     "DirectSingleShooting": "methods.single_shooting.method",
     "IndirectShooting": "methods.indirect.method",
@@ -34,19 +37,37 @@ _HOME = {
     "solve": "study.solve",
     "Comparison": "study.compare",
     "compare": "study.compare",
+    "Influence": "derivatives.influence",
+    "Sensitivity": "derivatives.result",
+    "influence": "derivatives.influence",
+    "sensitivity": "derivatives.sensitivity",
+    "Tuning": "study.tune",
+    "tune": "study.tune",
     "Validation": "study.validate",
     "validate": "study.validate",
+    "Sweep": "study.swept",
+    "sweep": "study.sweep",
     "Certificate": "optimality.certificate",
     "certify": "optimality.certificate",
+    "names": "support.names",
     "plot": "study.plot",
+    "diagnose": "study.diagnose",
+    "bvp": "bvp",
+    "OptimalControlProblem": "bvp.optimal_control",
 }
-_MODULES = {"plot"}  # names that are modules themselves
+_MODULES = {"bvp", "names", "plot"}  # names that are modules themselves
 
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hamshoot import bvp as bvp
+    from hamshoot.bvp.optimal_control import OptimalControlProblem as OptimalControlProblem
+    from hamshoot.derivatives.influence import Influence as Influence
+    from hamshoot.derivatives.influence import influence as influence
+    from hamshoot.derivatives.result import Sensitivity as Sensitivity
+    from hamshoot.derivatives.sensitivity import sensitivity as sensitivity
     from hamshoot.methods.descent.optimizers import SGD as SGD
     from hamshoot.methods.descent.optimizers import Adam as Adam
     from hamshoot.methods.descent.train import train as train
@@ -61,25 +82,52 @@ if TYPE_CHECKING:
     from hamshoot.problem.activations import Activation as Activation
     from hamshoot.problem.training_problem import TrainingProblem as TrainingProblem
     from hamshoot.problem.training_problem import teacher_problem as teacher_problem
+    from hamshoot.solution.distance import Distance as Distance
+    from hamshoot.solution.distance import distance as distance
     from hamshoot.solution.solution import Record as Record
     from hamshoot.solution.solution import Solution as Solution
     from hamshoot.solution.solution import Status as Status
     from hamshoot.study import plot as plot
     from hamshoot.study.compare import Comparison as Comparison
     from hamshoot.study.compare import compare as compare
+    from hamshoot.study.diagnose import diagnose as diagnose
     from hamshoot.study.solve import solve as solve
+    from hamshoot.study.sweep import sweep as sweep
+    from hamshoot.study.swept import Sweep as Sweep
+    from hamshoot.study.tune import Tuning as Tuning
+    from hamshoot.study.tune import tune as tune
     from hamshoot.study.validate import Validation as Validation
     from hamshoot.study.validate import validate as validate
+    from hamshoot.support import names as names
 
 
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'hamshoot' has no attribute {name!r}")
+        raise AttributeError(f"module 'hamshoot' has no attribute {name!r}{_instead(name)}")
     module = importlib.import_module(f"hamshoot.{home}")
     value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _plot_resimulation(*arguments: Any, **options: Any) -> Any:
+    """The figure of `hamshoot.study.second_look_panels`, loaded when it is called."""
+    return importlib.import_module("hamshoot.study.second_look_panels").figure(
+        *arguments, **options)
+
+
+def _mesh_report(*arguments: Any, **options: Any) -> Any:
+    """`hamshoot.study.mesh_report.mesh_report`, loaded when it is called."""
+    return importlib.import_module("hamshoot.study.mesh_report").mesh_report(*arguments, **options)
+
+
+def _instead(name: str) -> str:
+    """What a name that there is not may have meant."""
+    known = {"fit": "solve", "minimize": "solve", "load": "Solution.load", "Problem":
+             "TrainingProblem", "verify": "certify", "Network": "LeakyResNet"}
+    near = [known[name]] if name in known else get_close_matches(name, __all__, 1)
+    return f"; did you mean hs.{near[0]}?" if near and not name.startswith("_") else ""
 
 
 def _solve(*arguments: Any, **options: Any) -> Solution:
@@ -92,7 +140,14 @@ def _report(*arguments: Any, **options: Any) -> Path:
     return importlib.import_module("hamshoot.report.page").report(*arguments, **options)
 
 
-verbs.solve, verbs.report = _solve, _report
+def _predictive_spread(*arguments: Any, **options: Any) -> Any:
+    """`hamshoot.derivatives.spread.predictive_spread`, loaded when it is called."""
+    return importlib.import_module("hamshoot.derivatives.spread").predictive_spread(
+        *arguments, **options)
+
+
+verbs.solve, verbs.report, verbs.predictive_spread = _solve, _report, _predictive_spread
+verbs.plot_resimulation, verbs.mesh_report = _plot_resimulation, _mesh_report
 
 
 def __dir__() -> list[str]:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from hamshoot.network.leaky_resnet import LeakyResNet
     from hamshoot.optimality.certificate import Certificate
+    from hamshoot.support.names import ActivationName, EffortName, LossName, ScalingName
 
 __all__ = ["LeakyResNetClassifier", "LeakyResNetRegressor"]
 
@@ -81,14 +82,14 @@ class _LeakyResNetEstimator(BaseEstimator):
         width: int | None = None,
         layers: int | None = None,
         *,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         epsilon: float | None = None,
         negative_slope: float | None = None,
-        loss: str = "squared",
+        loss: LossName = "squared",
         huber_delta: float | None = None,
         bias: bool = True,
-        standardize: bool | str = True,
-        effort: str = "quick",
+        standardize: bool | ScalingName = True,
+        effort: EffortName = "quick",
         polish: bool = False,
         tol: float = 1e-6,
         max_iter: int = 10_000_000,

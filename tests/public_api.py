@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 import click
 import numpy as np
@@ -59,6 +59,10 @@ def _described(name: str, value: Any) -> Iterator[str]:
             if inspect.isfunction(member) and not own.startswith("_") \
                     and member.__module__.startswith(str(value.__package__)):
                 yield from _signature(f"{name}.{own}", member)
+            if get_origin(member) is Literal:
+                yield f"{name}.{own}: {', '.join(get_args(member))}"
+            elif is_typeddict(member):
+                yield from (f"{name}.{own}: {key}" for key in sorted(member.__annotations__))
     elif inspect.isclass(value) and issubclass(value, enum.Enum):
         yield from (f"{name}.{member.name}" for member in value)
     elif callable(value):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hamshoot.bvp.mesh import Stop
+from hamshoot.bvp.records import BVPStatus
 
 
 class RightHandSideFlow:
@@ -29,6 +34,18 @@ class RightHandSideFlow:
     max_evaluations : int
         Right-hand sides until a segment is given up.
 
+    Attributes
+    ----------
+    deadline : float
+        Reading of `time.perf_counter` at which an integration ends by `Stop`; set by a solve with
+        a time limit for as long as it lasts.
+
+    Raises
+    ------
+    ValueError
+        When it is called, if `rhs` or `jacobian` do not take or return arrays of these shapes, as
+        a right-hand side written for SciPy, which indexes states first; `solve_bvp` takes those.
+
     Notes
     -----
     Φ costs n + 1 columns of size n and one Jacobian a stage; `jvp` two columns.
@@ -46,12 +63,15 @@ class RightHandSideFlow:
     ) -> None:
         self.rhs, self.jacobian, self.rtol, self.atol = rhs, jacobian, rtol, atol
         self.bound, self.max_evaluations = bound, max_evaluations
+        self.deadline = np.inf
+        self.seen: int | None = None  # n of the states that rhs and jacobian were checked with
 
     def __call__(
         self, t0: NDArray, t1: NDArray, y: NDArray, jacobian: bool
     ) -> tuple[NDArray, NDArray | None]:
         """Ends (S, n) and, if asked, Φ (S, n, n) of every segment; see `Flow`."""
         s, n = y.shape
+        self._check(t0, y)
         # Apart from Φ, whose columns would change the steps: the same ends with and without.
         ends = self._integrate(t0, t1, y[:, :, None])[:, :, 0]
         if not jacobian:
@@ -62,6 +82,28 @@ class RightHandSideFlow:
     def jvp(self, t0: NDArray, t1: NDArray, y: NDArray, v: NDArray) -> NDArray:
         """Φ_k v_k, shape (S, n)."""
         return self._integrate(t0, t1, np.stack([y, v], axis=2))[:, :, 1]
+
+    def _check(self, t: NDArray, y: NDArray) -> None:
+        """That the functions take stacks of states, on n + 1 copies of one, no n × n."""
+        n = y.shape[1]
+        if self.seen == n:
+            return
+        t, y = np.repeat(t[:1], n + 1), np.repeat(y[:1], n + 1, axis=0)
+        shapes = ("rhs", self.rhs, (n + 1, n)), ("jacobian", self.jacobian, (n + 1, n, n))
+        for name, function, expected in shapes:
+            came: Any
+            try:
+                with np.errstate(all="ignore"):
+                    came = np.shape(function(t, y))
+            except (IndexError, ValueError) as error:
+                came = f"{type(error).__name__}: {error}"
+            if came != expected:
+                raise ValueError(
+                    f"{name}: expected an array of shape {expected} for t of shape {t.shape} and y "
+                    f"of shape {y.shape}, component i being y[..., i]; got {came}. A right-hand "
+                    "side written for SciPy, with y[i], goes to hamshoot.bvp.solve_bvp"
+                )
+        self.seen = n
 
     def _integrate(self, t0: NDArray, t1: NDArray, start: NDArray) -> NDArray:
         """Column 0 of `start` (S, n, 1 + c) by the flow, the others by its linearisation."""
@@ -82,6 +124,8 @@ class RightHandSideFlow:
                 solver = DOP853(rates, theta, now.ravel(), 1.0, **tolerances)
                 lost = np.zeros(alive.size, bool)
                 while solver.status == "running" and solver.nfev <= self.max_evaluations:
+                    if time.perf_counter() > self.deadline:
+                        raise Stop(BVPStatus.TIME_LIMIT)
                     solver.step()
                     now = solver.y.reshape(now.shape)
                     lost = ~(np.abs(now[:, :, 0]).max(1) <= self.bound)

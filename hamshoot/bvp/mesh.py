@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -97,7 +98,7 @@ class Mesh:
         if time.perf_counter() > self.deadline:
             raise Stop(BVPStatus.TIME_LIMIT)
         self.flows += len(t0)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), self._limited():
             ends, phi = self.flow(t0, t1, y, jacobian)
         ends = np.asarray(ends, float)
         if ends.shape != y.shape:
@@ -110,6 +111,19 @@ class Mesh:
                 f"flow: expected Jacobians of shape {(*y.shape, y.shape[1])}, got {phi.shape}"
             )
         return ends, phi
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """The deadline, known to a flow that can end in the middle of a call."""
+        flow: Any = self.flow
+        if not hasattr(flow, "deadline"):
+            yield
+            return
+        before, flow.deadline = flow.deadline, self.deadline
+        try:
+            yield
+        finally:
+            flow.deadline = before
 
     def completed(self, point: Point) -> Point:
         """The iterate, integrated if it was not."""
@@ -144,7 +158,8 @@ class Mesh:
             if time.perf_counter() > self.deadline:
                 raise Stop(BVPStatus.TIME_LIMIT)
             self.flows += len(v)
-            return flow.jvp(point.t[:-1], point.t[1:], point.y[:-1], v)
+            with self._limited():
+                return flow.jvp(point.t[:-1], point.t[1:], point.y[:-1], v)
 
         return apply
 

@@ -48,7 +48,9 @@ class Flow(Protocol):
 
     A flow may also have a method ``jvp(t0, t1, y, v) -> (S, n)`` returning Φ_k v_k for each
     segment; see `reuse` in `solve_two_point`; and a method ``why_lost(t0, t1, y) -> str`` that says
-    in a clause why a segment cannot be integrated, for the message of a failure.
+    in a clause why a segment cannot be integrated, for the message of a failure; and an attribute
+    ``deadline``, the reading of `time.perf_counter` at which it is to raise
+    `hamshoot.bvp.mesh.Stop` in the middle of a call.
     """
 
     def __call__(

@@ -120,7 +120,8 @@ def solve_two_point(
     jacobians : bool
         Return Φ at the solution (one more call of the flow).
     time_limit : float, optional
-        Seconds, looked at between calls of the flow.
+        Seconds, looked at between calls of the flow, and within them by a flow that has an
+        attribute `deadline`, as `RightHandSideFlow`.
     callback : callable, optional
         Called with a `BVPIteration` after each iteration; stop if it returns True.
 

@@ -1,4 +1,4 @@
-"""The command line: solve, compare, verify, export, predict, plot, report, init.
+"""The command line: solve, compare, sweep, verify, export, predict, plot, report, init.
 
 Exit codes: 0 solved, 1 not converged (the best iterate is saved and marked), 2 bad input (one line
 on standard error). Results go to a directory and are never overwritten without --force; with --json
@@ -26,6 +26,7 @@ from hamshoot.command.predict import predict
 from hamshoot.command.results import COMPARE, SOLVE, Results
 from hamshoot.command.scheduler import cluster
 from hamshoot.command.signals import Stoppable, Stopped, answered, interrupt
+from hamshoot.command.sweep import swept
 from hamshoot.methods.descent.optimizers import optimizer_named
 from hamshoot.network.follow_path import SCHEMES
 from hamshoot.network.layer_steps import steps_of
@@ -109,8 +110,9 @@ def solve(
                 validation = validate_problem(
                     config.problem, config.method, layers=config.layers, callback=progress,
                     on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
-                    **config.validate, **options)
-                solution = validation.solve(progress)
+                    executor=served.get("workers"), **config.validate, **config.solve)
+                solution = replace(validation, settings={**validation.settings, **served}
+                                   ).solve(progress)
             else:
                 solution = solve_problem(config.problem, config.method, layers=config.layers,
                                          initial_guess=guess, callback=progress, **options)
@@ -187,6 +189,34 @@ def compare(
     if place != output or not as_json:
         click.echo(results.advice(place, written), err=as_json)
     return SOLVED if summary["success"] else NOT_CONVERGED
+
+
+@cli.command()
+@_problem_options
+@click.option("--over", multiple=True, metavar="NAME=VALUES", help="effective_depth, weight_decay, "
+              "epsilon or width over 1,2,4 or 1:7:13 (evenly) or 1e-4:1e-2:9:log; may be repeated.")
+@click.option("--directory", type=click.Path(path_type=Path), help="The same as --output.")
+@click.option("--search", help="How many points begin with a search (3), or all.")
+def sweep(
+    problem: Path | None, output: Path, method: str | None, layers: int | None,
+    effort: str | None, workers: int | None, scheduler: str | None, settings: Sequence[str],
+    force: bool, as_json: bool, over: Sequence[str], directory: Path | None, search: str | None,
+) -> int:
+    """Solve over values of parameters, each point from its neighbours; table and figure.
+
+    --workers says how many points are solved at a time.
+    """
+    config, _ = _config(problem, method, layers, settings, effort=effort)
+    found = swept(config, over, search, output if directory is None else directory, force, workers,
+                  scheduler, patient=as_json)
+    if as_json:
+        _print_json(found.summary)
+    else:
+        click.echo(f"{found.table}\n")
+        click.echo(_closing(found.success, found.summary["finding"]))
+    if found.advice:
+        click.echo(found.advice, err=as_json)
+    return SOLVED if found.success else NOT_CONVERGED
 
 
 @cli.command()

@@ -66,6 +66,11 @@ seed = 0
 # effective_depth = [1.5, 3, 6]         # L̃ (default: half, once and twice the above)
 # width = [8, 16]                       # (default: once and twice the above, and half if it fits)
 
+[sweep]                     # of "hamshoot sweep", where --over does not say it
+# effective_depth = [1, 2, 4, 7]        # all with all; likewise weight_decay, epsilon, width
+# search = 3                # points that begin with a search, or "all"
+# folds = true              # follow branches of geodesics through folds
+
 [descent]                   # the baseline of "hamshoot compare"
 optimizer = "adam"          # "adam" (then SGD, as in the paper) or "sgd"
 epochs = 5000
@@ -121,6 +126,7 @@ NUMBERS = Key("a list of numbers", lambda v: isinstance(v, list) and all(map(_nu
 INTEGERS = Key("a list of integers", lambda v: isinstance(v, list) and all(map(_integer, v)))
 CHOICES = Key("a word or a list of column names", lambda v: _text(v) or _texts(v))
 SHARE = Key("a share in (0, 1) or 'test'", lambda v: v == "test" or (_number(v) and 0 < v < 1))
+SEARCH = Key("a number of points or 'all'", lambda v: v == "all" or _integer(v))
 NAMES = Key("column names or an integer", lambda v: _texts(v) or _text(v) or _integer(v))
 TABLE = Key("a table { dims = [...], samples = ... }", lambda v: isinstance(v, dict))
 STEPS = Key("a name or a list of numbers", lambda v: _text(v) or NUMBERS.fits(v))
@@ -139,6 +145,8 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
                 "lift": TEXT, "readout": TEXT, "seed": INTEGER},
     "validate": {"held_out": SHARE, "weight_decay": NUMBERS, "effective_depth": NUMBERS,
                  "width": INTEGERS},
+    "sweep": {"effective_depth": NUMBERS, "weight_decay": NUMBERS, "epsilon": NUMBERS,
+              "width": INTEGERS, "search": SEARCH, "folds": FLAG},
     "descent": {"optimizer": TEXT, "epochs": INTEGER, "rate": NUMBER, "rates": NUMBERS,
                 "schedule": TEXT, "schedules": TEXTS, "finalists": INTEGER, "sgd_epochs": INTEGER,
                 "sgd_rate": NUMBER, "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER,
@@ -149,7 +157,7 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
 #: Keys of [data] that say how a CSV file is read.
 OF_CSV = ("targets", "drop", "separator", "decimal", "missing", "categories", "classes")
 #: Sections whose keys are checked here, in the order of messages.
-PROBLEM_SECTIONS = ("data", "problem", "validate", "descent")
+PROBLEM_SECTIONS = ("data", "problem", "validate", "sweep", "descent")
 #: Keys of [validate] that `hamshoot.validate` calls otherwise.
 PLURALS = {"weight_decay": "weight_decays", "effective_depth": "effective_depths",
            "width": "widths"}
@@ -170,14 +178,17 @@ class Config:
         Options of the optimiser, and `steps`.
     validate : dict
         Arguments of `hamshoot.validate`.
+    sweep : dict
+        Of `hamshoot.sweep`: what it is over by name, `search` and `folds`.
     """
 
     problem: TrainingProblem
-    method: str = "auto"
+    method: Any = "auto"  # a string, which the verbs check
     layers: int | None = None
     solve: dict[str, Any] = field(default_factory=dict)
     descent: dict[str, Any] = field(default_factory=dict)
     validate: dict[str, Any] = field(default_factory=dict)
+    sweep: dict[str, Any] = field(default_factory=dict)
 
 
 def read_config(path: str | Path | None, settings: Sequence[str] = ()) -> Config:
@@ -207,7 +218,7 @@ def read_config(path: str | Path | None, settings: Sequence[str] = ()) -> Config
     validate = {PLURALS.get(name, name): value
                 for name, value in tree.get("validate", {}).items()}
     return Config(problem, method, options.pop("layers", None), options,
-                  dict(tree.get("descent", {})), validate)
+                  dict(tree.get("descent", {})), validate, dict(tree.get("sweep", {})))
 
 
 def read_settings(settings: Sequence[str], sections: Sequence[str], why: str) -> dict[str, Any]:

@@ -34,9 +34,10 @@ if sys.platform != "win32":
 SOLVE = ("solution.npz", "summary.json", "solution.png")
 COMPARE = ("solution.npz", "descent.npz", "descent_longer.npz", "descent_same_seconds.npz",
            "continued.npz", "summary.json", "comparison.png")
+SWEEP = ("index.json", "index.csv", "sweep-points", "sweep.png")
 PANELS = tuple(f"{name}.{kind}" for name in ("spectra_representations", "spectra_weights",
                "energies", "convergence", "paths") for kind in ("png", "pdf", "svg"))
-OWN = frozenset((*SOLVE, *COMPARE, *PANELS))
+OWN = frozenset((*SOLVE, *COMPARE, *SWEEP, *PANELS))
 #: What an interrupted run's folder is called, where there are older results that it leaves alone.
 INTERRUPTED = "interrupted"
 
@@ -260,10 +261,20 @@ def _exchanged_at_once(a: Path, b: Path) -> bool:
 def _replace_each(new: Path, target: Path, names: Sequence[str]) -> None:
     """Files one by one, where the folder itself has to stay."""
     for name in OWN - set(names):
-        (target / name).unlink(missing_ok=True)
+        _remove(target / name)
     for name in names:
         if (new / name).exists():
+            if (new / name).is_dir():  # a folder takes the place of none
+                _remove(target / name)
             os.replace(new / name, target / name)
+
+
+def _remove(path: Path) -> None:
+    """Take away a file, or a folder with all that it holds, where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _link_others(target: Path, new: Path) -> None:

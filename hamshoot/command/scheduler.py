@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hamshoot.support.checks import brief
-from hamshoot.support.extras import missing
+from hamshoot.support.cluster import connected
 
 #: Seconds until a scheduler has to answer.
 ANSWERS = 10
@@ -30,15 +29,5 @@ def cluster(address: str | None, workers: int | None) -> Iterator[dict[str, Any]
     if workers is not None:
         raise ValueError("--scheduler, --workers: expected one of them; the workers are the "
                          "cluster's")
-    try:
-        import distributed
-    except ImportError:
-        raise missing("--scheduler", "Dask", "dask") from None
-    make: Any = distributed.Client
-    try:
-        client = make(address, timeout=ANSWERS, set_as_default=False)
-    except (OSError, ValueError, distributed.TimeoutError):
-        raise ValueError(f"--scheduler: expected the address of a scheduler of Dask, such as "
-                         f"tcp://host:8786, got {brief(address)}, where none answers") from None
-    with client:
+    with connected(address, "--scheduler", ANSWERS) as client:
         yield {"workers": client}

@@ -33,8 +33,8 @@ What is computed is written down, readably, in `hamshoot.theory.layers`.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hamshoot.dynamics._compiling import njit
 from hamshoot.dynamics._sigma_kernels import sigma
 
 #: "contract" allows a·b + c in one rounding, nothing else: NaN and infinity stay visible.

@@ -32,13 +32,17 @@ compiling assignments of slices, reshapes and allocations.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hamshoot.dynamics._compiling import call, njit
 from hamshoot.dynamics._sigma_kernels import sigma
 
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
-# Python never calls the inner kernels; without wrappers they compile in half the time.
+# Python never calls the inner kernels; without wrappers they compile in half the time. Short ones
+# are put into the code of their callers before that is compiled.
 _INNER = dict(_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_IN_LINE = dict(_OPTIONS, inline="always")
+# Python's own, which no kernel calls by its address.
+_OUTER = dict(_OPTIONS, no_cfunc_wrapper=True)
 _SMOOTH_RELU = 2  # as in hamshoot.problem.activations (a literal keeps the cache valid)
 
 #: Status of a segment.
@@ -90,26 +94,19 @@ for _i, _row in enumerate(_TABLE):
 _TRIALS = 100  # of the search for a crossing
 
 
-@njit(**_INNER)
-def _activate_other(code, constants, y, G, S):
-    """σ̂, σ′, σ″ at y, number by number."""
-    square, alpha = constants[0] * constants[0], constants[1]
-    for i in range(y.shape[1]):
-        for j in range(y.shape[2]):
-            S[i, j], G[1, i, j], G[2, i, j] = sigma(code, square, alpha, y[0, i, j])
-
-
-@njit(**_INNER)
-def field(code, constants, leak, y, G, S, M, T, k):
+@njit(**_OPTIONS)
+def field(code, epsilon, below, leak, y, G, S, M, T, k):
     """Write the flow at y into k (2, w, N), with σ̂, σ′, σ″, M, T on the way; return e′.
 
-    G[0], the pattern of active entries, is given; G[1] = σ′, G[2] = σ″.
+    G[0], the pattern of active entries, is given; G[1] = σ′, G[2] = σ″. below is None for the
+    activations written out here, and else the negative slope, even of one that has none.
     """
     w, N = y.shape[1], y.shape[2]
-    if code > _SMOOTH_RELU:
-        _activate_other(code, constants, y, G, S)
+    if below is not None:
+        for i in range(w):
+            for j in range(N):
+                S[i, j], G[1, i, j], G[2, i, j] = sigma(code, epsilon * epsilon, below, y[0, i, j])
     elif code == _SMOOTH_RELU:
-        epsilon = constants[0]
         square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
         for i in range(w):
             for j in range(N):
@@ -176,7 +173,7 @@ def tangent(leak, B, G, S, M, T, z, zf, out, outf, s, sf, dM, dMf, X, Xf, R, P):
                 out[1, d, i, j] = leak * (z[1, d, i, j] - change)
 
 
-@njit(**_INNER)
+@njit(**_IN_LINE)
 def _combine(h, i, K, out):
     """out = K[0] + h Σ_j a_ij K[1 + j] over the rows of a flat K, or with the weights b for i = 12.
 
@@ -206,7 +203,7 @@ def _first_wrong(K, at, G, slack):
     return found
 
 
-@njit(**_INNER)
+@njit(**_IN_LINE)
 def _error(h, Kf, atf, rtol, atol):
     """Scaled error estimate of DOP853; accept at most 1."""
     five, three = 0.0, 0.0
@@ -225,7 +222,7 @@ def _error(h, Kf, atf, rtol, atol):
     return abs(h) * five / np.sqrt((five + 0.01 * three) * atf.size)
 
 
-@njit(**_INNER)
+@njit(**_IN_LINE)
 def _begin(q, starts, patterns, Kf, G):
     """State and pattern at the start of segment q."""
     for x in range(Kf.shape[1]):
@@ -235,16 +232,20 @@ def _begin(q, starts, patterns, Kf, G):
             G[0, i, j] = patterns[q, i, j]
 
 
-@njit(**_OPTIONS)
-def segments(events, code, constants, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends,
-             patterns, energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S, M, T):
+@njit(**_OUTER)
+def segments(place, events, code, epsilon, below, leak, t0, t1, rtol, atol, max_steps, floor, bail,
+             ends, patterns, energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S,
+             M, T):
     """Integrate every segment from t0 to t1; `ends` holds the starts, then the ends.
 
     Parameters
     ----------
-    events : bool
-        Whether entries of A that cross 0 are looked for: for a ReLU. (Compiled once for both: a
-        kernel apart for ReLU would take 2 s more, and the branches cost nothing.)
+    place : tuple of int
+        Where `field` is (`hamshoot.dynamics._compiling.place_of`): compiled by itself, it is not
+        optimised once more here.
+    events : True or None
+        Whether entries of A that cross 0 are looked for: for a ReLU. Compiled for None without
+        all that.
     bail : bool
         Give up all that follow a segment that fails.
     ends : ndarray, shape (segments, n)
@@ -278,8 +279,8 @@ def segments(events, code, constants, leak, t0, t1, rtol, atol, max_steps, floor
         low, high, at_low, at_high, kept, trials, slack = 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0
         step = 0.0
         while status == DONE and (done < span or final):
-            if events and fresh:
-                E[0] = field(code, constants, leak, K[0], G, S, M, T, K[1])
+            if events is not None and fresh:
+                E[0] = call(place, (code, epsilon, below, leak, K[0], G, S, M, T, K[1]))
                 fresh = False
                 if final:  # the entry has arrived at 0: it changes sides
                     i, j = entry // N, entry % N
@@ -301,14 +302,14 @@ def segments(events, code, constants, leak, t0, t1, rtol, atol, max_steps, floor
                 rest = span - done
                 cut = h >= rest * (1 - 1e-12)
                 step = rest if cut else h
-            # The stages, stage 0 unless it is there. In line, for each function is optimised anew
-            # in all that call it, and that is half the time of compilation.
+            # The stages, stage 0 unless it is there.
             inside, gain, signed = False, 0.0, sign * step
             for stage in range(0 if fresh else 1, 13):
                 _combine(signed, stage, Kf, atf)
                 if stage < 12:
-                    E[stage] = field(code, constants, leak, at, G, S, M, T, K[1 + stage])
-                if events:
+                    E[stage] = call(place, (code, epsilon, below, leak, at, G, S, M, T,
+                                            K[1 + stage]))
+                if events is not None:
                     inside = inside or (0 < stage < 11 and _first_wrong(K, at, G, 1e-9) >= 0)
             for stage in range(12):
                 gain += signed * _B[stage] * E[stage]
@@ -321,9 +322,9 @@ def segments(events, code, constants, leak, t0, t1, rtol, atol, max_steps, floor
                         status = NOT_FINITE
                         break
                     continue
-                if not events:
+                if events is None:
                     h = step * (min(8.0, 0.9 * error ** (-0.125)) if error > 0 else 8.0)
-            if events:
+            if events is not None:
                 if entry < 0:
                     wrong = _first_wrong(K, at, G, 0.0)
                     if wrong < 0 and inside and step > 1e-5 * span:
@@ -385,9 +386,9 @@ def segments(events, code, constants, leak, t0, t1, rtol, atol, max_steps, floor
     return rows
 
 
-@njit(**_OPTIONS)
-def carry(code, constants, leak, starts, patterns, rows, record, V, K, Kf, E, at, atf, G, S, M, T,
-          Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
+@njit(**_OUTER)
+def carry(code, epsilon, below, leak, starts, patterns, rows, record, V, K, Kf, E, at, atf, G, S, M,
+          T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
     """Carry the directions V (segments, 2 D w N), in place, over the steps that were recorded.
 
     Segment q, from starts[q], took the steps rows[q] to rows[q + 1] of `record`.
@@ -402,7 +403,7 @@ def carry(code, constants, leak, starts, patterns, rows, record, V, K, Kf, E, at
                 _combine(record[r, 0], i, Kf, atf)
                 _combine(record[r, 0], i, Zf, zf)
                 if i < 12:
-                    field(code, constants, leak, at, G, S, M, T, K[1 + i])
+                    field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
                     tangent(leak, at[1], G, S, M, T, z, zr, Z[1 + i], Zr[1 + i], s, sf, dM, dMf,
                             X, Xf, R, P)
             for x in range(atf.size):
@@ -420,9 +421,9 @@ def carry(code, constants, leak, starts, patterns, rows, record, V, K, Kf, E, at
             V[q, x] = Zf[0, x]
 
 
-@njit(**_OPTIONS)
-def pull(code, constants, leak, starts, patterns, rows, record, V, path, K, Kf, E, at, atf, G, S, M,
-         T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
+@njit(**_OUTER)
+def pull(code, epsilon, below, leak, starts, patterns, rows, record, V, path, K, Kf, E, at, atf, G,
+         S, M, T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
     """Carry the directions V back, from the ends to the starts: the transpose of `carry`.
 
     The stages of a step, κ_i = h(b_i μ + Σ_{j>i} a_ji l_j), l_i = f′(Y_i)ᵀκ_i, μ + Σ l_i, run
@@ -444,7 +445,7 @@ def pull(code, constants, leak, starts, patterns, rows, record, V, path, K, Kf, 
             for i in range(13):
                 _combine(record[r, 0], i, Kf, atf)
                 if i < 12:
-                    field(code, constants, leak, at, G, S, M, T, K[1 + i])
+                    field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
             for x in range(atf.size):
                 Kf[0, x] = atf[x]
             entry = int(record[r, 1])
@@ -465,7 +466,7 @@ def pull(code, constants, leak, starts, patterns, rows, record, V, path, K, Kf, 
                 Kf[0, x] = path[r - rows[q], x]
             for i in range(12):
                 _combine(h, i, Kf, atf)
-                field(code, constants, leak, at, G, S, M, T, K[1 + i])
+                field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
             for i in range(11, -1, -1):
                 for x in range(zf.size):
                     zf[x] = -h * _B[i] * Zf[0, x]
@@ -474,7 +475,7 @@ def pull(code, constants, leak, starts, patterns, rows, record, V, path, K, Kf, 
                         for x in range(zf.size):
                             zf[x] -= h * _A[j, i] * Zf[1 + j, x]
                 _combine(h, i, Kf, atf)
-                field(code, constants, leak, at, G, S, M, T, K[1 + i])
+                field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
                 tangent(leak, at[1], G, S, M, T, z, zr, Z[1 + i], Zr[1 + i], s, sf, dM, dMf,
                         X, Xf, R, P)
             for j in range(12):

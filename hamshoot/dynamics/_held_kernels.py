@@ -27,9 +27,9 @@ Everything else is laid out as in `hamshoot.dynamics._block_kernels`, with all s
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from hamshoot.dynamics._block_kernels import _OPTIONS, _activate, _misfit, _pull_back
+from hamshoot.dynamics._compiling import njit
 
 #: Share of the largest diagonal that is added to XXᵀ, by the bytes of a number: dependent
 #: conditions then share their correction.

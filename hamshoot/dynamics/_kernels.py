@@ -1,15 +1,21 @@
 """Compiled kernels: sweeps of the Euler network, and epochs of gradient descent.
 
-Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere), and
-those of `hamshoot.dynamics._sigma_kernels` and `hamshoot.dynamics._loss_kernels`. Arrays in,
-numbers out; activation and loss are integer codes with constants (`hamshoot.problem.activations`,
-`hamshoot.problem.losses`); nothing is allocated in a loop. Non-finite numbers must stay visible, so
-that of fastmath no more is used than sums in another order and fused products. What each function
-computes is written down, readably, in `hamshoot.theory.layers`; tests hold the two together.
+Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere) and those
+of `hamshoot.dynamics._sigma_kernels` and `hamshoot.dynamics._loss_kernels`, and those that take
+gradients again and again do so by the address of `gradient`, so that it is compiled once and not
+once more with each of them. Arrays in, numbers out; the activation is an integer code with ε and α
+(`hamshoot.problem.activations`), the loss a tuple (`hamshoot.problem.losses`); nothing is allocated
+in a loop. Non-finite numbers must stay visible, so that of fastmath no more is used than sums in
+another order and fused products. What each function computes is written down, readably, in
+`hamshoot.theory.layers`; tests hold the two together.
+
+`below` is None for the ReLU, its smooth form and the identity, whose loops are written out, and
+`criterion` None for the mean squared error: compiled without all that the others need.
 
 Products of narrow layers are loops of their own, two rows of the result at a time: a call of BLAS
 takes as long as the product. At w = 16 the sweeps over blocks, which call BLAS, take 1.6 times as
-long, at w = 32 the same (`demos/benchmarks/sweeps.py`).
+long, at w = 32 the same (`demos/benchmarks/sweeps.py`). Either kind is compiled when a network of
+such a width comes: `wide` is None or True, and numba leaves out what None excludes.
 
 Arrays shared by the kernels (C-contiguous float64; c = w + 1 with a bias, else w):
 
@@ -22,60 +28,17 @@ Arrays shared by the kernels (C-contiguous float64; c = w + 1 with a bias, else 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hamshoot.dynamics._compiling import call, njit
 from hamshoot.dynamics._loss_kernels import end
 from hamshoot.dynamics._sigma_kernels import sigma
 
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
-# Inner kernels are put into the code of their caller before it is compiled: as functions of their
-# own they would be compiled, and then optimised once more with it. Those that Python calls too have
-# a second name, compiled when it is used.
-_INNER = dict(_OPTIONS, inline="always")
-# Sums in any order, so that they run in vector registers; NaN and infinity pass as without.
-_SUMS = dict(_OPTIONS, fastmath={"reassoc", "contract"})
-_NARROW = 32  # widths up to which products are loops
+# Sums in any order, so that they run in vector registers; NaN and infinity pass as without. Python
+# never calls these.
+_SUMS = dict(_OPTIONS, fastmath={"reassoc", "contract"}, no_cpython_wrapper=True,
+             no_cfunc_wrapper=True)
 _RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.problem.activations (a literal keeps the cache valid)
-
-
-@njit(**_OPTIONS)
-def _activate_other(code, constants, A, S, slope):
-    """σ and σ′ of one node, number by number."""
-    square, alpha = constants[0] * constants[0], constants[1]
-    for i in range(A.shape[0]):
-        for j in range(A.shape[1]):
-            S[i, j], slope[i, j], _ = sigma(code, square, alpha, A[i, j])
-
-
-@njit(**_INNER)
-def _activate(code, constants, A, S, slope):
-    """σ and σ′ of one node, without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)."""
-    w, N = A.shape
-    epsilon = constants[0]
-    if code == _SMOOTH_RELU:
-        square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
-        for i in range(w):
-            for j in range(N):
-                z = A[i, j]
-                root = np.sqrt(z * z + square)
-                upper = 0.5 * (abs(z) + root)
-                value = upper if z >= 0 else quarter / upper
-                S[i, j] = value
-                slope[i, j] = value / root
-    elif code == _RELU:
-        for i in range(w):
-            for j in range(N):
-                z = A[i, j]
-                # The comparison is false for NaN; z − z keeps it visible.
-                S[i, j] = z if z > 0 else z - z
-                slope[i, j] = 1.0 if z > 0 else 0.0
-    elif code > _SMOOTH_RELU:
-        _activate_other(code, constants, A, S, slope)
-    else:
-        for i in range(w):
-            for j in range(N):
-                S[i, j] = A[i, j]
-                slope[i, j] = 1.0
 
 
 @njit(**_SUMS)
@@ -187,102 +150,113 @@ def _step_back(k, W, keep, rho, slope, T, D):
             D[k, w - 1, j] = keep * D[k + 1, w - 1, j] + rho * slope[k, w - 1, j] * T[0, j]
 
 
-@njit(**_INNER)
-def _forward(W, steps, leak, code, constants, A, S, slope):
-    _, w, N = A.shape
-    for k in range(W.shape[0]):
-        rho = steps[k]
-        keep = 1 - rho * leak
-        _activate(code, constants, A[k], S[k], slope[k])
-        if w <= _NARROW:
-            _step(k, W, S, keep, rho, A)
-            continue
-        here, above = A[k], A[k + 1]
-        np.dot(W[k], S[k], above)
-        for i in range(w):
-            for j in range(N):
-                above[i, j] = keep * here[i, j] + rho * above[i, j]
+@njit(**_OPTIONS)
+def gradient(W, wide, steps, leak, decay, code, epsilon, below, Q, targets, criterion, A, S, slope,
+             D, R, T, G):
+    """J = C(QA_L) + λ/(2L̃) Σρ‖W‖² and, in G, ∂J/∂W: one sweep forward, one back.
 
-
-@njit(**_INNER)
-def _cost(W, steps, leak, decay, Q, targets, criterion, A, R):
-    np.dot(Q, A[-1], R)
-    loss = 0.0
-    if criterion[0] or criterion[2].size:
-        loss = end(criterion, targets, R)
-    else:
-        for i in range(R.shape[0]):
-            for j in range(R.shape[1]):
-                R[i, j] -= targets[i, j]
-                loss += R[i, j] * R[i, j]
-    norm = 0.0
-    for k in range(W.shape[0]):
-        square = 0.0
-        for i in range(W.shape[1]):
-            for j in range(W.shape[2]):
-                square += W[k, i, j] * W[k, i, j]
-        norm += steps[k] * square
-    return loss / A.shape[2] + decay / (2 * leak) * norm
-
-
-@njit(**_INNER)
-def _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G):
-    """Adjoint sweep: D_L = (2/N) Qᵀ R, then G = ∂J/∂W and D down to node 1 (D_0 has no use)."""
+    Parameters
+    ----------
+    wide : True or None
+        Whether products are calls of BLAS, or loops.
+    below : float or None
+        The negative slope of an activation beyond the first three, even where it has none.
+    criterion : tuple or None
+        A loss other than ‖QA_L − Yᵀ‖²/N (`hamshoot.dynamics._loss_kernels.end`).
+    G :
+        Of no layers, (0, w, c): the way back is left out.
+    """
     layers, w, columns = W.shape
     N = A.shape[2]
-    scale, share = 2.0 / N, decay / leak
-    np.dot(Q.T, R, D[layers])
-    for i in range(w):
-        for j in range(N):
-            D[layers, i, j] *= scale
-    for k in range(layers - 1, -1, -1):
+    square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
+    norm = 0.0
+    for k in range(layers):
         rho = steps[k]
-        if w <= _NARROW:
-            _control_gradient(k, D, S, rho, share, W, G)
-            if k > 0:
-                _step_back(k, W, 1 - rho * leak, rho, slope, T, D)
-            continue
-        above, here, x, g, slopes = D[k + 1], D[k], W[k], G[k], slope[k]
-        np.dot(above, S[k].T, g)
+        keep = 1 - rho * leak
+        if below is not None:
+            for i in range(w):
+                for j in range(N):
+                    S[k, i, j], slope[k, i, j], _ = sigma(code, square, below, A[k, i, j])
+        elif code == _SMOOTH_RELU:  # without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)
+            for i in range(w):
+                for j in range(N):
+                    z = A[k, i, j]
+                    root = np.sqrt(z * z + square)
+                    upper = 0.5 * (abs(z) + root)
+                    value = upper if z >= 0 else quarter / upper
+                    S[k, i, j] = value
+                    slope[k, i, j] = value / root
+        elif code == _RELU:
+            for i in range(w):
+                for j in range(N):
+                    z = A[k, i, j]
+                    # The comparison is false for NaN; z − z keeps it visible.
+                    S[k, i, j] = z if z > 0 else z - z
+                    slope[k, i, j] = 1.0 if z > 0 else 0.0
+        else:
+            for i in range(w):
+                for j in range(N):
+                    S[k, i, j] = A[k, i, j]
+                    slope[k, i, j] = 1.0
+        if wide is None:
+            _step(k, W, S, keep, rho, A)
+        else:
+            here, above = A[k], A[k + 1]
+            np.dot(W[k], S[k], above)
+            for i in range(w):
+                for j in range(N):
+                    above[i, j] = keep * here[i, j] + rho * above[i, j]
+    np.dot(Q, A[-1], R)
+    loss = 0.0
+    if criterion is None:
+        for i in range(R.shape[0]):
+            for j in range(N):
+                R[i, j] -= targets[i, j]
+                loss += R[i, j] * R[i, j]
+    else:
+        loss = end(criterion, targets, R)
+    for k in range(layers):
+        squares = 0.0
         for i in range(w):
             for j in range(columns):
-                g[i, j] = rho * (g[i, j] + share * x[i, j])
-        if k == 0:
-            break
+                squares += W[k, i, j] * W[k, i, j]
+        norm += steps[k] * squares
+    J = loss / N + decay / (2 * leak) * norm
+    if len(G) == 0:
+        return J
+    # Adjoint sweep: D_L = (2/N) Qᵀ R, then G and D down to node 1 (D_0 has no use).
+    scale, share = 2.0 / N, decay / leak
+    last = D[layers]
+    np.dot(Q.T, R, last)
+    for i in range(w):
+        for j in range(N):
+            last[i, j] *= scale
+    for k in range(layers - 1, -1, -1):
+        rho = steps[k]
         keep = 1 - rho * leak
-        np.dot(x.T, above, T)
-        for i in range(w):
-            for j in range(N):
-                here[i, j] = keep * above[i, j] + rho * slopes[i, j] * T[i, j]
+        if wide is None:
+            _control_gradient(k, D, S, rho, share, W, G)
+            if k > 0:
+                _step_back(k, W, keep, rho, slope, T, D)
+        else:
+            above, here, x, g, slopes = D[k + 1], D[k], W[k], G[k], slope[k]
+            np.dot(above, S[k].T, g)
+            for i in range(w):
+                for j in range(columns):
+                    g[i, j] = rho * (g[i, j] + share * x[i, j])
+            if k > 0:
+                np.dot(x.T, above, T)
+                for i in range(w):
+                    for j in range(N):
+                        here[i, j] = keep * above[i, j] + rho * slopes[i, j] * T[i, j]
+    return J
 
 
-@njit(**_OPTIONS)
-def forward(W, steps, leak, code, constants, A, S, slope):
-    """Roll the network out from A[0]: A_l = (1 − ρL̃) A_{l−1} + ρ W σ̂(A_{l−1})."""
-    _forward(W, steps, leak, code, constants, A, S, slope)
-
-
-@njit(**_OPTIONS)
-def cost(W, steps, leak, decay, Q, targets, criterion, A, R):
-    """J = C(QA_L) + λ/(2L̃) Σρ‖W‖² of a network rolled out; R gets (N/2) ∂C/∂z."""
-    return _cost(W, steps, leak, decay, Q, targets, criterion, A, R)
-
-
-@njit(**_OPTIONS)
-def gradient(
-    W, steps, leak, decay, code, constants, Q, targets, criterion, A, S, slope, D, R, T, G,
-):
-    """J and, in G, ∂J/∂W: one sweep forward, one back."""
-    _forward(W, steps, leak, code, constants, A, S, slope)
-    value = _cost(W, steps, leak, decay, Q, targets, criterion, A, R)
-    _backward(W, steps, leak, decay, Q, A, S, slope, D, R, T, G)
-    return value
-
-
-@njit(**_OPTIONS)
+@njit(**_OPTIONS, no_cfunc_wrapper=True)
 def epochs(
-    rates, adam, beta1, beta2, tiny, count, m, v, best, best_W, values,
-    W, steps, leak, decay, code, constants, Q, targets, criterion, A, S, slope, D, R, T, G,
+    evaluate, rates, adam, beta1, beta2, tiny, count, m, v, best, best_W, values,
+    W, wide, steps, leak, decay, code, epsilon, below, Q, targets, criterion, A, S, slope, D, R, T,
+    G,
 ):
     """len(rates) full-batch epochs of Adam (or SGD with momentum beta1), in place.
 
@@ -290,6 +264,8 @@ def epochs(
 
     Parameters
     ----------
+    evaluate : tuple of int
+        Where `gradient` is (`hamshoot.dynamics._compiling.place_of`).
     count : int
         Adam updates made before: its bias correction goes on from there.
     m, v : ndarray
@@ -307,9 +283,8 @@ def epochs(
     x, g = W.reshape(W.size), G.reshape(W.size)
     first, second, kept = m.reshape(W.size), v.reshape(W.size), best_W.reshape(W.size)
     for e in range(len(rates)):
-        value = gradient(
-            W, steps, leak, decay, code, constants, Q, targets, criterion, A, S, slope, D, R, T, G
-        )
+        value = call(evaluate, (W, wide, steps, leak, decay, code, epsilon, below, Q, targets,
+                                criterion, A, S, slope, D, R, T, G))
         values[e] = value
         if not np.isfinite(value):
             return e, best
@@ -359,27 +334,12 @@ def _two_loops(g, S, Y, rho, alpha, head, used, shrink, d):
             d[i] += a * S[j, i]
 
 
-@njit(**_OPTIONS)
-def _stationarity(W, G, steps, leak, decay):
-    """max_l (L̃/(λρ_l)) ‖G_l‖/max(1, ‖W_l‖)."""
-    largest = 0.0
-    for k in range(W.shape[0]):
-        square, size = 0.0, 0.0
-        for i in range(W.shape[1]):
-            for j in range(W.shape[2]):
-                square += G[k, i, j] * G[k, i, j]
-                size += W[k, i, j] * W[k, i, j]
-        value = leak / (decay * steps[k]) * np.sqrt(square) / max(1.0, np.sqrt(size))
-        if not value <= largest:  # also where it is NaN
-            largest = value
-    return largest
-
-
-@njit(**_OPTIONS)
+@njit(**_OPTIONS, no_cfunc_wrapper=True)
 def lbfgs(
-    count, tol, window, decrease, scale, S, Y, rho, alpha, pairs, shrink, before, g, d, new, trial,
-    values, stationarities,
-    W, steps, leak, decay, code, constants, Q, targets, criterion, A, slope_S, slope, D, R, T, G,
+    evaluate, count, tol, window, decrease, scale, S, Y, rho, alpha, pairs, shrink, before, g, d,
+    new, trial, values, stationarities,
+    W, wide, steps, leak, decay, code, epsilon, below, Q, targets, criterion, A, slope_S, slope, D,
+    R, T, G,
 ):
     """At most `count` iterations of L-BFGS on J in v = scale·W, in place; goes on where it left.
 
@@ -390,6 +350,8 @@ def lbfgs(
 
     Parameters
     ----------
+    evaluate : tuple of int
+        Where `gradient` is (`hamshoot.dynamics._compiling.place_of`).
     tol : float
         Ends where the stationarity is within it.
     window, decrease : int, float
@@ -426,13 +388,14 @@ def lbfgs(
     while done < count:
         _two_loops(g, S, Y, rho, alpha, pairs[0], pairs[1], shrink, d)
         descent = np.dot(d, g)
-        t = 1.0 if pairs[1] else min(1.0, 1.0 / np.sqrt(np.dot(g, g)))
+        t = 1.0 if pairs[1] else 1.0 / np.sqrt(np.dot(g, g))
+        t = 1.0 if t > 1 else t
         low, high, found, value = 0.0, np.inf, False, before
         for _ in range(25 if descent < 0 else 0):
             for i in range(n):
                 xt[i] = x[i] + t * d[i] / scale[i]
-            value = gradient(trial, steps, leak, decay, code, constants, Q, targets, criterion, A,
-                             slope_S, slope, D, R, T, G)
+            value = call(evaluate, (trial, wide, steps, leak, decay, code, epsilon, below, Q,
+                                    targets, criterion, A, slope_S, slope, D, R, T, G))
             for i in range(n):
                 new[i] = gt[i] / scale[i]
             along = np.dot(new, d)
@@ -442,7 +405,8 @@ def lbfgs(
                 high = t
                 if low == 0.0 and np.isfinite(value):  # least point of the parabola
                     least = -0.5 * descent * t * t / (value - before - descent * t)
-                    t = min(max(least, 0.1 * t), 0.5 * t)
+                    least = 0.1 * t if least < 0.1 * t else least
+                    t = 0.5 * t if least > 0.5 * t else least
                 else:
                     t = 0.5 * (low + high)
                 continue
@@ -470,9 +434,20 @@ def lbfgs(
             rho[pairs[0]] = 1.0 / curvature
             shrink = curvature / square
             pairs[0] = (pairs[0] + 1) % memory
-            pairs[1] = min(pairs[1] + 1, memory)
+            pairs[1] += 1 if pairs[1] < memory else 0
+        largest = 0.0  # stationarity, max_l (L̃/(λρ_l)) ‖G_l‖/max(1, ‖W_l‖)
+        for k in range(W.shape[0]):
+            square, size = 0.0, 0.0
+            for i in range(W.shape[1]):
+                for j in range(W.shape[2]):
+                    square += G[k, i, j] * G[k, i, j]
+                    size += W[k, i, j] * W[k, i, j]
+            size = np.sqrt(size)
+            measure = leak / (decay * steps[k]) * np.sqrt(square) / (size if size > 1 else 1.0)
+            if not measure <= largest:  # also where it is NaN
+                largest = measure
         k = pairs[2]
-        values[k], stationarities[k] = value, _stationarity(W, G, steps, leak, decay)
+        values[k], stationarities[k] = value, largest
         pairs[2] += 1
         done += 1
         if stationarities[k] <= tol:

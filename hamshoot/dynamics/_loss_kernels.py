@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from hamshoot.dynamics._compiling import njit
 
 #: As in `hamshoot.problem.losses` (a literal keeps the cache valid).
 CROSS_ENTROPY, HUBER = 1, 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from hamshoot.dynamics._compiling import njit
 
 #: As in `hamshoot.problem.activations` (a literal keeps the cache valid).
 LEAKY_RELU, SMOOTH_LEAKY_RELU, TANH, SOFTPLUS = 3, 4, 5, 6

@@ -7,10 +7,11 @@ and, on request, their Jacobians. States are flat, y = (A, B) of size n = 2wN, e
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.dynamics.sweeps import numbers_of
 from hamshoot.problem.activations import Activation
 from hamshoot.theory import hamiltonian as ham
 
@@ -135,8 +136,8 @@ class HamiltonianFlow:
         starts, V = np.array(y, dtype=float, order="C"), np.array(V, dtype=float, order="C")
         t0, t1, ends = np.array(t0, dtype=float), np.array(t1, dtype=float), starts.copy()
         count, sigma = len(ends), self.activation
-        events = sigma.name == "relu"
-        numbers = sigma.code, sigma.constants, float(self.effective_depth)
+        events = True if sigma.name == "relu" else None
+        numbers = *numbers_of(sigma), float(self.effective_depth)
         limits = (float(self.rtol), float(self.atol), int(self.max_steps),
                   float(self.least_speed), bool(self.bail))
         patterns = self._patterns(starts, np.sign(t1 - t0))
@@ -144,16 +145,16 @@ class HamiltonianFlow:
         self.statuses, self.steps, self.crossings = np.zeros((3, count), dtype=np.int64)
         record = np.empty((16 * count if directions else 0, 3))
         rows = _flow_kernels.segments(
-            events, *numbers, t0, t1, *limits, ends, patterns, self.energies, self.statuses,
-            self.steps, self.crossings, record, *self._work,
+            self._field, events, *numbers, t0, t1, *limits, ends, patterns, self.energies,
+            self.statuses, self.steps, self.crossings, record, *self._work,
         )
         if not directions:
             return ends, V
         if rows > len(record):
             ends, record = starts.copy(), np.empty((rows, 3))
             _flow_kernels.segments(
-                events, *numbers, t0, t1, *limits, ends, patterns, self.energies, self.statuses,
-                self.steps, self.crossings, record, *self._work,
+                self._field, events, *numbers, t0, t1, *limits, ends, patterns, self.energies,
+                self.statuses, self.steps, self.crossings, record, *self._work,
             )
         if directions not in self._direction_work:
             self._direction_work[directions] = self._directions(directions)
@@ -179,6 +180,21 @@ class HamiltonianFlow:
                                  activation=self.activation, bias=self.bias)
             patterns[k][(Y[k, 0] == 0) & (sign[k] * speed > 0)] = 1.0
         return patterns
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the address, which is of this process, and workspaces, which share memory."""
+        here = ("_field", "_work")
+        left = {name: value for name, value in vars(self).items() if name not in here}
+        return {**left, "_direction_work": {}}
+
+    @cached_property
+    def _field(self) -> tuple[int, int]:
+        """Where the compiled right-hand side is, for the kernels."""
+        from hamshoot.dynamics import _compiling, _flow_kernels
+
+        sigma, (K, _, _, at, _, *rest) = self.activation, self._work
+        return _compiling.place_of(_flow_kernels.field, *numbers_of(sigma),
+                                   float(self.effective_depth), at, *rest, K[1])
 
     @cached_property
     def _work(self) -> tuple[NDArray, ...]:

@@ -13,12 +13,13 @@ at w = 16, N = 200, and 0.90 to 1.04 times at w = 32 to 100, N = 500 to 1000
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hamshoot.problem.activations import Activation
+from hamshoot.problem.activations import SMOOTH_RELU, Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Widths from which products are worth a second BLAS thread; below, threads cost more than they do.
 THREADED_WIDTH = 64
+#: Widths up to which products are loops of the kernels', not calls of BLAS.
+NARROW = 32
 
 
 def blas_threads(problem: TrainingProblem) -> AbstractContextManager:
@@ -57,6 +60,21 @@ def stationarity(
     scale = problem.effective_depth / (problem.weight_decay * steps)
     sizes = np.maximum(1.0, np.linalg.norm(W, axis=(1, 2)))
     return float(np.max(scale * np.linalg.norm(gradient, axis=(1, 2)) / sizes))
+
+
+def numbers_of(activation: Activation) -> tuple[int, float, float | None]:
+    """Code, ε and α as the kernels take them; α is None for those whose loops are written out."""
+    alpha = float(activation.negative_slope) if activation.code > SMOOTH_RELU else None
+    return int(activation.code), float(activation.epsilon), alpha
+
+
+def _criterion(problem: TrainingProblem) -> tuple[int, float, NDArray] | None:
+    """Code, δ and weights of a loss as the kernels take them; None for the mean squared error."""
+    loss = problem.criterion
+    if loss.plain:
+        return None
+    weights = np.zeros(0) if loss.weights is None else np.array(loss.weights, dtype=float)
+    return int(loss.code), float(loss.delta), weights
 
 
 class EulerSweeps:
@@ -97,11 +115,10 @@ class EulerSweeps:
         self.evaluations = 0
         w, N, L = problem.width, problem.n_samples, len(self._steps)
         columns = problem.control_shape[1]
-        self._Q = np.ascontiguousarray(problem.readout, dtype=float)
-        self._targets = np.ascontiguousarray(problem.targets, dtype=float)
-        loss = problem.criterion
-        self._criterion = loss.code, float(loss.delta), \
-            np.zeros(0) if loss.weights is None else np.array(loss.weights, dtype=float)
+        # Copies: the kernels would be compiled once more for arrays that cannot be written.
+        self._Q = np.array(problem.readout, dtype=float, order="C")
+        self._targets = np.array(problem.targets, dtype=float, order="C")
+        self._criterion = _criterion(problem)
         self._A = np.empty((L + 1, w, N))
         self._A[0] = problem.initial_state
         self._S = np.ones((L, columns, N))
@@ -139,16 +156,12 @@ class EulerSweeps:
         """J of the controls W (L, w, w+1), by one forward sweep."""
         from hamshoot.dynamics import _kernels
 
-        problem, sigma = self.problem, self.activation
         W = self._controls(W)
         self.evaluations += 1
-        if not sigma.compiled:
-            self._A[:] = discrete.roll_out(problem, W, self._steps)
-            return discrete.objective(problem, self._A[-1], W, self._steps)[0]
-        _kernels.forward(W, self._steps, problem.effective_depth, sigma.code, sigma.constants,
-                         self._A, self._S, self._slope)
-        return _kernels.cost(W, self._steps, problem.effective_depth, problem.weight_decay,
-                             self._Q, self._targets, self._criterion, self._A, self._R)
+        if not self.activation.compiled:
+            self._A[:] = discrete.roll_out(self.problem, W, self._steps)
+            return discrete.objective(self.problem, self._A[-1], W, self._steps)[0]
+        return _kernels.gradient(W, *self.arguments[:-1], self._G[:0])
 
     def gradient(self, W: NDArray) -> tuple[float, NDArray]:
         """J and ∂J/∂W, by one sweep forward and one back.
@@ -180,10 +193,22 @@ class EulerSweeps:
     @property
     def arguments(self) -> tuple:
         """What the kernels take after W: numbers, data, then the workspaces (written to)."""
-        problem, sigma = self.problem, self.activation
-        return (self._steps, problem.effective_depth, problem.weight_decay, sigma.code,
-                sigma.constants, self._Q, self._targets, self._criterion, self._A, self._S,
-                self._slope, self._D, self._R, self._T, self._G)
+        problem = self.problem
+        wide = True if problem.width > NARROW else None
+        return (wide, self._steps, float(problem.effective_depth), float(problem.weight_decay),
+                *numbers_of(self.activation), self._Q, self._targets, self._criterion, self._A,
+                self._S, self._slope, self._D, self._R, self._T, self._G)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the address, which is of this process."""
+        return {name: value for name, value in vars(self).items() if name != "place"}
+
+    @cached_property
+    def place(self) -> tuple[int, int]:
+        """Where the compiled gradient is, for kernels that call it with `arguments`."""
+        from hamshoot.dynamics import _compiling, _kernels
+
+        return _compiling.place_of(_kernels.gradient, self._G, *self.arguments)
 
     @property
     def representations(self) -> NDArray:

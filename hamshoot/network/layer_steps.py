@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hamshoot.support.checks import brief
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -298,4 +300,4 @@ def _checked_steps(steps: ArrayLike) -> NDArray:
 
 def _check_layers(layers: int) -> None:
     if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
-        raise ValueError(f"layers: expected an integer >= 1, got {layers!r}")
+        raise ValueError(f"layers: expected an integer >= 1, got {brief(layers)}")

@@ -20,7 +20,7 @@ from hamshoot.problem.losses import softmax
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.support.checks import check_real
+from hamshoot.support.checks import brief, check_real
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -299,6 +299,8 @@ def _held_out(problem: TrainingProblem) -> tuple[NDArray, NDArray]:
 
 def check_problem(network: LayeredNetwork, problem: TrainingProblem) -> None:
     """Raise ValueError unless the problem has the network's effective depth."""
+    if not hasattr(problem, "effective_depth"):
+        raise TypeError(f"problem: expected a TrainingProblem, got {brief(problem)}")
     if abs(problem.effective_depth - network.effective_depth) > 1e-12 * network.effective_depth:
         raise ValueError(
             f"problem: expected effective_depth {network.effective_depth:g} as the network has, "

@@ -27,7 +27,7 @@ from hamshoot.network.path import SolvedPath
 from hamshoot.network.portable_network import PortableNetwork
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support import verbs
-from hamshoot.support.checks import check_layers
+from hamshoot.support.checks import brief, check_layers
 from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ class LeakyResNet(PortableNetwork):
         ValueError
             If the weights do not have the problem's width.
         """
+        if not hasattr(problem, "control_shape"):
+            raise TypeError("from_weights: expected a TrainingProblem and weights, got "
+                            f"{brief(problem)}")
         weights = np.asarray(weights, dtype=float)
         if weights.ndim != 3 or weights.shape[1:] != problem.control_shape or not len(weights):
             rows, columns = problem.control_shape
@@ -145,6 +148,8 @@ class LeakyResNet(PortableNetwork):
         -----
         Cost O(L w² (w + N)), and 4L depths of `Solution.at` on a continuous path.
         """
+        if not hasattr(solution, "problem"):
+            raise TypeError(f"from_solution: expected a Solution, got {brief(solution)}")
         mesh = discretise.mesh_of(solution, layers, steps)
         if solution.integrator == "euler" and discretise.same_steps(mesh, solution.steps):
             return cls.from_weights(solution.problem, solution.weights, solution.steps)

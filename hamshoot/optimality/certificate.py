@@ -29,6 +29,7 @@ from hamshoot.optimality.paths import check_path
 from hamshoot.optimality.second_order_layers import MAX_CONTROLS
 from hamshoot.optimality.words import headline, in_words
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import instead_of_solution
 from hamshoot.solution.notebook import shown
 from hamshoot.solution.solution import Solution, Status
 
@@ -219,6 +220,7 @@ class Certificate:
         return "\n".join(lines)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite fails its bound
 def certify(
     solution: Any,
     problem: TrainingProblem | None = None,
@@ -336,7 +338,8 @@ def _candidate(given: Any, problem: TrainingProblem | None, steps: ArrayLike | N
     if not isinstance(given, Solution):
         raise ValueError(
             "problem: expected the problem that the network is to solve, hs.certify(network, "
-            f"problem), got none with {type(given).__name__}; only a Solution holds its own")
+            f"problem), got none with {type(given).__name__}; only a Solution holds its own"
+            + instead_of_solution("certify", given))
     return None
 
 

@@ -89,7 +89,7 @@ def setting_of(
     start, targets, weights = block if block is not None else \
         (problem.initial_state, None if hard else problem.targets, loss.weights)
     return Setting(start, targets, problem.endpoint, problem.readout, problem.effective_depth,
-                   problem.weight_decay, problem.bias, problem.activation, problem.sigma.epsilon,
+                   problem.weight_decay, problem.bias, problem.sigma.name, problem.sigma.epsilon,
                    problem.n_samples, problem.sigma.negative_slope, problem.sigma.functions,
                    loss.name, loss.delta, weights)
 
@@ -145,13 +145,14 @@ def agreement(
     """Recorded numbers against recomputed ones, relative to themselves; residuals to a floor.
 
     None of a candidate, which records nothing. `terms` are the residuals with the absolute values
-    of all terms that they are made of, by which the floor rises.
+    of all terms that they are made of, by which the floor rises; that of the loss is `loss_terms`.
     """
     if not asked.records:
         return []
     most = default if asked.agreement is None else asked.agreement
     terms = terms or {}
-    bounds = [recorded(name, float(relative(getattr(solution, name), value)), most)
+    bounds = [recorded(name, float(relative(getattr(solution, name), value)),
+                       max(most, TERMS * terms.get(name, 0.0)))
               for name, value in measured.items()]
     for name, value in residuals.items():
         if name in solution.residuals or name == "stationarity":
@@ -205,6 +206,21 @@ def boundary_terms(setting: Setting, end: NDArray) -> float:
     terms = terminal_terms(setting, end)
     return float(np.linalg.norm(terms)
                  / max(1.0, np.linalg.norm(formulas.terminal(setting, end))))
+
+
+def loss_terms(setting: Setting, A: NDArray) -> float:
+    """How much the loss changes, relative to itself, when each QA_1 − Yᵀ does by its terms.
+
+    These are |Q| max_ℓ|A_ℓ| + |Y|, since rounding in A_1 is that of the largest states before it: a
+    loss far below the data is a small difference of large sums. 0 with a hard endpoint.
+    """
+    if setting.targets is None:
+        return 0.0
+    missed_by = np.abs(setting.readout @ A[-1] - setting.targets)
+    terms = np.abs(setting.readout) @ np.abs(A).max(axis=0) + np.abs(setting.targets)
+    loss = float(np.sum(missed_by**2))
+    changed = 2 * float(np.sum(missed_by * terms)) + TERMS * float(np.sum(terms**2))
+    return changed / loss if loss > 0 else 0.0
 
 
 def terminal_terms(setting: Setting, end: NDArray) -> NDArray:

@@ -175,10 +175,11 @@ class Free:
 
         self.rank = 0
         if len(rows):
-            (self._reflections, self._scales), R, _ = qr(
+            (self._reflections, self._scales), R, order = qr(
                 rows.T, mode="raw", pivoting=True, check_finite=False)
             sizes = np.abs(np.diag(R))
             self.rank = int(np.sum(sizes > negligible(sizes[0])))
+            self._triangle, self._order = R[: self.rank, : self.rank], order[: self.rank]
 
     def coordinates(self, X: NDArray) -> NDArray:
         """Of the parts of vectors, the columns of X, (n, …), within the null space: (m, …)."""
@@ -187,6 +188,24 @@ class Free:
     def directions(self, Y: NDArray) -> NDArray:
         """Vectors (n, …) of coordinates (m, …)."""
         return self._rotated(np.concatenate([np.zeros((self.rank, *Y.shape[1:])), Y]), "N")
+
+    def moving(self, change: NDArray) -> NDArray:
+        """Shortest vectors (n, …) that change the rows, of which there are some, by `change`."""
+        from scipy.linalg import solve_triangular
+
+        n = len(self._reflections)
+        y = solve_triangular(self._triangle, change[self._order], trans=1, check_finite=False)
+        return self._rotated(np.concatenate([y, np.zeros((n - self.rank, *y.shape[1:]))]), "N")
+
+    def multipliers(self, X: NDArray, count: int) -> NDArray:
+        """m (count, …), 0 on dependent rows, with rowsᵀ m the part of X (n, …) in their span."""
+        found = np.zeros((count, *X.shape[1:]))
+        if self.rank:
+            from scipy.linalg import solve_triangular
+
+            found[self._order] = solve_triangular(
+                self._triangle, self._rotated(X, "T")[: self.rank], check_finite=False)
+        return found
 
     def _rotated(self, X: NDArray, trans: str) -> NDArray:
         """Q X, or QᵀX."""

@@ -60,7 +60,8 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
                  "boundary_residual": checks.boundary_residual(setting, solution)}
     own = {**residuals, **_residuals(setting, W, steps, own_G), "defect": stored["defect"]}
     terms = {**_residuals(setting, W, steps, terms_G),
-             "boundary_residual": checks.boundary_terms(setting, A[-1])}
+             "boundary_residual": checks.boundary_terms(setting, A[-1]),
+             "loss": checks.loss_terms(setting, A)}
     bounds = [
         *_nodes(solution),
         *checks.defects(stored["defect"], costate_defect, asked, (ROUNDING, ROUNDING)),
@@ -73,7 +74,7 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     else:
         bounds += [checks.boundary(residuals["boundary_residual"], asked),
                    *_own_records(setting, solution, measured["objective"],
-                                 residuals["stationarity"], asked, terms["stationarity"])]
+                                 own["stationarity"], asked, terms["stationarity"])]
     H = formulas.hamiltonian(setting, *((A[:-1], B[1:]) if rule == "euler" else (A, B)))
     numbers = {
         **measured, **residuals, **stored, "layer_stationarity": _by_layer(W, G),

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -38,16 +38,19 @@ from hamshoot.support.checks import brief, check_positive
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hamshoot.support.names import ActivationName
+
 LINEAR, RELU, SMOOTH_RELU, LEAKY_RELU, SMOOTH_LEAKY_RELU, TANH, SOFTPLUS, GELU = range(8)
 #: Of those made from functions, which no kernel knows; these by their names.
 CUSTOM = -1
 _MADE: dict[str, Functions] = {}
 #: Stages of a ladder in ε at most.
 MOST_STAGES = 10_000
-CODES = {"linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU, "leaky_relu": LEAKY_RELU,
-         "smooth_leaky_relu": SMOOTH_LEAKY_RELU, "tanh": TANH, "softplus": SOFTPLUS, "gelu": GELU}
+CODES: dict[ActivationName, int] = {
+    "linear": LINEAR, "relu": RELU, "smooth_relu": SMOOTH_RELU, "leaky_relu": LEAKY_RELU,
+    "smooth_leaky_relu": SMOOTH_LEAKY_RELU, "tanh": TANH, "softplus": SOFTPLUS, "gelu": GELU}
 #: What stands in for those with a kink, and which have ε or a negative slope.
-SMOOTHED = {"relu": "smooth_relu", "leaky_relu": "smooth_leaky_relu"}
+SMOOTHED: dict[str, ActivationName] = {"relu": "smooth_relu", "leaky_relu": "smooth_leaky_relu"}
 WITH_EPSILON, WITH_SLOPE = tuple(SMOOTHED.values()), ("leaky_relu", "smooth_leaky_relu")
 
 
@@ -70,7 +73,7 @@ class Activation:
         If the name is unknown, or ε or α does not fit the name.
     """
 
-    name: str
+    name: ActivationName
     epsilon: float = 0.0
     negative_slope: float = 0.0
     functions: Functions | None = field(default=None, repr=False)
@@ -131,7 +134,7 @@ class Activation:
                              f"{brief(name)}")
         check_functions(functions)
         _MADE[name] = functions
-        return cls(name, functions=functions)
+        return cls(cast(Any, name), functions=functions)
 
     def __call__(self, z: NDArray) -> NDArray:
         """σ(z), elementwise."""
@@ -250,17 +253,27 @@ def casadi_value(z: Any, code: int, epsilon: Any, negative_slope: float = 0.0) -
         return 0.5 * z + casadi.log(2 * casadi.cosh(0.5 * z))
     if code == GELU:
         return 0.5 * z * (1 + casadi.erf(z / 2**0.5))
-    return 0.5 * (z + casadi.sqrt(z * z + epsilon**2))
+    return 0.5 * (z + _casadi_root(z, epsilon))
+
+
+def _casadi_root(z: Any, epsilon: Any) -> Any:
+    """√(z² + ε²); far below all rounding it stays positive, so that ε = 0 has a slope at the kink.
+
+    That slope of |z| is 0 there, and of ReLU ½, one of Clarke's; without it, it would be 0/0.
+    """
+    import casadi
+
+    return casadi.sqrt(z * z + epsilon**2 + 1e-300)
 
 
 def casadi_slope(z: Any, code: int, epsilon: Any, negative_slope: float = 0.0) -> Any:
     """σ′(z) as a CasADi expression."""
-    import casadi
-
     if code == LINEAR:
         return z * 0 + 1
     if code == RELU:
         return z > 0
+    import casadi
+
     if code in (LEAKY_RELU, SMOOTH_LEAKY_RELU):
         relu = casadi_slope(z, RELU if code == LEAKY_RELU else SMOOTH_RELU, epsilon)
         return negative_slope + (1 - negative_slope) * relu
@@ -271,7 +284,7 @@ def casadi_slope(z: Any, code: int, epsilon: Any, negative_slope: float = 0.0) -
     if code == GELU:
         bell = casadi.exp(-0.5 * z * z) / (2 * np.pi) ** 0.5
         return 0.5 * (1 + casadi.erf(z / 2**0.5)) + z * bell
-    return 0.5 * (1 + z / casadi.sqrt(z * z + epsilon**2))
+    return 0.5 * (1 + z / _casadi_root(z, epsilon))
 
 
 def epsilon_ladder(first: float, last: float, factor: float = 0.5) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -299,7 +300,8 @@ def matrix(name: str, value: ArrayLike) -> NDArray:
         array = given.astype(float)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
-            f"{name}: expected numbers in a 2-D array, got {_found(value)}") from None
+            f"{name}: expected numbers in a 2-D array, got {_found(value)}"
+            f"{_instead(name, value)}") from None
     if array.ndim == 1 and name.startswith("Y"):
         array = array[:, None]
     if array.ndim != 2 or array.size == 0:
@@ -372,8 +374,26 @@ def _orthonormal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray:
 
 def _found(value: Any) -> str:
     """An array by its type, anything else as it is written."""
+    if hasattr(value, "columns") and isinstance(getattr(value, "shape", None), tuple):
+        return f"a {type(value).__name__} of shape {value.shape}"
     kind = getattr(value, "dtype", None)
     return brief(value) if kind is None or kind.kind == "O" else f"an array of {kind}"
+
+
+def _instead(name: str, value: Any) -> str:
+    """What to do about tables with words, and names of files and columns."""
+    if isinstance(value, str) and name.startswith("Y"):
+        return f"; take the column: frame[{brief(value)}]"
+    if isinstance(value, (str, PathLike)):
+        return "; read the file with TrainingProblem.from_csv"
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        kinds = dict(zip(value.columns, value.dtypes, strict=True))
+        words = [str(column) for column, kind in kinds.items()
+                 if getattr(kind, "kind", "f") not in "fiub"]
+        if words:
+            return (f" with words in {brief(', '.join(words))[1:-1]}; leave them out or encode "
+                    "them, as TrainingProblem.from_csv does with categories")
+    return ""
 
 
 def _kept(array: Any) -> Any:

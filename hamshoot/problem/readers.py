@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -359,6 +359,9 @@ def teacher_data(
     -------
     X (samples, dims[0]), Y (samples, dims[-1]), X_test, Y_test : ndarray
     """
+    if not isinstance(dims, Iterable):
+        raise ValueError(f"dims: expected at least two integers >= 1, as (6, 2, 6), got "
+                         f"{brief(dims)}")
     dims = tuple(dims)
     if len(dims) < 2 or any(
             not isinstance(d, (int, np.integer)) or isinstance(d, bool) or d < 1 for d in dims):

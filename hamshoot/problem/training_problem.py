@@ -32,6 +32,8 @@ from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_argument
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from hamshoot.support.names import ActivationName, LossName, ScalingName
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainingProblem:
@@ -107,19 +109,19 @@ class TrainingProblem:
     effective_depth: float = field(kw_only=True)
     weight_decay: float = field(kw_only=True)
     width: int = field(kw_only=True)
-    activation: str | Any = field(default="relu", kw_only=True)  # as it is given also an Activation
+    activation: ActivationName | Activation = field(default="relu", kw_only=True)
     epsilon: float | None = field(default=None, kw_only=True)
     negative_slope: float | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
     lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
     readout: NDArray | Any = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
-    loss: str = field(default="squared", kw_only=True)
+    loss: LossName = field(default="squared", kw_only=True)
     huber_delta: float | None = field(default=None, kw_only=True)
     sample_weights: NDArray | None = field(default=None, kw_only=True)
     X_test: NDArray | None = field(default=None, kw_only=True)
     Y_test: NDArray | None = field(default=None, kw_only=True)
-    standardize: bool | str = field(default=False, kw_only=True)
+    standardize: bool | ScalingName = field(default=False, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     input_names: tuple[str, ...] | None = field(default=None, kw_only=True)
     target_names: tuple[str, ...] | None = field(default=None, kw_only=True)

@@ -49,7 +49,7 @@ EXTRA = {
                      "start_seed"), schema.MAYBE_NUMBER),
     **dict.fromkeys(("schedule", "second_order"), schema.MAYBE_TEXT),
     **dict.fromkeys(("grid", "runs"), schema.LIST),
-    "epsilon": schema.MAYBE_NUMBER, "hamiltonian": schema.NUMBER,
+    "epsilon": schema.MAYBE_NUMBER, "hamiltonian": schema.NUMBER, "solver_stats": schema.OBJECT,
 }
 
 Nodes = TypeVar("Nodes", bound=SolvedNodes)
@@ -75,6 +75,14 @@ def save(solution: SolvedNodes, path: str | PathLike) -> Path:
     if solution.epsilon != solution.extra.get("epsilon"):
         metadata["epsilon"] = solution.epsilon
     return save_with_metadata(path, arrays, metadata, default=_plain)
+
+
+def checked_path(path: Any) -> str | PathLike:
+    """The name of a file; TypeError for none, or what is no name."""
+    if isinstance(path, PathLike) or (isinstance(path, str) and path):
+        return path
+    raise TypeError("save: expected the name of a file, as in solution.save('solution.npz'), got "
+                    f"{'none' if path is None else brief(path)}")
 
 
 def load(path: str | PathLike, build: Callable[..., Nodes]) -> Nodes:

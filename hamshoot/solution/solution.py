@@ -21,15 +21,15 @@ from hamshoot.network.path import (
 from hamshoot.solution import printed, saved
 from hamshoot.solution.labelled import dataset
 from hamshoot.solution.notebook import shown
-from hamshoot.solution.solved_nodes import STATES, SolvedNodes
+from hamshoot.solution.second_look import SecondLook
+from hamshoot.solution.solved_nodes import STATES
 from hamshoot.solution.status import Callback, Record, Status
 from hamshoot.support import verbs
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-    from hamshoot.problem.activations import Activation
     from hamshoot.theory.energies import PathEnergies
 
 __all__ = ["Callback", "Record", "Solution", "Status"]
@@ -40,7 +40,7 @@ NUMBERS = {"objective", "loss", "parameter_norm", "success", "status", "message"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Solution(SolvedNodes):
+class Solution(SecondLook):
     """An optimal path, or the best iterate of a solver that did not converge. Immutable.
 
     Attributes
@@ -98,11 +98,6 @@ class Solution(SolvedNodes):
         `boundary_residual` tell what was solved.
         """
         return self.residuals.get("stationarity", float("nan"))
-
-    @property
-    def activation(self) -> Activation:
-        """σ the path obeys: the problem's, or for a ReLU the smooth one of `epsilon`."""
-        return self.problem.sigma.smoothed(self.epsilon) if self.epsilon else self.problem.sigma
 
     @cached_property
     def hamiltonian(self) -> NDArray:
@@ -251,9 +246,21 @@ class Solution(SolvedNodes):
         """
         return verbs.report(self, path, title=title, second_order=second_order)
 
+    def predictive_spread(self, X: ArrayLike, *, noise: float | None = None) -> Any:
+        """Predictions for rows X (K, d_in), with standard deviations of network and noise.
+
+        By the linearised Laplace approximation at a minimum over layers; how well that is
+        calibrated, and all else, is in `hamshoot.derivatives.spread.predictive_spread`.
+
+        Returns
+        -------
+        hamshoot.derivatives.spread.PredictiveSpread
+        """
+        return verbs.predictive_spread(self, X, noise=noise)
+
     # -- persistence -------------------------------------------------------------------------------
 
-    def save(self, path: str | PathLike) -> Path:
+    def save(self, path: str | PathLike | None = None) -> Path:
         """Write the solution, its problem and its history to an .npz file, whole or not at all.
 
         States that are not stored are left out; `load` brings back a solution that computes them.
@@ -265,8 +272,13 @@ class Solution(SolvedNodes):
         -------
         Path
             The file written; `.npz` is added when the name has no suffix.
+
+        Raises
+        ------
+        TypeError
+            Without a name.
         """
-        return saved.save(self, path)
+        return saved.save(self, saved.checked_path(path))
 
     @classmethod
     def load(cls, path: str | PathLike) -> Solution:

@@ -20,6 +20,16 @@ INTEGRATORS = ("euler", "rk4", "flow")
 STATES = ("representations", "momenta")
 
 
+#: Attributes that people look for, and what has them.
+ELSEWHERE = {
+    "predict": "solution.to_network().predict(X)", "plot": "hs.plot.figure(solution)",
+    "certify": "hs.certify(solution)", "network": "solution.to_network()",
+    "A": "solution.representations", "B": "solution.momenta", "W": "solution.weights",
+    "J": "solution.objective", "H": "solution.hamiltonian", "costates": "solution.momenta",
+    "converged": "solution.success", "epochs": "solution.nit",
+}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class SolvedNodes:
     """Controls and states at the nodes, and the solver's own account of them. Immutable.
@@ -68,7 +78,9 @@ class SolvedNodes:
     def __getattr__(self, name: str) -> Any:
         """States that are not stored."""
         if name not in STATES or "weights" not in vars(self):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            instead = f"; see {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{instead}")
         computed = vars(self).setdefault("_computed", {})
         if name not in computed:
             computed[name] = self._compute(name)

@@ -21,7 +21,7 @@ import numpy as np
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.descent.optimizers import SCHEDULES, SGD, Adam
 from hamshoot.methods.descent.restarts import train_for
-from hamshoot.methods.descent.train import train
+from hamshoot.methods.descent.train import checked_optimizer, train
 from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.network.follow_path import SCHEMES, equidistant_steps
 from hamshoot.network.layer_steps import steps_of
@@ -33,15 +33,10 @@ from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study import plot
 from hamshoot.study.cpu_seconds import cpu_seconds
 from hamshoot.study.ends import EQUAL, ended_well, gap
-from hamshoot.study.forecast import (
-    Forecast,
-    epochs_forecast,
-    search_forecast,
-    seconds_forecast,
-)
+from hamshoot.study.forecast import Forecast, epochs_forecast, search_forecast, seconds_forecast
 from hamshoot.study.kept_rows import kept_row
 from hamshoot.study.progress import Progress, named, shown
-from hamshoot.study.solve import check_method, default_layers, solve
+from hamshoot.study.solve import check_method, comparison_layers, solve
 from hamshoot.study.summaries import summary
 from hamshoot.study.tables import cells, text_table
 from hamshoot.support import verbs
@@ -51,6 +46,8 @@ from hamshoot.support.options import has_option, with_options
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+
+    from hamshoot.support.names import MethodName, StartName
 
 CONTROL = "optimal control"
 DESCENT = "gradient descent"
@@ -235,9 +232,9 @@ def compare(
     problem: TrainingProblem,
     layers: int | None = None,
     *,
-    method: str | Method = "auto",
+    method: MethodName | Method = "auto",
     optimizer: Adam | SGD | None = None,
-    start: str | None = None,
+    start: StartName | None = None,
     seed: int = 0,
     starts: int | None = None,
     descent_steps: str = "equidistant",
@@ -302,7 +299,7 @@ def compare(
     """
     kept = None if journal is None else Journal(Path(journal))
     with kept_in(kept), shown(callback, verbose) as call:
-        layers = default_layers(problem) if layers is None else layers
+        layers = comparison_layers(problem, layers)
         comparing = _Comparing(problem, layers, method, optimizer, start, seed, starts,
                                descent_steps, time_limit, method_options)
         return comparing.run(call, on_row, longer, same_seconds)
@@ -314,7 +311,7 @@ class _Comparing:
 
     problem: TrainingProblem
     layers: int
-    method: str | Method
+    method: MethodName | Method
     optimizer: Adam | SGD | None
     start: str | None
     seed: int
@@ -327,7 +324,7 @@ class _Comparing:
         if self.problem.hard_endpoint:
             raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
         steps_of(self.descent_steps, self.layers, self.problem.effective_depth, names=SCHEMES)
-        self.descent = Adam() if self.optimizer is None else self.optimizer
+        self.descent = checked_optimizer(self.optimizer)
         # What is not asked for is the method's own.
         self.asked: dict[str, Any] = {name: value for name, value in (
             ("start", self.start), ("seed", self.seed), ("starts", self.starts))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.solution.mistakes import check_solution, described, instead_of_solution
 from hamshoot.study.looks import GREY, axes_or_new, colours, dress, legend_beside
 
 if TYPE_CHECKING:
@@ -117,9 +118,21 @@ def named(solutions: Any) -> dict[str, Solution]:
     if hasattr(solutions, "representations"):
         return {solutions.method: solutions}
     if not isinstance(solutions, Mapping):
-        solutions = {row.name: row.solution for row in solutions}
+        rows = getattr(solutions, "rows", solutions)  # of a comparison
+        if not isinstance(rows, Iterable) or isinstance(rows, (str, bytes)):
+            raise TypeError(f"solutions: expected a mapping of name to Solution, got "
+                            f"{described(solutions)}{instead_of_solution('plot.figure', rows)}")
+        rows = list(rows)
+        for row in rows:
+            if not (hasattr(row, "name") and hasattr(row, "solution")):
+                raise TypeError(
+                    "solutions: expected a mapping of name to Solution, "
+                    f"{{'first': …, 'second': …}}, got {described(row)} without a name")
+        solutions = {row.name: row.solution for row in rows}
     if not solutions:
         raise ValueError("solutions: expected at least one, got none")
+    for one in solutions.values():
+        check_solution("plot.figure", one)
     return dict(solutions)
 
 

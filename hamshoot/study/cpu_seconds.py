@@ -12,8 +12,8 @@ T = TypeVar("T")
 def cpu_seconds(work: Callable[[], T]) -> tuple[T, float]:
     """What some work returns, and its seconds of CPU: of this process, all threads.
 
-    Compiling is left out: numba does it once after an installation, half a minute for a solver, and
-    reads the result from a cache ever after.
+    Compiling is left out: numba does it once after an installation, seconds for a solver, and reads
+    the result from a cache ever after.
     """
     from numba.core import event
 

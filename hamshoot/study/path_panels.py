@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.solution.mistakes import check_solution
 from hamshoot.study.looks import (
     GREY,
     PALETTE,
@@ -60,6 +61,7 @@ def plot_spectra(
     -----
     The short strokes below mark the layers, p_ℓ = ρ_1 + … + ρ_ℓ. Cost O(M w² (w + N)).
     """
+    check_solution("plot.plot_spectra", solution)
     if of not in SPECTRA:
         raise ValueError(f"of: expected one of {', '.join(SPECTRA)}, got {of!r}")
     ax = axes_or_new(ax)
@@ -156,6 +158,7 @@ def energy_key() -> tuple[list[Any], list[str]]:
 
 def draw_energies(ax: Axes, solution: Solution, colour: str | None, gamma0: float) -> PathEnergies:
     """All lines of `plot_energies`, with neither legend nor view."""
+    check_solution("plot.plot_energies", solution)
     energies = solution.energies(gamma0)
     for name, style in _energy_styles(colour).items():
         ax.plot(energies.p, getattr(energies, name), **style)

@@ -6,21 +6,26 @@ needs no display. Symbols are those of the theory page in `hamshoot.theory.hamil
 
 Panels of one path are in `hamshoot.study.path_panels`, those of several solutions together in
 `hamshoot.study.comparison_panels`, those of predictions in `hamshoot.study.prediction_panels`,
+those of a second look at a solution in `hamshoot.study.second_look_panels`,
 colours and other looks in `hamshoot.study.looks`; here are the whole figures that they make up.
 """
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.solution.mistakes import check_solution, described
 from hamshoot.study.comparison_panels import named, plot_convergence, plot_paths
+from hamshoot.study.diagnostic_panels import plot_diagnostics, plot_kkt, plot_sparsity
 from hamshoot.study.looks import GREY, LABEL, PALETTE, colours, legend_beside, log_ticks
 from hamshoot.study.path_panels import (
     SPECTRA,
@@ -31,6 +36,7 @@ from hamshoot.study.path_panels import (
     view_energies,
 )
 from hamshoot.study.prediction_panels import can_predict, plot_confusion, plot_predictions
+from hamshoot.study.second_look_panels import plot_mesh, plot_resimulation, plot_running_cost
 from hamshoot.support.files import write_whole
 
 if TYPE_CHECKING:
@@ -47,9 +53,15 @@ __all__ = [
     "plot_comparison",
     "plot_confusion",
     "plot_convergence",
+    "plot_diagnostics",
     "plot_energies",
+    "plot_kkt",
+    "plot_mesh",
     "plot_paths",
     "plot_predictions",
+    "plot_resimulation",
+    "plot_running_cost",
+    "plot_sparsity",
     "plot_spectra",
     "save_figure",
 ]
@@ -62,7 +74,7 @@ def plot_comparison(rows: Any, gamma0: float = 1e-3) -> Figure:
 
     Parameters
     ----------
-    rows : mapping of name to Solution, or iterable of objects with `name` and `solution`
+    rows : mapping of name to Solution, Comparison, or iterable of objects with `name`, `solution`
         Panels of a kind share their axes; a row keeps its colour throughout.
     gamma0 : float
         Of the stable energies.
@@ -73,6 +85,9 @@ def plot_comparison(rows: Any, gamma0: float = 1e-3) -> Figure:
     """
     from matplotlib.figure import Figure
 
+    if hasattr(gamma0, "representations"):
+        raise TypeError("plot_comparison: expected several solutions as one mapping, "
+                        "{'first': …, 'second': …}, got a Solution for gamma0")
     solutions = named(rows)
     palette = colours(solutions)
     fig = Figure(figsize=(max(8.0, 2.6 * len(solutions) + 1.9), 10.2), layout="constrained")
@@ -112,6 +127,7 @@ def figure(solution: Solution, gamma0: float = 1e-3) -> Figure:
     """
     from matplotlib.figure import Figure
 
+    check_solution("plot.figure", solution)
     wide = can_predict(solution)
     fig = Figure(figsize=(13.5 if wide else 9.0, 7.0), layout="constrained")
     grid = fig.subplots(2, 3 if wide else 2)
@@ -171,6 +187,9 @@ def save_figure(fig: Figure, path: str | PathLike) -> Path:
     """
     import matplotlib
 
+    if not hasattr(fig, "savefig"):
+        raise TypeError(f"save_figure: expected a Figure, got {described(fig)}; "
+                        "hs.plot.figure(solution) makes one, and axes have it as ax.figure")
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -182,3 +201,16 @@ def save_figure(fig: Figure, path: str | PathLike) -> Path:
         write_whole(path, lambda file: fig.savefig(file, format=suffix[1:], dpi=200,
                                                    metadata=undated))
     return path
+
+
+class _Drawings(ModuleType):
+    """The module, which says what to call where it is called itself."""
+
+    def __call__(self, *what: Any, **options: Any) -> Any:
+        """Raise TypeError: there are several drawings."""
+        given = f", got hs.plot({described(what[0])})" if what else ""
+        raise TypeError("plot: expected one of its drawings, hs.plot.figure(solution) or "
+                        f"hs.plot.plot_comparison(comparison){given}")
+
+
+sys.modules[__name__].__class__ = _Drawings

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.solution.mistakes import check_solution
 from hamshoot.study.looks import GREY, LABEL, PALETTE, TICK, axes_or_new, dress, legend_above
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def plot_predictions(
     -----
     Of more than `MOST_ROWS` rows so many are drawn. Cost O(L w² N).
     """
+    check_solution("plot.plot_predictions", solution)
     network, column = _network(solution), _column(solution, target)
     ax = axes_or_new(ax)
     styles: tuple[dict[str, Any], ...] = (

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hamshoot.dynamics.compiling import compilation
 from hamshoot.solution.solution import Callback, Record
 from hamshoot.study.forecast import Forecast
 
@@ -92,8 +93,12 @@ class Progress:
     def line(self) -> str:
         """What is shown now."""
         now, record = time.monotonic(), self.record
+        if compilation.under_way():
+            return f"compiling, once: {now - self.began:.0f} s"
         if record is None:
             return f"{self.title or 'beginning'}: {now - self.began:.0f} s"
+        if record.objective != record.objective:  # nothing but how it stands
+            return f"{record.stage}, {now - self.began:.0f} s{self._left(now)}"
         stationarity = ("" if record.stationarity != record.stationarity
                         else f", stationarity {record.stationarity:.1e}")
         return (f"{record.stage or 'iterating'}: iteration {record.iteration}, J "

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hamshoot.methods.indirect.method import IndirectShooting
 from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.solution.method import Method
+from hamshoot.solution.mistakes import (
+    check_callback,
+    check_guess,
+    check_problem,
+    wrong_layers,
+    wrong_method,
+)
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.study.forecast import search_forecast
 from hamshoot.study.progress import begin, shown
@@ -21,7 +31,10 @@ from hamshoot.support.journal import Journal, kept_in
 from hamshoot.support.options import with_options
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from hamshoot.problem.training_problem import TrainingProblem
+    from hamshoot.support.names import MethodName, SolveOptions
 
 _logger = logging.getLogger("hamshoot")
 
@@ -37,14 +50,14 @@ GEODESIC_NODE = 400
 
 def solve(
     problem: TrainingProblem,
-    method: str | Method = "auto",
+    method: MethodName | Method = "auto",
     *,
     layers: int | None = None,
     initial_guess: Any = None,
     callback: Callback | None = None,
     verbose: bool = False,
     journal: str | PathLike | None = None,
-    **options: Any,
+    **options: Unpack[SolveOptions],
 ) -> Solution:
     """Find an optimal network.
 
@@ -85,7 +98,10 @@ def solve(
     ValueError
         For bad input: an unknown method or option, or arguments that do not fit the problem.
     """
-    chosen, reason = _method(problem, method, layers, options)
+    check_problem("solve", problem)
+    check_guess(initial_guess)
+    check_callback(callback)
+    chosen, reason = _method(problem, method, layers, dict(options))
     _logger.info("solve: %r by %r", problem, chosen)
     kept = None if journal is None else Journal(Path(journal), _logger.info)
     with kept_in(kept), shown(callback, verbose) as call:
@@ -138,8 +154,10 @@ def method_named(name: str, options: dict[str, Any]) -> Method:
     known_options = _options_of(METHODS[key])
     for option in options:
         if option not in known_options:
+            near = get_close_matches(option, known_options, 1)
             raise ValueError(
-                f"{brief(option)[1:-1]}: {key} has no such option; it has "
+                f"{brief(option)[1:-1]}: {key} has no such option"
+                f"{f' (did you mean {near[0]}?)' if near else ''}; it has "
                 f"{', '.join(sorted(known_options))}"
             )
     return METHODS[key](**options)
@@ -147,6 +165,22 @@ def method_named(name: str, options: dict[str, Any]) -> Method:
 
 def _options_of(method: Any) -> list[str]:
     return [f.name for f in fields(method) if f.init]
+
+
+def comparison_layers(problem: TrainingProblem, layers: int | None) -> int:
+    """Number of layers of a comparison.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no problem, or no number of layers.
+    """
+    check_problem("compare", problem)
+    if layers is None:
+        return default_layers(problem)
+    if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)):
+        raise ValueError(wrong_layers(layers))
+    return layers
 
 
 def default_layers(problem: TrainingProblem) -> int:
@@ -161,7 +195,7 @@ def _method(
         check_count("layers", layers, 1)
     if not isinstance(method, str):
         if isinstance(method, type) or not isinstance(method, Method):
-            raise ValueError(f"method: expected a name or a method object, got {method!r}")
+            raise ValueError(wrong_method(method))
         if options:
             name = next(iter(options))
             raise ValueError(f"{name}: give options to the method object, not to solve")

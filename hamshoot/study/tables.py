@@ -93,6 +93,30 @@ def tries_table(tries: Sequence[dict[str, Any]]) -> str:
     return _text(table, 140)
 
 
+#: Field of a point of a sweep, heading, format; what it was over comes before.
+POINTS = (("objective", "objective J", ".8g"), ("loss", "loss", ".4g"),
+          ("test_error", "test error", ".4g"), ("hamiltonian", "H", ".5g"),
+          ("bottleneck_rank", "rank −2H/L̃", ".4g"), ("branch", "branch", "d"),
+          ("status", "status", "text"), ("begun", "begun", "text"), ("steps", "solves", "d"),
+          ("seconds", "seconds", ".2f"))
+
+
+def points_table(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """Points of a sweep down, parameters and quantities across, as text."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    symbols = {"effective_depth": "L̃", "weight_decay": "λ", "epsilon": "ε"}
+    shown = [(name, symbols.get(name, name), ".4g") for name in names]
+    shown += [one for one in POINTS if any(row.get(one[0]) is not None for row in rows)]
+    for key, label, _ in shown:
+        table.add_column(label, justify="left" if key in ("status", "begun") else "right",
+                         no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row.get(key), form) for key, _, form in shown))
+    return _text(table, 170)
+
+
 def _cell(value: Any, form: str) -> str:
     if value is None:
         return "–"

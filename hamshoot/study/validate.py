@@ -10,31 +10,37 @@ are blind; `Validation.solve` makes up for it where it counts.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.network.leaky_resnet import LeakyResNet
 from hamshoot.problem.arguments import count, positive
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution, Status
+from hamshoot.study.crew import Crew, StudyStopped, WorkersLost, crew
 from hamshoot.study.forecast import TriesForecast, search_forecast
 from hamshoot.study.held_out import HeldOut, held_out_rows
+from hamshoot.study.kept_solves import keep, recall
 from hamshoot.study.progress import begin, named, shown
 from hamshoot.study.solve import check_method, default_layers, solve
 from hamshoot.study.tables import tries_table
-from hamshoot.support.options import has_option
+from hamshoot.study.tries import Place, Step, Tried, changed, method_options, tried, try_key
+from hamshoot.study.tries import rescaled as rescaled
+from hamshoot.support.journal import Journal, kept_in
+
+if TYPE_CHECKING:
+    from hamshoot.support.names import MethodName
 
 #: What is tried by default: these times λ, these times L̃, and these times the width.
 DECAYS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
 DEPTHS = (0.5, 1.0, 2.0)
 WIDTHS = (0.5, 1.0, 2.0)
-#: Options of the direct methods in a try, unless they are given: no polish, and a stationarity that
-#: leaves the error of prediction as it is.
-HASTE: dict[str, Any] = {"polish": False, "tol": 1e-3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +125,8 @@ class Validation:
     @property
     def best_problem(self) -> TrainingProblem:
         """The problem as it was given, all its training rows, with λ, L̃ and width chosen."""
-        return _changed(self.problem, self.best.weight_decay, self.best.effective_depth,
-                        self.best.width)
+        return changed(self.problem, self.best.weight_decay, self.best.effective_depth,
+                       self.best.width)
 
     def solve(self, callback: Callback | None = None, verbose: bool = False) -> Solution:
         """The chosen problem, solved on all training rows, with polish and second-order test.
@@ -135,7 +141,7 @@ class Validation:
         """
         problem, found = self.best_problem, []
         method = check_method(problem, self.settings["method"], self.settings["layers"],
-                              _options(self.settings))
+                              method_options(self.settings))
         with shown(callback, verbose) as call:
             for way, guess in (("going on from its network", self.best.network),
                                ("a search", None)):
@@ -198,7 +204,7 @@ class Validation:
 
 def validate(
     problem: TrainingProblem,
-    method: str = "auto",
+    method: MethodName = "auto",
     *,
     weight_decays: Sequence[float] | None = None,
     effective_depths: Sequence[float] | None = None,
@@ -209,6 +215,9 @@ def validate(
     callback: Callback | None = None,
     on_try: Callable[[Try], None] | None = None,
     verbose: bool = False,
+    executor: Any = None,
+    scheduler: str | None = None,
+    journal: str | PathLike | None = None,
     **options: Any,
 ) -> Validation:
     """Try values of λ, L̃ and width, all with all, and choose those of least held-out error.
@@ -239,6 +248,13 @@ def validate(
         Receives each finished `Try`.
     verbose : bool
         Show the progress on standard error, with an estimate of what is left.
+    executor : distributed.Client or concurrent.futures.Executor, optional
+        Makes the tries, those at the same time that do not go on from each other. The result does
+        not depend on it.
+    scheduler : str, optional
+        Address of a scheduler of Dask (extra ``dask``), in place of an executor.
+    journal : path, optional
+        Directory that keeps the tries that are made, as of `hamshoot.solve`.
     **options
         Of the method; `time_limit` is for each try.
 
@@ -259,6 +275,7 @@ def validate(
     Costs a search for each width, and for every other try a solve from its neighbour, which takes
     a small part of that unless λ is small: `hamshoot solve --validate` prints the seconds of each.
     """
+    check_problem("validate", problem)
     if problem.hard_endpoint:
         raise ValueError("problem: held-out rows need a loss, got a hard endpoint")
     part, rows = held_out_rows(problem, held_out, seed)
@@ -267,32 +284,12 @@ def validate(
     settings = {"method": method, "layers": layers, "seed": seed, **options}
     grid = _Grid.of(problem, layers, weight_decays, effective_depths, widths)
     grid.check(part, settings)
-    with shown(callback, verbose) as call:
-        return _Validating(problem, part, rows, settings, grid).run(call, on_try)
-
-
-def rescaled(solution: Solution, effective_depth: float) -> Solution:
-    """A layered solution with W/L̃ kept at another L̃: the guess to go on with there.
-
-    ∂A = L̃(−A + (W/L̃)σ̂) then takes the same direction everywhere; with W itself, a larger L̃ leaks
-    the representation away, and solves from there collapse. Paths are returned as they are: their
-    method follows L̃ itself. Only the weights are those of the guess, states and numbers are not.
-    """
-    if solution.steps is None or effective_depth == solution.problem.effective_depth:
-        return solution
-    factor = effective_depth / solution.problem.effective_depth
-    return solution.replace(weights=factor * np.asarray(solution.weights))
+    kept = None if journal is None else Journal(Path(journal))
+    with kept_in(kept), crew(executor, scheduler) as makers, shown(callback, verbose) as call:
+        return _Validating(problem, part, rows, settings, grid).run(makers, call, on_try)
 
 
 # -- what is tried ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A place of the grid, and the one that it goes on from; None for a search."""
-
-    place: tuple[float, float, int]
-    before: tuple[float, float, int] | None
 
 
 @dataclass(frozen=True)
@@ -323,12 +320,12 @@ class _Grid:
     def check(self, part: TrainingProblem, settings: dict[str, Any]) -> None:
         """Raise ValueError, before any work is done, where a try cannot be made."""
         for width in self.widths:
-            _changed(part, self.decays[0], self.depths[0], width)
+            changed(part, self.decays[0], self.depths[0], width)
         for depth in self.depths:
-            check_method(_changed(part, self.decays[0], depth, self.widths[0]),
-                         settings["method"], settings["layers"], _options(settings))
+            check_method(changed(part, self.decays[0], depth, self.widths[0]),
+                         settings["method"], settings["layers"], method_options(settings))
 
-    def __iter__(self) -> Iterator[_Step]:
+    def __iter__(self) -> Iterator[Step]:
         """Each width from a search, then outwards in L̃, and from each L̃ outwards in λ."""
         decay, depth, width = self.own
         for w, _ in _chain(self.widths, width):
@@ -339,7 +336,7 @@ class _Grid:
                         before = v_before, d, w
                     elif d_before is not None:
                         before = v, d_before, w
-                    yield _Step((v, d, w), before)
+                    yield Step((v, d, w), before)
 
     def __len__(self) -> int:
         return len(self.decays) * len(self.depths) * len(self.widths)
@@ -377,14 +374,6 @@ def _default_widths(problem: TrainingProblem) -> list[int]:
     return found
 
 
-def _changed(problem: TrainingProblem, decay: float, depth: float, width: int) -> TrainingProblem:
-    return problem.replace(weight_decay=decay, effective_depth=depth, width=width)
-
-
-def _options(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in ("method", "layers")}
-
-
 # -- trying ----------------------------------------------------------------------------------------
 
 
@@ -397,54 +386,59 @@ class _Validating:
     rows: HeldOut
     settings: dict[str, Any]
     grid: _Grid
+    keys: dict[int, str] = field(default_factory=dict)
 
-    def run(self, call: Callback | None, on_try: Callable[[Try], None] | None) -> Validation:
-        """All tries, or those until it is stopped."""
-        forecast = TriesForecast([step.before is None for step in self.grid])
-        tries: list[Try] = []
-        solved: dict[tuple[float, float, int], Solution] = {}
-        complete = True
-        for step in self.grid:
-            title = f"try {len(tries) + 1} of {len(self.grid)}"
+    def run(self, makers: Crew, call: Callback | None, on_try: Callable[[Try], None] | None
+            ) -> Validation:
+        """All tries, or those until it is stopped; in the order of the grid, whoever makes them."""
+        steps = list(self.grid)
+        forecast = None if makers.far else TriesForecast([step.before is None for step in steps])
+        tries: dict[int, Try] = {}
+        solved: dict[Place, Solution] = {}
+        left, complete = list(range(len(steps))), True
+        while complete and len(tries) < len(steps):
+            title = f"try {len(tries) + 1} of {len(steps)}"
             begin(call, title, forecast, self.settings.get("time_limit"))
-            began = time.perf_counter()
-            solution, begun = self._solved(step, solved, named(title, call))
-            seconds = time.perf_counter() - began
-            forecast.ended(seconds)
+            try:
+                k, (solution, begun, seconds) = self._made(makers, steps, left, solved,
+                                                           named(title, call))
+            except (StudyStopped, WorkersLost):
+                if not tries:
+                    raise
+                complete = False
+                break
+            if forecast is not None:
+                forecast.ended(seconds)
             if solution.status is Status.INTERRUPTED:
                 complete = False
                 if tries:
                     break
-            tries.append(self._try(step, solution, begun, seconds))
-            solved[step.place] = solution
+            tries[k] = self._try(steps[k], solution, begun, seconds)
+            solved[steps[k].place] = solution
             if on_try is not None:
-                on_try(tries[-1])
-            if not complete:
-                break
-        return Validation(self.problem, tuple(tries), self.rows, self._trivial(), complete,
-                          self.settings)
+                on_try(tries[k])
+        return Validation(self.problem, tuple(tries[k] for k in sorted(tries)), self.rows,
+                          self._trivial(), complete, self.settings)
 
-    def _solved(self, step: _Step, solved: dict[tuple[float, float, int], Solution],
-                call: Callback | None) -> tuple[Solution, str]:
-        """The network of a step, and what it began with."""
-        problem = _changed(self.part, *step.place)
-        guess = None if step.before is None else rescaled(solved[step.before],
-                                                          problem.effective_depth)
-        options = dict(_options(self.settings))
-        method, layers = self.settings["method"], self.settings["layers"]
-        if has_option(check_method(problem, method, layers, options), "polish"):
-            options = {**HASTE, **options}
-        solution = solve(problem, method, layers=layers, initial_guess=guess, callback=call,
-                         **options)
-        if step.before is None or solution.status is not Status.COLLAPSED:
-            return solution, self._begun(step)
-        # With more decay than a neighbour that collapsed already there is nothing to search for.
-        if solved[step.before].status is Status.COLLAPSED and step.place[0] > step.before[0]:
-            return solution, self._begun(step)
-        searched = solve(problem, method, layers=layers, callback=call, **options)
-        return searched, f"search ({self._begun(step)} it collapses)"
+    def _made(self, makers: Crew, steps: list[Step], left: list[int],
+              solved: dict[Place, Solution], call: Callback | None) -> tuple[int, Tried]:
+        """The next try that is there; those are handed in whose neighbour is solved."""
+        ready = [k for k in left if steps[k].before is None or steps[k].before in solved]
+        for k in ready if makers.far else ready[:1]:
+            left.remove(k)
+            before = steps[k].before
+            task = (self.part, self.settings, steps[k], None if before is None else solved[before],
+                    makers.far)
+            found = recall(try_key(*task), changed(self.part, *steps[k].place))
+            if found is not None:
+                return k, (found[0], str(found[1]["begun"]), float(found[1]["seconds"]))
+            self.keys[k] = try_key(*task)
+            makers.submit(k, tried, *task)
+        number, made = makers.take(call)
+        keep(self.keys[number], made[0], {"begun": made[1], "seconds": made[2]})
+        return number, made
 
-    def _try(self, step: _Step, solution: Solution, begun: str, seconds: float) -> Try:
+    def _try(self, step: Step, solution: Solution, begun: str, seconds: float) -> Try:
         network = solution.to_network()
         likely = self.problem.loss == "cross_entropy"
         errors = self._errors((network.predict_proba if likely else network.predict)(self.rows.X))
@@ -465,9 +459,3 @@ class _Validating:
     def _trivial(self) -> float:
         mean = np.mean(np.asarray(self.part.Y, dtype=float), axis=0)
         return float(np.mean(self._errors(np.broadcast_to(mean, self.rows.Y.shape))))
-
-    def _begun(self, step: _Step) -> str:
-        if step.before is None:
-            return "search"
-        at = 0 if step.before[0] != step.place[0] else 1
-        return f"from {('λ', 'L̃')[at]} = {step.before[at]:.3g}"

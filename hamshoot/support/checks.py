@@ -21,6 +21,8 @@ def brief(value: Any, most: int = MOST_REPEATED) -> str:
     if isinstance(value, (str, bytes, list, tuple)) and len(value) > most:
         return repr(value[:most])[: most - 1] + "…"
     text = repr(value)
+    if "\n" in text:  # arrays, tables, solutions: a message is one line
+        text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -8,14 +8,20 @@ from __future__ import annotations
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor
+from contextlib import contextmanager
 from typing import Any
+
+from hamshoot.support.checks import brief
+from hamshoot.support.extras import missing
 
 #: Seconds between two looks at the cluster while it works.
 LOOK = 1.0
 #: Seconds without any worker, or without the scheduler, after which nobody is waited for.
 PATIENCE = 30.0
+#: Seconds until a scheduler has to answer.
+ANSWERS = 10.0
 #: Seconds for results that are there to be fetched, and how often they are computed once more where
 #: that fails: a worker that dies in between can leave Dask waiting for ever.
 FETCH, TRIES = 30.0, 3
@@ -27,6 +33,40 @@ LOST = {"KilledWorker", "FutureCancelledError", "FuturesCancelledError", "NoWork
 
 class WorkersLost(RuntimeError):
     """Nobody is left to do the work; says who."""
+
+
+@contextmanager
+def connected(address: str, name: str, answers: float = ANSWERS) -> Iterator[Any]:
+    """A client of the scheduler at an address, closed at the end.
+
+    Parameters
+    ----------
+    address : str
+        As ``tcp://host:8786``.
+    name : str
+        Of the argument or option that it came by, for messages.
+    answers : float
+        Seconds until it has to answer.
+
+    Raises
+    ------
+    ValueError
+        Where nobody answers there.
+    ImportError
+        Without Dask.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise missing(name, "Dask", "dask") from None
+    make: Any = distributed.Client
+    try:
+        client = make(address, timeout=answers, set_as_default=False)
+    except (OSError, ValueError, distributed.TimeoutError):
+        raise ValueError(f"{name}: expected the address of a scheduler of Dask, such as "
+                         f"tcp://host:8786, got {brief(address)}, where none answers") from None
+    with client:
+        yield client
 
 
 def client_of(executor: Any) -> Any:
@@ -166,6 +206,12 @@ class Futures:
             Guard(self.client).__exit__(type(error), error, None)
             raise
 
+    def first(self, numbers: Sequence[int], look: Callable[[], None]) -> int:
+        """Of some that are under way, one that is done; `look` as in `result`."""
+        futures = {number: self.futures[number] for number in numbers}
+        self._wait(list(futures.values()), look, "FIRST_COMPLETED")
+        return next(number for number, future in futures.items() if future.done())
+
     def call_off(self, name: str) -> None:
         """Set the event of that name, which running tasks look at; forget those not begun."""
         with Guard(self.client):
@@ -180,13 +226,14 @@ class Futures:
         with Guard(self.client):
             return list(self._gathered(done)) if done else []
 
-    def _wait(self, futures: list[Any], look: Callable[[], None]) -> None:
+    def _wait(self, futures: list[Any], look: Callable[[], None],
+              until: str = "ALL_COMPLETED") -> None:
         """Until these are done, or nobody is there to do them."""
         alone = None
         while True:
             try:
                 with self.client.as_current():  # `wait` asks whoever is the default
-                    self.library.wait(futures, timeout=LOOK)
+                    self.library.wait(futures, timeout=LOOK, return_when=until)
                 return
             except self.library.TimeoutError:
                 look()

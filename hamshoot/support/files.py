@@ -38,6 +38,8 @@ def write_whole(path: Path, write: Callable[[Any], None], mode: str = "wb") -> N
     """
     if path.parent.is_dir() and not os.path.lexists(path) and _written_nameless(path, write, mode):
         return
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such directory", str(path.parent))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         _written(handle, write, mode)

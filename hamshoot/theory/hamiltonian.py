@@ -75,6 +75,31 @@ Theorem 4.   −(ℓ_γ/L̃ + √(γc))² ≤ −(2/L̃)H − min_p ‖A_p‖²_
 
 The number under the last root may be negative, by at most γc; read as 0, both bounds still hold.
 
+The optimum as a function of what was asked
+-------------------------------------------
+J* is the least J. Where it is a strict minimum it is differentiable, and by the envelope theorem
+its derivative is the partial one of J with the control as it is. With −λB = ∂J/∂A this needs no
+further solve:
+
+    dJ*/dλ  = ∫‖W_p‖²/(2L̃) dp
+    dJ*/dL̃ = −λ∫∂H/∂L̃ dp = −λH/L̃ = (λ/2)(−2H/L̃)                  the rank is the price of depth
+    dJ*/dε  = −λ∫∂H/∂ε dp = −λ∫⟨W_pᵀB_p, ∂_εσ_ε(A_p)⟩ dp           (W without its bias column)
+    dJ*/dYᵀ = −(2/N)(Q A_1 − Yᵀ)                dJ*/dω_s = (1/N)‖(Q A_1 − Yᵀ)_s‖² of sample s
+    dJ*/dXᵀ = −λ Pᵀ B_0                         dJ*/dA_1 = λB_1 of a prescribed endpoint
+
+ω_s weighs the loss of a sample, 1 in every problem posed here. H is linear in L̃ at fixed (A, B), so
+that ∂H/∂L̃ = H/L̃: every unit of depth costs λ/2 for every dimension of the bottleneck, and J* is
+least at the depth where H = 0. Over layers all of this holds with sums, with H_l at (A_{l−1}, B_l):
+dJ*/dL̃ = −(λ/L̃) Σ ρ_l H_l exactly, for any number of layers.
+
+Units: X and Y as the network sees them, scaled. `TrainingProblem.replace(Y=...)` standardises
+anew, which undoes part of a move of Y: differences need the scaled data and ``standardize=False``.
+In the units of the user dJ*/dY is divided by the deviation of its column. Sign: the multipliers
+`lam_p` that CasADi's `nlpsol` returns are those of a constraint p = given, −df*/dp; and its f is
+J/λ (`hamshoot.methods.multiple_shooting.nlp`), so that dJ*/dp = −λ lam_p but for p = λ itself,
+where dJ*/dλ = f − λ lam_p. Second derivatives, and those of A, B and W, are in
+`hamshoot.derivatives`.
+
 Balancedness, and an erratum
 ----------------------------
 ‖W‖² = 2L̃(H + L̃ Tr(BAᵀ)) by the definition of H, so ∂_p‖W‖² = 2L̃² ∂_pTr(BAᵀ). From the flow,

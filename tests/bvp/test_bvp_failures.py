@@ -224,6 +224,33 @@ def test_time_limit_is_kept():
     assert result.jacobians.shape == (5, 5, 5)
 
 
+def test_time_limit_ends_an_integration_in_its_middle():
+    """One call of this flow takes 5000 right-hand sides, and those a quarter of an hour."""
+    def slow(t, y):
+        calls.append(t.size)
+        time.sleep(0.02)
+        return stack(y[..., 1], 1e6 * np.sin(1e4 * t) - 1e7 * y[..., 0])
+
+    calls = []
+    flow = RightHandSideFlow(slow, lambda t, y: matrix(y, {(0, 1): 1, (1, 0): -1e7}))
+    result = solve_two_point(
+        flow, fixed(2, {0: 0}, {0: 1}), np.linspace(0, 1, 4), np.zeros((4, 2)), time_limit=0.3)
+    check_failure(result, BVPStatus.TIME_LIMIT)
+    assert len(calls) < 60
+    assert flow.deadline == np.inf
+
+
+def test_a_right_hand_side_written_for_scipy_gets_a_sentence():
+    t = np.linspace(0, 1, 4)
+    for rhs in (lambda t, y: np.vstack((y[1], y[0])), lambda t, y: np.array([y[4], y[0]])):
+        flow = RightHandSideFlow(rhs, lambda t, y: matrix(y, {(0, 1): 1, (1, 0): 1}))
+        with pytest.raises(ValueError, match=r"rhs: expected an array of shape .*bvp.solve_bvp"):
+            solve_two_point(flow, fixed(2, {0: 0}, {0: 1}), t, np.zeros((4, 2)))
+    flow = RightHandSideFlow(lambda t, y: y, lambda t, y: np.eye(2))
+    with pytest.raises(ValueError, match="jacobian: expected an array of shape"):
+        solve_two_point(flow, fixed(2, {0: 0}, {0: 1}), t, np.zeros((4, 2)))
+
+
 def test_callback_can_stop():
     result = solve_van_der_pol(callback=lambda record: record.iteration == 2)
     check_failure(result, BVPStatus.STOPPED)

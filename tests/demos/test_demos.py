@@ -22,9 +22,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "04_rank_over_depth", "05_layer_steps", "06_theorem_4", "07_timescales",
          "08_control_against_descent", "09_local_minima", "10_resnet_to_fully_connected",
-         "11_real_data", "12_collapse_and_turnpike",
+         "11_real_data", "12_collapse_and_turnpike", "14_price_of_depth",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
-             find_spec("torch") is None, reason="needs the extra torch")))
+             find_spec("torch") is None, reason="needs the extra torch")),
+         "15_what_the_data_do", "16_sweep")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -93,6 +94,19 @@ def test_what_pytorch_trained_is_certified_only_when_it_is_finished(ran):
         assert back["objective"] == pytest.approx(finished["objective"], rel=1e-6)
 
 
+def test_the_slope_of_the_objective_over_depth_is_the_rank_of_the_geodesic(ran):
+    record, _ = ran("14_price_of_depth")
+    decay, rows = record["settings"]["weight_decay"], record["rows"]
+    for row in rows:
+        assert row["slopes_solved"]
+        assert row["price"] == pytest.approx(row["bottleneck_rank"], rel=1e-4, abs=1e-5)
+    # Over a whole step the slope at its ends brackets the change of J, which is convex here.
+    for one, other in itertools.pairwise(rows):
+        step = other["effective_depth"] - one["effective_depth"]
+        change = 2 / decay * (other["objective"] - one["objective"]) / step
+        assert one["bottleneck_rank"] < change < other["bottleneck_rank"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_demo_calls_things_by_what_they_are(ran, name):
     record, _ = ran(name)
@@ -105,6 +119,22 @@ def test_a_demo_calls_things_by_what_they_are(ran, name):
         assert sum(how["statuses"].values()) == how["networks"] >= how["converged"]
         least, middle, most = how["stationarity"]
         assert least <= middle <= most
+
+
+def test_a_sweep_counts_its_branches_and_knows_the_price_of_depth(ran):
+    record, _ = ran("16_sweep")
+    decays, depths, grid = (record[name] for name in ("decays", "depths", "map"))
+    branches = len({row["branch"] for row in decays["points"]})
+    assert f"{len(decays['points'])} geodesics lie on {branches} branch" in one(
+        record["findings"], "Over λ from")
+    checked = [row for row in depths["points"] if "slope" in row][1:-1]
+    assert checked
+    for row in checked:  # from J alone, and from H
+        assert row["slope"] == pytest.approx(row["price"], rel=0.01)
+        assert row["price"] == pytest.approx(
+            record["settings"]["weight_decay"] / 2 * row["bottleneck_rank"], rel=1e-5)
+    low = sum(row["objective"] < row["searched"] * (1 - 1e-6) for row in grid["rows"])
+    assert f"search at {low}, " in one(record["findings"], f"Of {len(grid['rows'])} ReLU")
 
 
 def test_how_networks_ended_is_said_by_their_statuses():

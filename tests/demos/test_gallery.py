@@ -275,6 +275,10 @@ def named(stem, record, name):
                 and row["method"] == f"Leaky ResNet, {short}"]
     if number == "13":
         return [row["trained" if "trained" in name else "finished"] for row in record["rows"]]
+    if number == "14":
+        return record["rows"]
+    if number == "15":
+        return record["rows" if "left out" in name else "spreads"]
     if name == "exact geodesic":
         return [row for row in rows(record) if row.get("method", name) == name]
     return [row for row in record["networks"] if row["method"] == name]

@@ -49,3 +49,18 @@ def test_a_residual_altered_by_a_millionth_is_noticed_all_the_same(solved, name)
     altered = solved.replace(
         residuals={**solved.residuals, name: solved.residuals[name] + 1e-6})
     assert not hs.certify(altered, second_order=False).holds
+
+
+@pytest.mark.parametrize("method", ["single_shooting", "multiple_shooting"])
+def test_a_loss_far_below_the_data_is_granted_their_rounding_and_no_more(method):
+    """QA_1 ends 1e-9 of its data from the target: roll-outs differ there by 1e-8 of it."""
+    X = np.array([[8841.0, -310.0, 57.0]])
+    problem = hs.TrainingProblem(X, [[0.0]], effective_depth=2.0, weight_decay=0.1, width=4,
+                                 activation="smooth_relu", epsilon=0.06, seed=198)
+    solution = hs.solve(problem, method, layers=6, effort="quick", workers=1)
+    assert solution.success, solution
+    assert solution.loss < 1e-6 * solution.objective
+    proof = hs.certify(solution)
+    assert proof.holds, proof
+    altered = solution.replace(loss=solution.loss * (1 + 1e-2))
+    assert any("loss" in reason for reason in hs.certify(altered, second_order=False).reasons)

@@ -1,6 +1,7 @@
 """`validate`: what is tried, in which order, on which rows, and what is said of it."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -252,3 +253,40 @@ def test_what_is_left_is_foretold_from_what_has_ended():
     forecast.ended(6.0)
     forecast.hear(record)
     assert forecast.seconds == pytest.approx(5.0 + 20.0)
+
+
+# -- by others, and again --------------------------------------------------------------------------
+
+
+def numbers(done):
+    return [(one.weight_decay, one.effective_depth, one.width, one.error, one.objective, one.begun)
+            for one in done.tries]
+
+
+def test_the_same_by_others(tried):
+    arguments = dict(weight_decays=(0.03, 0.3), effective_depths=(1.5, 2.0), widths=(2, 3),
+                     held_out=0.25, **QUICK)
+    with ThreadPoolExecutor(2) as pool:
+        assert numbers(hs.validate(tried.problem, executor=pool, **arguments)) == numbers(tried)
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None,
+                                  protocol="tcp") as cluster:
+        done = hs.validate(tried.problem, scheduler=cluster.scheduler_address, **arguments)
+    assert numbers(done) == numbers(tried)
+    with pytest.raises(ValueError, match="executor, scheduler: expected one of them"):
+        hs.validate(tried.problem, executor=pool, scheduler="tcp://a:1", **arguments)
+
+
+def test_what_was_tried_is_kept(tmp_path):
+    arguments = dict(weight_decays=[0.02, 0.2], effective_depths=[2.0], widths=[3],
+                     journal=tmp_path, **QUICK)
+    seen, solved = [], []
+    part = hs.validate(problem(), on_try=seen.append, callback=lambda record: bool(seen),
+                       **arguments)
+    assert len(part.tries) == 1
+    whole = hs.validate(problem(), callback=lambda record: solved.append(record.stage),
+                        **arguments)
+    assert solved
+    assert all(stage.startswith("try 2 of 2") for stage in solved)
+    del arguments["journal"]
+    assert numbers(whole) == numbers(hs.validate(problem(), **arguments))

@@ -80,9 +80,19 @@ class Watch:
         answer = self.callback(record) if self.callback is not None else None
         if isinstance(answer, (bool, np.bool_)) and answer:
             raise Stop(Status.INTERRUPTED)
+        self.look()
+        return record
+
+    def look(self) -> None:
+        """Look at the clock, within an iteration that takes long.
+
+        Raises
+        ------
+        Stop
+            When time is up.
+        """
         if self.remaining <= 0:
             raise Stop(Status.TIME_LIMIT)
-        return record
 
 
 class Best:

@@ -107,8 +107,8 @@ class EpochLoop:
         rates = np.asarray(rates, dtype=float)
         values = np.full(len(rates), np.nan)
         done, self.best = _kernels.epochs(
-            rates, *self._settings, self.count, *self._moments, float(self.best),
-            self.best_weights, values, self.weights, *self.sweeps.arguments,
+            self.sweeps.place, rates, *self._settings, self.count, *self._moments,
+            float(self.best), self.best_weights, values, self.weights, *self.sweeps.arguments,
         )
         self.count += done
         return values[: min(done + 1, len(rates))]

@@ -12,8 +12,10 @@ from hamshoot.support.checks import brief, check_choice, check_count, check_posi
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hamshoot.support.names import ScheduleName
+
 #: Of the rate over the epochs of a stage, see `schedule_factors`.
-SCHEDULES = ("constant", "decay", "cosine")
+SCHEDULES: tuple[ScheduleName, ...] = ("constant", "decay", "cosine")
 #: Share of the epochs for which "decay" holds the rate. Measured (`demos/benchmarks/baseline.py`,
 #: eight seeds, 1000 to 6000 epochs, best of the rates): a straight line to 0 ends a little below
 #: half a cosine, 0.5 is one to two percent worse than 0.8, and from 0.7 to 0.95 the ends differ by
@@ -62,8 +64,8 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    schedule: str | None = None
-    schedules: tuple[str, ...] = SCHEDULES
+    schedule: ScheduleName | None = None
+    schedules: tuple[ScheduleName, ...] = SCHEDULES
     finalists: int = 2
     sgd_epochs: int = 1000
     sgd_rate: float | None = None
@@ -110,8 +112,8 @@ class SGD:
     rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     epochs: int = 6000
     momentum: float = 0.9
-    schedule: str | None = None
-    schedules: tuple[str, ...] = SCHEDULES
+    schedule: ScheduleName | None = None
+    schedules: tuple[ScheduleName, ...] = SCHEDULES
     finalists: int = 2
 
     def __post_init__(self) -> None:

@@ -36,11 +36,14 @@ from hamshoot.methods.descent.grid import Training
 from hamshoot.methods.descent.optimizers import SGD, Adam
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem, described
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import check_choice, check_count, check_layers, check_positive
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from hamshoot.support.names import StartName
 
 STEPS = ("equidistant", "irregular", "adaptive")
 
@@ -51,7 +54,7 @@ def train(
     steps: str | ArrayLike = "equidistant",
     optimizer: Adam | SGD | None = None,
     seed: int = 0,
-    start: str = "path",
+    start: StartName = "path",
     starts: int = 1,
     noise: float | None = None,
     initial_guess: Any = None,
@@ -111,9 +114,8 @@ def train(
     descent afterwards. One schedule alone costs about 3.5, a given rate and schedule one; where
     time is limited, give them, since the pilots count too.
     """
-    optimizer = Adam() if optimizer is None else optimizer
-    if not isinstance(optimizer, (Adam, SGD)):
-        raise ValueError(f"optimizer: expected Adam(...) or SGD(...), got {optimizer!r}")
+    check_problem("train", problem)
+    optimizer = checked_optimizer(optimizer)
     if problem.hard_endpoint:
         raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
     problem.sigma.check_compiled("gradient descent")
@@ -139,3 +141,19 @@ def train(
     descent = Descent(problem, mesh, adaptive, guess, watch)
     with blas_threads(problem):
         return Training(problem, optimizer, descent, watch, seed).run(iter(first), starts)
+
+
+def checked_optimizer(optimizer: Adam | SGD | None) -> Adam | SGD:
+    """The recipe given, or Adam's default.
+
+    Raises
+    ------
+    ValueError
+        For anything else, as the name of one.
+    """
+    if optimizer is None:
+        return Adam()
+    if not isinstance(optimizer, (Adam, SGD)):
+        raise ValueError(
+            f"optimizer: expected Adam(...) or SGD(...), got {described(optimizer)}")
+    return optimizer

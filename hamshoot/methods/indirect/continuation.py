@@ -138,6 +138,18 @@ def predict(before: Path | None, here: Path, stage: Stage) -> Path:
     return here
 
 
+def extrapolated(coarse: Path | None, fine: Path) -> Path:
+    """The path of a network of 2L layers with its error of first order taken off, by that of L.
+
+    Both have A + c/L + O(1/L²), if the one was carried on from the other. Without a coarse one of
+    half the layers the path itself.
+    """
+    if coarse is None or 2 * (len(coarse.t) - 1) != len(fine.t) - 1:
+        return fine
+    change = interpolate(coarse.t, fine.y[::2] - coarse.y, fine.t)
+    return fine._replace(y=fine.y + change)
+
+
 def midpoints(layers: int) -> NDArray:
     """Middles of equal layers."""
     return (np.arange(layers) + 0.5) / layers
@@ -247,6 +259,22 @@ def limit_of(epsilons: list[float], values: list[float]) -> tuple[float, float]:
     fine = v2 + (v2 - v1) * e2 / (e1 - e2)
     limit = fine + (fine - coarse) * e2 / (e0 - e2)
     return float(limit), float(abs(limit - fine))
+
+
+def limits(
+    solved: list[tuple[Stage, float, float]], stage: Stage
+) -> dict[str, tuple[float, float]]:
+    """Limits as ε → 0 of the objective and the Hamiltonian at a stage, each with its error.
+
+    From the last three ε that were solved; empty where there are fewer.
+    """
+    ladder = [s for s in solved if s[0][:2] == stage[:2]]
+    if len(ladder) < 3:
+        return {}
+    stages, objectives, hamiltonians = zip(*ladder[-3:], strict=True)
+    epsilons = [s.epsilon for s in stages]
+    return {"objective": limit_of(epsilons, list(objectives)),
+            "hamiltonian": limit_of(epsilons, list(hamiltonians))}
 
 
 def objectives_agree(solved: list, limits: tuple[float, float] | None) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hamshoot.methods.common.watch import Watch
 from hamshoot.methods.indirect.branches import BranchCheck
-from hamshoot.methods.indirect.continuation import Guess, Path, Stage, stage_name
+from hamshoot.methods.indirect.continuation import Guess, Path, Stage, extrapolated, stage_name
 from hamshoot.methods.indirect.first_network import (
     FirstNetworkOptions,
     FoundNetwork,
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("hamshoot")
 
-#: Networks of the search that Newton's method begins at, each of twice the layers of the last.
-LEVELS = 5
+#: Networks of the search that Newton's method begins at, each of twice the layers of the last: at
+#: the end of a ladder, where thin kinks cost many layers in vain, and before.
+NEAR_LEVELS, LEVELS = 3, 5
 #: Times the last ε of a plain ReLU: where a ladder begins that keeps to the network searched for.
 NEAR = 4.0
 #: Seeds of the search, after the one asked for: the second only where no geodesic is an answer, or
@@ -90,12 +91,15 @@ class FirstGeodesic:
         """Where Newton's method begins from a network: near the target, then at the ladder's top.
 
         At a large ε the network may lie on another branch, or on one that ends in a saddle. A plain
-        ReLU begins a few steps above the last ε, for its limit.
+        ReLU begins a few steps above the last ε, for its limit, and half way between.
         """
-        near = target
-        if self.problem.sigma.kinked:
-            near = target._replace(epsilon=min(NEAR * target.epsilon, self.top(target).epsilon))
-        return tuple(dict.fromkeys((near, self.top(target))))
+        top = self.top(target)
+        if not self.problem.sigma.kinked:
+            return tuple(dict.fromkeys((target, top)))
+        near = min(NEAR * target.epsilon, top.epsilon)
+        middle = float(np.sqrt(near * top.epsilon))
+        return tuple(target._replace(epsilon=value) for value in
+                     dict.fromkeys((near, middle, top.epsilon)))
 
     def candidates(
         self, target: Stage, settled: Callable[[], bool]
@@ -138,11 +142,18 @@ class FirstGeodesic:
 
     def levels(self, stage: Stage, weights: NDArray) -> bool:
         """A geodesic from minima of networks that get finer: each layer becomes two."""
-        for level in range(LEVELS):
+        before: Path | None = None
+        near = self.problem.activation == "relu" and \
+            stage.epsilon <= NEAR * self.options.epsilon_last
+        for level in range(NEAR_LEVELS if near else LEVELS):
             self.watch.stage = f"direct, {len(weights)} layers"
             path, least, collapsed = self.networks.descended(stage, weights)
+            if before is not None and not collapsed and \
+                    self._solved(extrapolated(before, path), least, stage, collapsed, fine=True):
+                return True
             if self._solved(path, least, stage, collapsed, fine=level > 0):
                 return True
+            before = path
             if collapsed:
                 return False
             # Controls of coarse networks are rough: between the layers they would be smoothed.

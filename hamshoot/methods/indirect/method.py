@@ -27,7 +27,9 @@ kink, the plain ReLU flow itself, crossings located.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hamshoot.dynamics.gauss_flow import STAGES
 from hamshoot.methods.common import starts
@@ -39,9 +41,13 @@ from hamshoot.methods.indirect.search import GeodesicSearch
 from hamshoot.methods.indirect.stage_solver import ShootingOptions
 from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.checks import check_choice, check_count, check_options, check_positive
 from hamshoot.support.cluster import client_of
+
+if TYPE_CHECKING:
+    from hamshoot.support.names import EffortName, FlowIntegratorName, FormName, StartName
 
 __all__ = ["IndirectShooting"]
 
@@ -99,17 +105,17 @@ class IndirectShooting:
     max_iter: int = 60
     time_limit: float | None = None
     seed: int = 0
-    form: str = "auto"
-    start: str | None = None
+    form: FormName = "auto"
+    start: StartName | None = None
     layers: int | None = None
     epsilon_first: float = 0.1
     epsilon_last: float = 1e-3
     epsilon_factor: float = 0.5
     exact_relu: bool = True
-    integrator: str = "dop853"
+    integrator: FlowIntegratorName = "dop853"
     steps_per_segment: int = 2
     gauss_order: int = 6
-    effort: str = "default"
+    effort: EffortName = "default"
     workers: Any = None
 
     def __post_init__(self) -> None:
@@ -145,6 +151,8 @@ class IndirectShooting:
                 f"got {self.layers}"
             )
 
+    # Trial steps beyond all numbers are told by their J, which is compared, not by warnings.
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(
         self,
         problem: TrainingProblem,
@@ -204,6 +212,7 @@ class IndirectShooting:
         ValueError
             For bad input.
         """
+        check_problem("solve", problem)
         problem.sigma.check_compiled("indirect shooting")
         self.check(problem)
         run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,

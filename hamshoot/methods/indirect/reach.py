@@ -16,6 +16,8 @@ from hamshoot.methods.indirect.continuation import (
     between,
     controls,
     distance,
+    extrapolated,
+    limits,
     midpoints,
     predict,
     stage_name,
@@ -27,6 +29,12 @@ from hamshoot.support.interpolation import interpolate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: Times the layers of the coarsest network, of those that are descended on one after the other.
+REFINEMENTS = (1, 2, 4, 8)
+#: Times the last ε, where a ladder may end early, and the relative error of J's limit then.
+EARLY, CLEAR = 20.0, 1e-3
 
 
 @dataclass
@@ -88,17 +96,40 @@ class Continuation:
                 return False
         return True
 
+    def come_near(self, target: Stage) -> bool:
+        """The same for a ladder to a plain ReLU, which may end early: at 20 times the last ε.
+
+        The thinner the layer around the kinks the more nodes it needs, and at small λ Newton's
+        method ends before. What J tends to as ε → 0 has to be known to 1e-3 by then.
+        """
+        self.extra.pop("ladder_ended", None)
+        if self.reach(target):
+            return True
+        here = self.solver.path
+        if self.solver.problem.activation != "relu" or here is None or \
+                here.stage[:2] != target[:2] or here.stage.epsilon > EARLY * target.epsilon:
+            return False
+        limit = limits(self.solver.solved, here.stage).get("objective")
+        if limit is None or limit[1] > CLEAR * abs(limit[0]):
+            return False
+        self.solver.converged = True
+        self.extra["ladder_ended"] = here.stage.epsilon
+        return True
+
     def refine(
-        self, stage: Stage, weights: NDArray, refinements: tuple[int, ...] = (1, 2, 4, 8)
+        self, stage: Stage, weights: NDArray, refinements: tuple[int, ...] = REFINEMENTS
     ) -> bool:
         """A geodesic from minima of Euler networks that get finer, descended to from weights."""
+        before: Path | None = None
         for refinement in refinements:
             count = refinement * self.layers
             weights = interpolate(midpoints(len(weights)), weights, midpoints(count))
             path, least, collapsed = self.networks.descended(stage, weights)
             weights = least.weights
-            if not collapsed and self.solver.solve(self.solver.on_mesh(path), stage, minimum=True):
-                return True
+            for guess in () if collapsed else _guesses(before, path):
+                if self.solver.solve(self.solver.on_mesh(guess, count), stage, minimum=True):
+                    return True
+            before = path
         return False
 
     def geodesic(self) -> Path:
@@ -114,8 +145,16 @@ class Continuation:
     def _descend(self, path: Path, stage: Stage) -> bool:
         """From the control of a path, minimise an Euler network at a stage; then Newton."""
         self.watch.stage = f"descent, {stage_name(stage)}"
-        if not self.refine(stage, self.weights(path, self.layers)):
+        # Coarser networks than the path needed would lose it.
+        levels = tuple(r for r in REFINEMENTS if r * self.layers >= 0.75 * (len(path.t) - 1))
+        levels = levels or REFINEMENTS[-1:]
+        if not self.refine(stage, self.weights(path, levels[0] * self.layers), levels):
             return False
         self.descents += 1
         self.extra["descents_taken"] = self.descents
         return True
+
+
+def _guesses(before: Path | None, path: Path) -> tuple[Path, ...]:
+    """The path of a network, and before it the limit that it and a coarser one point to."""
+    return (path,) if before is None else (extrapolated(before, path), path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hamshoot.methods.indirect.continuation import Path, limit_of, objectives_agree, sliding
+from hamshoot.methods.indirect.continuation import limits, objectives_agree, sliding
 from hamshoot.methods.indirect.stage_solver import StageSolver
 from hamshoot.solution.status import Status
 
@@ -31,15 +31,15 @@ def relu_limit(
     """
     path = solver.path
     assert path is not None  # a ladder that has come to its end
-    limits = _limits(solver, path)
-    for name, (limit, error) in limits.items():
+    found = limits(solver.solved, path.stage)
+    for name, (limit, error) in found.items():
         numbers[f"{name}_limit"], numbers[f"{name}_limit_error"] = limit, error
     epsilon = path.stage.epsilon
     slides = sliding(path.y[:, 0], epsilon)
     numbers["sliding"] = slides
     sentence = f"Smoothed with ε = {epsilon:.3g}"
-    if limits:
-        limit, error = limits["objective"]
+    if found:
+        limit, error = found["objective"]
         sentence += f"; the limit ε → 0 of the objective is {limit:.8g} ± {error:.1e}"
     if slides:
         return Status.SMOOTHED, f"{sentence}; {slides} activations slide along their kinks."
@@ -47,7 +47,7 @@ def relu_limit(
         count = len(solver.solved)
         solver.watch.stage = "plain ReLU"
         if solver.solve(path, path.stage._replace(epsilon=0.0), plain_relu=True):
-            if objectives_agree(solver.solved, limits.get("objective")):
+            if objectives_agree(solver.solved, found.get("objective")):
                 return Status.CONVERGED, (
                     "No activation slides along its kink: this is a geodesic of the plain "
                     "ReLU flow, its crossings located."
@@ -55,17 +55,3 @@ def relu_limit(
             del solver.solved[count:]
         solver.path, solver.converged = path, True
     return Status.SMOOTHED, f"{sentence}."
-
-
-def _limits(solver: StageSolver, path: Path) -> dict[str, tuple[float, float]]:
-    """Limits as ε → 0 of the objective and the Hamiltonian, each with its error.
-
-    Empty for a ladder of fewer than three ε.
-    """
-    ladder = [s for s in solver.solved if s[0][:2] == path.stage[:2]]
-    if len(ladder) < 3:
-        return {}
-    stages, objectives, hamiltonians = zip(*ladder[-3:], strict=True)
-    epsilons = [stage.epsilon for stage in stages]
-    return {"objective": limit_of(epsilons, list(objectives)),
-            "hamiltonian": limit_of(epsilons, list(hamiltonians))}

@@ -104,17 +104,20 @@ class GeodesicSearch:
         else:
             self.guess = guess
             found = None
-            if self.first.from_guess(guess, target) and self.ways.reach(target):
+            if self.first.from_guess(guess, target) and self.ways.come_near(target):
                 found = self._left(target)
         if found is None:
             return Status.STALLED, self._failure()
         if found.collapsed:
             return self._collapse(found)
-        self.watch.stage = "branch check"
+        self.watch.stage, early = "branch check", "ladder_ended" in self.extra
         self.branches.check(self.first.direct_layers or self.layers)
+        exact = self.options.exact_relu and self.problem.activation == "relu"
         status, reason = (Status.CONVERGED, "") if not self.problem.sigma.kinked else \
-            relu_limit(self.solver, self.options.exact_relu and self.problem.activation == "relu",
-                       self.extra)
+            relu_limit(self.solver, exact and not early, self.extra)
+        if early:
+            reason += (f" The ladder ended there, in place of ε = {target.epsilon:.3g}: no step of "
+                       "Newton's method goes further, with nodes for thinner kinks.")
         if found.saddle:
             status = Status.SADDLE
         elif self.solver.solved[-1][1] > self.trivial * (1 + ROUNDING):
@@ -166,7 +169,7 @@ class GeodesicSearch:
         for candidate in candidates:
             self.solver.converged = False
             self.solver.solved.clear()
-            if not (candidate() and self.ways.reach(target)):
+            if not (candidate() and self.ways.come_near(target)):
                 continue
             found = self._left(target)
             _logger.info("geodesic: J %.8g%s%s", found.objective,
@@ -257,7 +260,7 @@ class GeodesicSearch:
         for stage in dict.fromkeys((*self.first.stages(target), target)):
             self.solver.solved.clear()
             self.watch.stage = f"from a network, {stage_name(stage)}"
-            if self.first.levels(stage, weights) and self.ways.reach(target):
+            if self.first.levels(stage, weights) and self.ways.come_near(target):
                 return True
         return False
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Segments to begin with at most, where a network has more layers.
-MOST_SEGMENTS = 320
+MOST_SEGMENTS = 640
 
 
 @dataclass(frozen=True, kw_only=True)

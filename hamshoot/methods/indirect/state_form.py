@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hamshoot.bvp.records import Boundary
 from hamshoot.bvp.solve import BVPResult, solve_two_point
 from hamshoot.methods.indirect.equations import ModelSystem, ShootingProblem
 
@@ -24,8 +25,25 @@ def two_point(
     Returns a function of its remaining options. Each Newton system is solved to 1e-7 by GMRES on
     tangents of the flow, preconditioned by the system of the midpoint model.
     """
-    shape, n = y.shape[1:], y[0].size
-    half = n // 2
+    n = y[0].size
+    boundary = exact_ends(shooting)
+    size = np.abs(y).max((0, 2, 3))
+    penalty = 1e6 * float(size[1] / size[0])
+    approximate = partial(ModelSystem, shooting, form="auto", penalty=penalty)
+    return partial(
+        solve_two_point, shooting.flow, boundary, t, y.reshape(len(t), n),
+        scale=np.repeat(size, n // 2), preconditioner=approximate,
+    )
+
+
+def exact_ends(shooting: ShootingProblem) -> Boundary:
+    """The boundary function g (n,) of a shooting problem with its derivatives (n, n) by both ends.
+
+    g holds A_0 less what is given, and B_1 less what the loss says (or A_1 less the endpoint).
+    """
+    shape, half = shooting.initial_state.shape, shooting.initial_state.size
+    samples = shape[1]
+    n = 2 * half
     ga, gb = np.zeros((n, n)), np.zeros((n, n))
     ga[:half, :half] = np.eye(half)
     if shooting.endpoint is not None:
@@ -34,19 +52,19 @@ def two_point(
         gb[half:, half:] = np.eye(half)
 
     def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        at = gb.copy()
+        at = gb
         if shooting.endpoint is None:
-            blocks = np.broadcast_to(shooting.terminal(last.reshape(shape)[0]),
-                                     (shape[2], shape[1], shape[1]))
-            # Entry (i, j) of sample s belongs to row iN + s and column jN + s.
-            at[half:, :half] = np.einsum("sij,st->isjt", blocks, np.eye(shape[2])).reshape(
-                half, half)
+            at = gb.copy()
+            at[half:, :half] = by_entries(shooting.terminal(last[:half].reshape(shape)), samples)
         return shooting.end_residuals(first, last)[0], ga, at
 
-    size = np.abs(y).max((0, 2, 3))
-    penalty = 1e6 * float(size[1] / size[0])
-    approximate = partial(ModelSystem, shooting, form="auto", penalty=penalty)
-    return partial(
-        solve_two_point, shooting.flow, boundary, t, y.reshape(len(t), n),
-        scale=np.repeat(size, half), preconditioner=approximate,
-    )
+    return boundary
+
+
+def by_entries(terminal: NDArray, samples: int) -> NDArray:
+    """Blocks (w, w), or (N, w, w) a sample, as one matrix (wN, wN) by the entries of A."""
+    width = terminal.shape[-1]
+    blocks = np.broadcast_to(terminal, (samples, width, width))
+    # Entry (i, j) of sample s belongs to row iN + s and column jN + s.
+    whole = np.einsum("sij,st->isjt", blocks, np.eye(samples))
+    return whole.reshape(width * samples, width * samples)

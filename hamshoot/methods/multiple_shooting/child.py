@@ -24,7 +24,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot.methods.multiple_shooting.nlp import build_nlp
+from hamshoot.methods.multiple_shooting.nlp import MultipleShootingNLP, build_nlp
+from hamshoot.methods.multiple_shooting.solver_messages import (
+    plain_statistics,
+    without_overconstrained,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,6 +51,8 @@ class Answer(NamedTuple):
     success : bool
     status : str
     iterations : int
+    stats : dict
+        All that the solver counted, as plain values.
     """
 
     x: NDArray
@@ -54,6 +60,17 @@ class Answer(NamedTuple):
     success: bool
     status: str
     iterations: int
+    stats: dict[str, Any]
+
+
+def called(nlp: MultipleShootingNLP, x: NDArray, lam: NDArray, parameters: NDArray) -> Answer:
+    """Call the solver of a program from an iterate."""
+    with without_overconstrained(nlp.overconstrained):
+        result = nlp.solver(x0=x, lam_g0=lam, p=parameters, lbg=0, ubg=0)
+    stats = nlp.solver.stats()
+    x, lam = (np.asarray(result[key].full()).ravel() for key in ("x", "lam_g"))
+    return Answer(x, lam, bool(stats["success"]), str(stats.get("return_status")),
+                  int(stats.get("iter_count", 0)), plain_statistics(stats))
 
 
 class Child:
@@ -186,11 +203,7 @@ def serve() -> None:
             x, lam, parameters = _receive(sys.stdin.buffer)
         except EOFError:
             return
-        result = nlp.solver(x0=x, lam_g0=lam, p=parameters, lbg=0, ubg=0)
-        stats = nlp.solver.stats()
-        _send(out, (np.asarray(result["x"].full()).ravel(),
-                    np.asarray(result["lam_g"].full()).ravel(), bool(stats["success"]),
-                    str(stats.get("return_status")), int(stats.get("iter_count", 0))))
+        _send(out, tuple(called(nlp, x, lam, parameters)))
 
 
 def _end_with(parent: int) -> None:

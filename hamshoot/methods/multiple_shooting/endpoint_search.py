@@ -17,6 +17,7 @@ import numpy as np
 
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.multiple_shooting.hard_endpoint import HardEndpoint, Reached
+from hamshoot.methods.multiple_shooting.nlp import overconstrained
 from hamshoot.methods.multiple_shooting.search import (
     ENOUGH,
     LONG,
@@ -220,6 +221,8 @@ class EndpointSearch(Search):
                      for key, values in self.basins.record().items()}
         if self.to.escape is not None:
             extra |= self.to.escape.record()
+        if stats := self.program.statistics():
+            extra["solver_stats"] = stats
         solution = self._evaluated(outcome, extra)
         gap = float(np.linalg.norm(solution.representations[-1] - self.problem.endpoint))
         relative = solution.residuals["boundary_residual"]
@@ -230,6 +233,8 @@ class EndpointSearch(Search):
         notes = [*outcome.notes, stationarity_note(solution, tol),
                  f"gap to the endpoint {gap:.1e}, {relative:.1e} of its norm or of 1 (tol {tol:g})",
                  *self._starts_note()]
+        if not solution.success and (words := overconstrained(self.problem, len(self.steps))):
+            notes.append(words)
         return judged(solution, np.inf, notes)
 
     def _starts_note(self) -> list[str]:

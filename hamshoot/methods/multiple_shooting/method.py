@@ -18,28 +18,49 @@ as it does where the branch it follows ends in a fold, is restarted in the same 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.starts import weights_of
+from hamshoot.methods.multiple_shooting.c_code import write_c
+from hamshoot.methods.multiple_shooting.diagnostics import Diagnostics, diagnostics_of
 from hamshoot.methods.multiple_shooting.endpoint_search import EndpointSearch
 from hamshoot.methods.multiple_shooting.nlp import (
     NLP_SOLVERS,
     SMALL_NODE,
     MultipleShootingNLP,
     build_nlp,
+    overconstrained,
 )
 from hamshoot.methods.multiple_shooting.search import LONG, Search, SearchOptions
+from hamshoot.methods.multiple_shooting.solver_messages import check_solver_options
 from hamshoot.methods.search.basins import check_search_options
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem, check_solution
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import check_choice, check_count, check_layers, check_options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hamshoot.support.names import (
+        CFunctionName,
+        EffortName,
+        IntegratorName,
+        NlpSolverName,
+        StartName,
+    )
+
+_logger = logging.getLogger("hamshoot")
 
 INTEGRATORS = ("euler", "rk4")
 #: fatrop, which cannot be interrupted, comes back after so many iterations for the clock.
@@ -111,22 +132,22 @@ class DirectMultipleShooting:
 
     layers: int = 20
     steps: Any = "equidistant"
-    integrator: str = "euler"
-    nlp_solver: str = "ipopt"
+    integrator: IntegratorName = "euler"
+    nlp_solver: NlpSolverName = "ipopt"
     tol: float = 1e-8
     max_iter: int = 10_000_000
     time_limit: float | None = None
     seed: int = 0
-    start: str | None = None
+    start: StartName | None = None
     starts: int | None = None
     noise: float | None = None
-    effort: str = "default"
+    effort: EffortName = "default"
     workers: Any = None
     reheats: int | None = None
     warm_up: bool = True
     epsilon: tuple[float, float, float] = (0.5, 1e-4, 0.5)
     polish: bool = True
-    solver_options: dict[str, Any] | None = None
+    solver_options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -140,6 +161,8 @@ class DirectMultipleShooting:
         if self.solver_options is not None and not isinstance(self.solver_options, dict):
             raise ValueError(f"solver_options: expected a dict, got {self.solver_options!r}")
 
+    # Trial steps beyond all numbers are told by their J, which is compared, not by warnings.
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(
         self,
         problem: TrainingProblem,
@@ -171,7 +194,7 @@ class DirectMultipleShooting:
         ValueError
             For too few layers, a guess that does not fit, or an unknown solver option.
         """
-        steps = self._mesh(problem)
+        steps = self._begin(problem)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         with blas_threads(problem):
             kind = EndpointSearch if problem.hard_endpoint else Search
@@ -184,9 +207,85 @@ class DirectMultipleShooting:
 
     def build(self, problem: TrainingProblem) -> MultipleShootingNLP:
         """Build the program alone: its CasADi functions and `nlpsol` object, for one's own use."""
-        self._mesh(problem)
+        self._begin(problem)
         return build_nlp(problem, self.layers, self.integrator, self.nlp_solver,
                          self._solver_options(problem))
+
+    def diagnostics(self, problem: TrainingProblem, solution: Solution | None = None
+                    ) -> Diagnostics:
+        """Sparsity of the program, and the KKT residuals of a solution block by block.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+        solution : Solution, optional
+            Of `problem`, by any method, on the layers and with the integrator of this one;
+            `hamshoot.diagnose` takes them from the solution.
+
+        Returns
+        -------
+        Diagnostics
+            Prints as a table; `hamshoot.plot.plot_diagnostics` draws it.
+
+        Raises
+        ------
+        ValueError
+            For a solution of other layers, or of a continuous path.
+        """
+        steps = self._begin(problem)
+        if solution is not None:
+            check_solution("diagnose", solution)
+            if solution.steps is None or solution.integrator != self.integrator:
+                raise ValueError(
+                    f"solution: expected one over {self.integrator} layers, got one of "
+                    f"{'a continuous path' if solution.steps is None else solution.integrator}")
+            if solution.weights.shape != (len(steps), *problem.control_shape) or \
+                    solution.problem.n_samples != problem.n_samples:
+                raise ValueError(
+                    f"solution: expected {len(steps)} controls {problem.control_shape} on "
+                    f"{problem.n_samples} samples, got {solution.weights.shape} on "
+                    f"{solution.problem.n_samples}")
+            steps = solution.steps
+        return diagnostics_of(self.build(problem), problem, self.integrator, steps, solution)
+
+    def to_c(self, problem: TrainingProblem, path: str | PathLike,
+             functions: CFunctionName | Sequence[CFunctionName] = ("step", "costate")) -> Path:
+        """Write the functions of step and costate as C, for matrices of the problem's sizes.
+
+        The file needs a C compiler and nothing else: no CasADi, no Python, no allocation. With its
+        entry point ``step`` it is also what `casadi.external` loads.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+            Whose width, number of samples, bias and activation are built in; the data are not.
+        path : path
+            Ending in .c; written whole or not at all.
+        functions : sequence of {"step", "costate", "hamiltonian", "flow"}
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        ValueError
+            For another ending, or a function that there is not.
+        OSError
+            Where the directory cannot be written to.
+        """
+        return write_c(problem, self.integrator, path, functions)
+
+    def _begin(self, problem: TrainingProblem) -> NDArray:
+        """Check the options that a solver takes, and say what the program is short of; the mesh."""
+        check_problem("solve", problem)
+        steps = self._mesh(problem)
+        check_solver_options(self.nlp_solver, self.solver_options,
+                             quiet(self.nlp_solver, self.tol, problem))
+        if words := overconstrained(problem, len(steps)):
+            _logger.warning("multiple shooting: %s", words)
+        return steps
 
     def _mesh(self, problem: TrainingProblem) -> NDArray:
         if isinstance(self.steps, str):
@@ -194,28 +293,32 @@ class DirectMultipleShooting:
         return steps_of(self.steps, self.layers, problem.effective_depth)
 
     def _solver_options(self, problem: TrainingProblem) -> dict[str, Any]:
-        """Quiet, tight, without IPOPT's early acceptance, and warm from the first iteration."""
-        tight = 0.01 * self.tol  # the solvers' own measures are scaled
-        options: dict[str, Any]
-        if self.nlp_solver == "ipopt":
-            small = problem.width * problem.n_samples <= SMALL_NODE
-            options = {
-                "ipopt.print_level": 0, "ipopt.sb": "yes", "ipopt.tol": tight,
-                "ipopt.acceptable_iter": 0, "ipopt.max_iter": LONG, "ipopt.mu_init": 1e-6,
-                "ipopt.mumps_pivot_order": 0 if small else 5,
-            }
-        elif self.nlp_solver == "fatrop":
-            options = {"fatrop.print_level": 0, "fatrop.tol": tight, "fatrop.max_iter": SHORT,
-                       "fatrop.mu_init": 1e-6}
-        else:
-            options = {
-                "print_header": False, "print_iteration": False, "print_status": False,
-                "max_iter": LONG, "tol_du": tight, "tol_pr": tight, "min_step_size": 1e-12,
-                "convexify_strategy": "regularize", "qpsol": "nlpsol",
-                "qpsol_options": {
-                    "nlpsol": "ipopt", "print_time": False, "error_on_fail": False,
-                    "nlpsol_options": {"print_time": False, "ipopt.print_level": 0,
-                                       "ipopt.sb": "yes", "ipopt.tol": tight},
-                },
-            }
-        return {**options, **(self.solver_options or {})}
+        return {**quiet(self.nlp_solver, self.tol, problem), **(self.solver_options or {})}
+
+
+def quiet(nlp_solver: str, tol: float, problem: TrainingProblem) -> dict[str, Any]:
+    """Options that are quiet, tight, without IPOPT's early acceptance, and warm from the first."""
+    tight = 0.01 * tol  # the solvers' own measures are scaled
+    options: dict[str, Any]
+    if nlp_solver == "ipopt":
+        small = problem.width * problem.n_samples <= SMALL_NODE
+        options = {
+            "ipopt.print_level": 0, "ipopt.sb": "yes", "ipopt.tol": tight,
+            "ipopt.acceptable_iter": 0, "ipopt.max_iter": LONG, "ipopt.mu_init": 1e-6,
+            "ipopt.mumps_pivot_order": 0 if small else 5,
+        }
+    elif nlp_solver == "fatrop":
+        options = {"fatrop.print_level": 0, "fatrop.tol": tight, "fatrop.max_iter": SHORT,
+                   "fatrop.mu_init": 1e-6}
+    else:
+        options = {
+            "print_header": False, "print_iteration": False, "print_status": False,
+            "max_iter": LONG, "tol_du": tight, "tol_pr": tight, "min_step_size": 1e-12,
+            "convexify_strategy": "regularize", "qpsol": "nlpsol",
+            "qpsol_options": {
+                "nlpsol": "ipopt", "print_time": False, "error_on_fail": False,
+                "nlpsol_options": {"print_time": False, "ipopt.print_level": 0,
+                                   "ipopt.sb": "yes", "ipopt.tol": tight},
+            },
+        }
+    return options

@@ -4,6 +4,9 @@ The controls W_ℓ and the representations A_ℓ at every node are variables; a 
 each node to the step from the one before. One program serves every ε of a ladder, every λ and L̃ and
 every data set of the same size: they are parameters, and so is the starting point PXᵀ.
 
+What stands where in x, g and p is `hamshoot.methods.multiple_shooting.layout`, all of it as a
+contract `docs/nlp.md`.
+
 Scaling: the objective is J/λ, so that the multiplier of F(A_{ℓ−1}, W_ℓ) − A_ℓ = 0 is −B_ℓ, the
 momentum of the theory page in `hamshoot.theory.hamiltonian` itself.
 
@@ -15,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.multiple_shooting.solver_messages import caught
 from hamshoot.problem.activations import casadi_forms
 from hamshoot.problem.training_problem import TrainingProblem
 
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NLP_SOLVERS = ("ipopt", "fatrop", "sqpmethod")
+#: What is handed out beside the solver, and as C.
+FUNCTIONS = ("step", "costate", "hamiltonian", "flow")
 #: Up to this w·N the symmetric ordering of MUMPS beats METIS.
 SMALL_NODE = 200
 
@@ -57,6 +64,11 @@ class MultipleShootingNLP:
         lam_g = sign·B: −1, or +1 for fatrop, which needs the defects written the other way round.
     hard_endpoint : bool
         Whether A_L = given stands in place of the loss.
+    program : casadi.Function
+        (x, p) ↦ (f, g) of the program itself, f = J/λ; see
+        `hamshoot.methods.multiple_shooting.layout` for what stands where.
+    outputs : int
+        d_out.
     """
 
     solver: casadi.Function
@@ -70,6 +82,19 @@ class MultipleShootingNLP:
     columns: int
     sign: float
     hard_endpoint: bool
+    program: casadi.Function
+    outputs: int
+
+    @cached_property
+    def lagrangian(self) -> casadi.Function:
+        """(x, p, lam_f, lam_g) ↦ (∇_x(lam_f f + lam_gᵀg), g), its derivatives automatic."""
+        return self.program.factory("lagrangian", ["x", "p", "lam:f", "lam:g"],
+                                    ["grad:gamma:x", "g"], {"gamma": ["f", "g"]})
+
+    @property
+    def overconstrained(self) -> bool:
+        """Whether a hard endpoint has more entries than there are controls."""
+        return self.hard_endpoint and self.samples > self.layers * self.columns
 
     def parameters(self, problem: TrainingProblem, steps: NDArray, epsilon: float) -> NDArray:
         """Parameter vector of a problem of this size, on layer steps (L,), at one ε."""
@@ -140,7 +165,7 @@ def build_nlp(
     """
     import casadi as ca
 
-    functions = _functions(problem, integrator)
+    functions = casadi_functions(problem, integrator)
     w, N = problem.initial_state.shape
     columns = problem.control_shape[1]
     sign = 1.0 if nlp_solver == "fatrop" else -1.0
@@ -166,7 +191,7 @@ def build_nlp(
         constraints.append(ca.vec(A - data[0]))
     else:
         objective += _loss(problem, data[1] @ A, data[0], *data[2:]) / (N * lam)
-    program = {
+    parts = {
         "x": ca.vertcat(*variables), "f": objective, "g": ca.vertcat(*constraints),
         "p": ca.vertcat(lam, leak, epsilon, rho, *map(ca.vec, [A_0, *data])),
     }
@@ -179,15 +204,28 @@ def build_nlp(
             equality=[True] * (layers * w * N + end),
         )
     try:
-        solver = ca.nlpsol(name, nlp_solver, program, options)
+        with caught():  # what it says of too many constraints is `overconstrained`
+            solver = ca.nlpsol(name, nlp_solver, parts, options)
     except RuntimeError as error:
         raise ValueError(
             f"nlp_solver: {nlp_solver} cannot be set up here ({_reason(error)})"
         ) from None
+    program = ca.Function("program", parts, ["x", "p"], ["f", "g"])
     return MultipleShootingNLP(
         solver=solver, layers=layers, width=w, samples=N, columns=columns, sign=sign,
-        hard_endpoint=problem.hard_endpoint, **functions,
+        hard_endpoint=problem.hard_endpoint, program=program, outputs=problem.d_out, **functions,
     )
+
+
+def overconstrained(problem: TrainingProblem, layers: int) -> str:
+    """A sentence where a hard endpoint asks for more numbers than there are controls; else ""."""
+    asked = problem.initial_state.size
+    controls = layers * int(np.prod(problem.control_shape))
+    if not problem.hard_endpoint or asked <= controls:
+        return ""
+    least = -(-asked // int(np.prod(problem.control_shape)))
+    return (f"the endpoint prescribes {asked} numbers and {layers} layers have {controls} "
+            f"controls, so that it is out of reach as a rule; at least {least} layers have as many")
 
 
 def iteration_callback(
@@ -234,7 +272,7 @@ def iteration_callback(
 # -- functions -------------------------------------------------------------------------------------
 
 
-def _functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Function]:
+def casadi_functions(problem: TrainingProblem, integrator: str) -> dict[str, casadi.Function]:
     """Step, costate, Hamiltonian and flow on symbols of the problem's size."""
     import casadi as ca
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.methods.common.watch import Stop, Watch, deferred_interrupts
-from hamshoot.methods.multiple_shooting.child import Answer, Child
+from hamshoot.methods.multiple_shooting.child import Answer, Child, called
 from hamshoot.methods.multiple_shooting.nlp import build_nlp, iteration_callback
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Status
@@ -79,6 +79,8 @@ class Program:
         self.x: NDArray | None = None
         self.lam: NDArray | None = None
         self.monitor = Monitor(self)
+        self.stats: dict[str, Any] = {}
+        self.calls = self.called_iterations = 0
         layers = len(steps)
         if nlp_solver != "fatrop":  # which has no iteration callback
             states = layers * problem.initial_state.size
@@ -101,6 +103,13 @@ class Program:
     def momenta(self) -> NDArray | None:
         """Multipliers of the iterate as momenta, (L, w, N); None before there is one."""
         return None if self.lam is None else self.nlp.momenta(self.lam)
+
+    def statistics(self) -> dict[str, Any]:
+        """What the solver counted in its last call, and how often it was called; {} before one."""
+        if not self.calls:
+            return {}
+        return {"solver": self.nlp_solver, "calls": self.calls,
+                "total_iterations": self.called_iterations, **self.stats}
 
     def smooth_by(self, epsilon: float) -> None:
         """Take the smooth ReLU of some ε for the activation of the stage, or what needs none."""
@@ -141,6 +150,9 @@ class Program:
             if self.counter.watch.remaining <= 0:
                 raise Stop(Status.TIME_LIMIT)
             return False
+        self.calls += 1
+        self.called_iterations += answer.iterations
+        self.stats = answer.stats
         if answer.status == "Invalid_Option":
             raise ValueError(f"solver_options: {self.nlp_solver} refuses one of {self.given!r}")
         if np.all(np.isfinite(answer.x)) and np.all(np.isfinite(answer.lam)):
@@ -159,11 +171,7 @@ class Program:
             if self.child is not None:
                 return self.child.call(self.x, self.lam, parameters, self._patience(),
                                        self._over)
-            result = self.nlp.solver(x0=self.x, lam_g0=self.lam, p=parameters, lbg=0, ubg=0)
-        stats = self.nlp.solver.stats()
-        x, lam = (np.asarray(result[key].full()).ravel() for key in ("x", "lam_g"))
-        return Answer(x, lam, bool(stats["success"]), str(stats.get("return_status")),
-                      int(stats["iter_count"]) if "iter_count" in stats else 0)
+            return called(self.nlp, self.x, self.lam, parameters)
 
     def _over(self) -> bool:
         """Whether a solver that cannot look at the clock itself is to be ended."""

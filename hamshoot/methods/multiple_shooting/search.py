@@ -106,7 +106,7 @@ class Search:
                               max_iter=options.max_iter, stage_iter=options.stage_iter,
                               memory=options.memory or MEMORY)
             walk.best = self.best
-            self.end = ExactEnd(walk, options.tol, options.polish)
+            self.end = ExactEnd(walk, options.tol, options.polish, self.watch.look)
 
     def run(self, guess: NDArray | None) -> Solution:
         """Search from the starts, or from given controls."""
@@ -304,11 +304,13 @@ class Search:
             extra = self.basins.record()
         if self.end is not None and self.end.escape is not None:
             extra |= self.end.escape.record()
+        if stats := self.program.statistics():
+            extra["solver_stats"] = stats
         solution = self._evaluated(outcome, extra)
         notes = [*outcome.notes, stationarity_note(solution, self.options.tol)]
         notes += self.basins.notes() if searched else starts_notes(self.start_objectives)
         return judged(solution, self.basins.trivial, notes,
-                      self.basins.checked() if searched else "")
+                      self.basins.checked() if searched else "", outcome.status)
 
     def _evaluated(self, outcome: Outcome, extra: dict[str, Any]) -> Solution:
         """What the reference formulas say of the outcome."""

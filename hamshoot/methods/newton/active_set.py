@@ -123,6 +123,7 @@ def polish(
     tol: float = 1e-10,
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
+    look: Callable[[], None] | None = None,
 ) -> Polished:
     """Go from a stationary point of the network smoothed with ε to one of the ReLU network itself.
 
@@ -140,6 +141,8 @@ def polish(
         Most linear systems to be solved.
     callback : callable, optional
         Receives objective and residual of every iterate; may raise.
+    look : callable, optional
+        Called between the factorisations of a step, each O(n³) in the n controls; may raise.
 
     Returns
     -------
@@ -158,7 +161,7 @@ def polish(
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
     start = discrete.objective_of(problem, weights, steps)
-    state = _ActiveSet(problem, np.array(weights, dtype=float), steps, epsilon)
+    state = _ActiveSet(problem, np.array(weights, dtype=float), steps, epsilon, look)
 
     def report() -> None:
         if callback is not None:
@@ -181,7 +184,8 @@ def polish(
 
 
 def _solve_kkt(
-    hessian: NDArray, constraints: NDArray, right: NDArray, change: NDArray
+    hessian: NDArray, constraints: NDArray, right: NDArray, change: NDArray,
+    look: Callable[[], None] | None = None,
 ) -> tuple[NDArray, NDArray] | None:
     """Solve H x − Cᵀ m = right, C x = change; H convexified, and dependent rows sharing their m.
 
@@ -196,7 +200,7 @@ def _solve_kkt(
     size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
     if len(C):
         weight = PENALTY * size / float(np.mean(np.sum(C**2, axis=1)) + 1e-300)
-    factor = _convexified(hessian, C, weight)
+    factor = _convexified(hessian, C, weight, look)
     if factor is None:
         return None
     half = solve_triangular(factor, C.T, lower=True, check_finite=False)
@@ -225,7 +229,8 @@ def _solve_kkt(
     return kept if all(np.all(np.isfinite(part)) for part in kept) else None
 
 
-def _convexified(hessian: NDArray, constraints: NDArray, weight: float) -> NDArray | None:
+def _convexified(hessian: NDArray, constraints: NDArray, weight: float,
+                 look: Callable[[], None] | None = None) -> NDArray | None:
     """Cholesky factor of H + weight CᵀC, after the least of a few shifts τI, in place, of H.
 
     A piece on the way may have a saddle, and Newton's method would go there, up in J. With the
@@ -235,9 +240,11 @@ def _convexified(hessian: NDArray, constraints: NDArray, weight: float) -> NDArr
 
     size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
     diagonal, shift = np.arange(len(hessian)), 0.0
+    penalty = weight * (constraints.T @ constraints) if len(constraints) else 0.0
     while shift < size:
-        probe = weight * (constraints.T @ constraints) if len(constraints) else 0.0
-        probe = probe + hessian
+        if look is not None:
+            look()
+        probe = penalty + hessian
         try:
             return cholesky(probe.T, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
@@ -305,8 +312,9 @@ class _Sweep(NamedTuple):
 class _ActiveSet:
     """Controls W, multipliers m (L, w, N), and the sets `active` and `held`, at left nodes."""
 
-    def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float):
-        self.problem, self.W, self.steps = problem, weights, steps
+    def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
+                 look: Callable[[], None] | None = None):
+        self.problem, self.W, self.steps, self.look = problem, weights, steps, look
         sigma = Activation("smooth_relu", epsilon)
         A = discrete.roll_out(problem.replace(activation="smooth_relu", epsilon=epsilon),
                               weights, steps)
@@ -475,7 +483,7 @@ class _ActiveSet:
             hessian = hessian[np.ix_(self.free, self.free)]
             constraints = constraints[:, self.free]
         solution = _solve_kkt(hessian, constraints, -self.now.G.ravel()[self.free],
-                              -self.now.A[:-1][self.held])
+                              -self.now.A[:-1][self.held], self.look)
         if solution is None:
             return None
         dW, dm = np.zeros(self.W.size), np.zeros_like(self.m)

@@ -151,9 +151,9 @@ def _lower(
     if problem.activation != "relu":
         end = exact_newton.minimise(problem, start, steps, tol=tol, callback=callback)
         return (end.weights, None) if end.stationarity <= tol and end.objective < least else None
-    for first, last in LADDERS:
-        weights = start
-        for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.25):
+    for first, last in ((0.0, LADDERS[0][1]), *LADDERS):
+        weights, value = start, 0.1 * last * epsilon
+        for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.25) if first else ():
             smooth = problem.replace(activation="smooth_relu", epsilon=value)
             weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
                                             callback=callback).weights

@@ -9,6 +9,7 @@ again from smaller ε. Then the second-order test: what it refutes is left
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ class ExactEnd:
         Of the stationarity.
     polish : bool
         Whether ReLU is carried to its exact optimum where the size allows.
+    look : callable, optional
+        Looks at the clock within a step of the polish, which takes long where networks are large.
 
     Attributes
     ----------
@@ -58,6 +61,7 @@ class ExactEnd:
     walk: LadderWalk
     tol: float
     polish: bool
+    look: Callable[[], None] | None = None
     escape: Escape | None = None
 
     @property
@@ -94,7 +98,7 @@ class ExactEnd:
             epsilon, target = target, target / 4
             walk.watch.stage = "polish"
             polished = polish(problem, smooth, walk.steps, epsilon, tol=min(self.tol, 1e-10),
-                              callback=walk.record)
+                              callback=walk.record, look=self.look)
             # Rounding keeps a badly scaled problem from 1e-10; the tolerance asked for holds.
             if polished.settled or (
                     polished.stationarity <= self.tol

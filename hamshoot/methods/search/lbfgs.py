@@ -108,8 +108,9 @@ class Minimizer:
             values = np.concatenate([values[:done], np.empty(most)])
             measures = np.concatenate([measures[:done], np.empty(most)])
             code, shrink, value = _kernels.lbfgs(
-                most, float(tol), WINDOW, float(decrease), self.scales, *self.pairs, counts,
-                shrink, value, g, *self.scratch, values, measures, W, *self.sweeps.arguments)
+                self.sweeps.place, most, float(tol), WINDOW, float(decrease), self.scales,
+                *self.pairs, counts, shrink, value, g, *self.scratch, values, measures, W,
+                *self.sweeps.arguments)
             self.sweeps.evaluations += int(counts[2]) - done
             self.latest, self.objective = W.copy(), value
             for k in range(done, int(counts[2])):

@@ -74,6 +74,7 @@ class Ground:
         return LadderWalk(problem, self.steps, log, tol=self.tol, max_iter=self.max_iter,
                           stage_iter=self.stage_iter, memory=self.memory)
 
+    @np.errstate(over="ignore", invalid="ignore")  # threads do not inherit it
     def make(self, walk: LadderWalk, task: WalkTask, log: Log) -> Basin:
         """Walk, first with smaller weight decays where the task says so."""
         walk.watch = walk.minimizer.watch = log

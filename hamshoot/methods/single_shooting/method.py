@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from hamshoot.methods.single_shooting.level_search import (
 )
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution
 from hamshoot.support.checks import (
     check_choice,
@@ -45,6 +46,9 @@ from hamshoot.support.checks import (
     check_positive,
 )
 from hamshoot.support.cluster import client_of
+
+if TYPE_CHECKING:
+    from hamshoot.support.names import EffortName, OptimizerName, StartName
 
 #: Hidden activations up to which "auto" takes the ladder for a network that is not to be polished.
 LADDER_ACTIVATIONS = 2_000_000
@@ -143,16 +147,16 @@ class DirectSingleShooting:
     max_iter: int = 10_000_000
     time_limit: float | None = None
     seed: int = 0
-    start: str | None = None
+    start: StartName | None = None
     starts: int | None = None
     noise: float | None = None
     epsilon: tuple[float, float, float] = (0.5, 1e-3, 0.5)
-    effort: str = "default"
+    effort: EffortName = "default"
     workers: Any = None
     reheats: int | None = None
     stage_iter: int = 5000
     memory: int | None = None
-    optimizer: str = "auto"
+    optimizer: OptimizerName = "auto"
     polish: bool = True
     kink_tol: float = 1e-2
     executor: Executor | None = None
@@ -180,6 +184,8 @@ class DirectSingleShooting:
         if self.executor is not None and not callable(getattr(self.executor, "map", None)):
             raise ValueError(f"executor: expected an object with a map, got {self.executor!r}")
 
+    # Trial steps beyond all numbers are told by their J, which is compared, not by warnings.
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(
         self,
         problem: TrainingProblem,
@@ -214,6 +220,7 @@ class DirectSingleShooting:
         ValueError
             For a hard endpoint, too few layers, or a guess that does not fit.
         """
+        check_problem("solve", problem)
         if problem.hard_endpoint:
             raise ValueError(
                 "problem: single shooting has no way to hold a hard endpoint; "

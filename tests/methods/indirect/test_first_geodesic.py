@@ -1,5 +1,6 @@
 """What a geodesic begins with, what it may end as, and what is left when it is stopped."""
 
+import dataclasses
 import logging
 import re
 from functools import cache
@@ -12,6 +13,7 @@ import hamshoot as hs
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.indirect import search
+from hamshoot.methods.indirect.continuation import extrapolated, states_at
 from hamshoot.methods.indirect.euler_networks import EulerNetworks
 from hamshoot.methods.indirect.first_network import (
     FirstNetworkOptions,
@@ -76,14 +78,52 @@ def stages_of(problem):
     return [stage.epsilon for stage in run.first.stages(run._target())]
 
 
-def test_a_network_is_handed_over_near_the_end_of_the_ladder_and_then_at_its_top():
+def test_a_network_is_handed_over_near_the_end_of_the_ladder_half_way_and_at_its_top():
     relu = problems.teacher(activation="relu")
     method = hs.IndirectShooting()
-    assert stages_of(relu) == [4 * method.epsilon_last, method.epsilon_first]
+    near, first = 4 * method.epsilon_last, method.epsilon_first
+    assert stages_of(relu) == [near, pytest.approx((near * first) ** 0.5), first]
     smooth = relu.replace(activation="smooth_relu", epsilon=0.01)
     assert stages_of(smooth) == [0.01, method.epsilon_first]
     assert stages_of(smooth.replace(epsilon=0.2)) == [0.2]
     assert stages_of(problems.teacher(activation="linear")) == [0.0]
+
+
+def test_two_networks_point_to_their_geodesic_at_second_order():
+    """Minima of 60 layers and twice and four times as many, carried on from each other."""
+    run = run_of(problems.teacher(activation="smooth_relu", samples=6, weight_decay=0.03))
+    run.solve(None)
+    geodesic = run.solver.path
+    flow = run.solver.shooting(geodesic.stage, accurate=True).flow
+    weights, before, far = run.ways.weights(geodesic, 60), None, []
+    for _ in range(3):
+        path, least, _ = run.networks.descended(geodesic.stage, weights)
+        exact = states_at(flow, geodesic.t, geodesic.y, path.t)
+        far.append([np.abs(one.y - exact).max() for one in (path, extrapolated(before, path))])
+        weights, before = np.repeat(least.weights, 2, axis=0), path
+    (coarse, same), (fine, first), (finest, second) = far
+    assert same == coarse  # there is nothing to extrapolate with
+    assert 1.8 < coarse / fine < 2.2
+    assert 1.8 < fine / finest < 2.2
+    assert first < fine / 5
+    assert first / second > 2.8
+
+
+def test_a_ladder_to_a_plain_relu_may_end_early_and_says_so():
+    problem = problems.teacher(activation="relu", samples=6, weight_decay=0.03)
+    run = run_of(problem)
+    run.solve(None)
+    end, solved = run.solver.path, list(run.solver.solved)
+    run.solver.options = dataclasses.replace(run.solver.options, max_iter=0)  # no step is taken
+    for share, near in ((0.1, True), (0.01, False)):
+        run.solver.path, run.solver.converged = end, True
+        run.solver.solved[:] = solved
+        thinner = end.stage._replace(epsilon=share * end.stage.epsilon)
+        assert not run.ways.reach(thinner)
+        assert run.ways.come_near(thinner) is near
+        assert run.solver.path is end
+        assert run.solver.converged is near
+        assert run.extra.get("ladder_ended") == (end.stage.epsilon if near else None)
 
 
 def test_a_geodesic_of_another_basin_than_the_networks_is_noticed():

@@ -216,3 +216,21 @@ def test_a_network_of_1440_controls_is_certified_down_the_ladder_and_on_its_kink
     verdict = second_order(problem, polished.weights, steps)
     assert verdict.verdict.startswith("strict local minimum of the ReLU network")
     assert verdict.min_eigenvalue > 1e-8
+
+
+def test_a_step_looks_at_the_clock_before_each_factorisation():
+    problem = teacher()
+    W = np.random.default_rng(0).standard_normal((6, *problem.control_shape))
+
+    class Late(Exception):
+        pass
+
+    looks = []
+
+    def look():
+        looks.append(1)
+        raise Late
+
+    with pytest.raises(Late):
+        polish(problem, W, np.full(6, 1 / 6), 1e-3, look=look)
+    assert looks == [1]
