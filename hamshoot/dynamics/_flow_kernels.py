@@ -238,7 +238,7 @@ def segments(place, events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, 
         optimised once more here.
     events : True or None
         Whether entries of A that cross 0 are looked for: for a ReLU. Compiled for None without
-        all that, in less than half the time.
+        all that.
     bail : bool
         Give up all that follow a segment that fails.
     ends : ndarray, shape (segments, n)
