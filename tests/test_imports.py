@@ -18,7 +18,8 @@ HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "s
           "safetensors", "pandas", "polars", "distributed"}
 #: Files that are there for one heavy library, by the end of their names: they import it as others
 #: do NumPy, and are imported in functions themselves; the estimators by nothing at all.
-WHOLE = {"kernels": "numba", "torch_module": "torch", "hamshoot.sklearn": "sklearn"}
+WHOLE = {"kernels": "numba", "dynamics._compiling": "numba", "torch_module": "torch",
+         "hamshoot.sklearn": "sklearn"}
 #: Imports upwards, for annotations alone: what `LeakyResNet.polish` takes and returns.
 ANNOTATIONS = {("hamshoot.network.leaky_resnet", "hamshoot.solution.method"),
                ("hamshoot.network.leaky_resnet", "hamshoot.solution.solution")}
@@ -101,11 +102,25 @@ def test_the_annotations_upwards_are_still_there():
         assert [one.typing for one in GRAPH[name] if one.target == target] == [True]
 
 
+def heavy_files() -> set[str]:
+    """Files that import a heavy library at their top, or one of these files, as kernels do."""
+    heavy, before = set(WHOLE.values()), set()
+    while heavy != before:
+        before = set(heavy)
+        heavy |= {one for one, imports in GRAPH.items()
+                  if any(i.target in before and not i.inside and not i.typing for i in imports)}
+    return heavy
+
+
+def test_heavy_files_are_those_that_are_there_for_a_library():
+    """What imports a heavy file at its top costs as much: none but they may."""
+    assert {one for one in heavy_files() & set(MODULES) if not one.endswith(tuple(WHOLE))} == set()
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_functions_import_what_is_heavy_alone(name):
     """Files that import a heavy library at their top, as kernels do numba, are heavy as well."""
-    heavy = HEAVY | {one for one, imports in GRAPH.items()
-                     if any(i.target in WHOLE.values() and not i.inside for i in imports)}
+    heavy = HEAVY | heavy_files()
     light = [f"line {one.line}: {one.target}" for one in GRAPH[name]
              if one.inside and one.target not in heavy and one.target.split(".")[0] not in HEAVY
              and (name, one.target) not in AFTERWARDS]

@@ -1,16 +1,16 @@
 """How long a first solve takes beside the solve itself: imports, compiling, what was compiled.
 
-Run ``python cold_start.py``; a minute and a half of CPU on one thread (OMP_NUM_THREADS=1), more than
-twice that with ``--before PATH``, which measures another checkout of hamshoot too, in turns, and adds
-the ratios. ``--turns 1`` takes every number once. ``--small`` does so of one solver, and writes no
-file.
+Run ``python cold_start.py``; a minute and a half of CPU on one thread (OMP_NUM_THREADS=1), more
+than twice that with ``--before PATH``, which measures another checkout of hamshoot too, in turns,
+and adds the ratios. ``--turns 1`` takes every number once. ``--small`` does so of one solver, and
+writes no file.
 
 A process of its own imports hamshoot and solves a tiny problem twice, by single shooting and by
 indirect shooting; its CPU and wall seconds from the start of Python to the end of the first solve,
-less those of the second, are what is told, medians of 3 turns. "cold": an empty cache, which it fills;
-"cached": the next process; "no cache": nowhere to keep the code. ``.pyc`` files are there. Printed,
-and written to cold_start.json beside the script, with date, machine and versions; wall seconds mean
-something only on a machine that does nothing else.
+less those of the second, are what is told, medians of the turns. "cold": an empty cache, which it
+fills; "cached": the next process; "no cache": nowhere to keep the code. ``.pyc`` files are there.
+Printed, and written to cold_start.json beside the script, with date, machine and versions; wall
+seconds mean something only on a machine that does nothing else.
 """
 
 from __future__ import annotations

@@ -3,10 +3,9 @@
 - `njit` is numba's, but where no directory for its cache can be written it compiles without one;
   numba's own refuses.
 - While numba loads and compiles, Python's garbage collector is at rest: it would look through all
-  of the compiler's objects again and again, and finds nothing. That is a seventh of the time
-  (`demos/benchmarks/cold_start.py`).
+  of the compiler's objects again and again, and find nothing.
 - A kernel that calls another one is optimised together with it, and so is the next that calls that
-  one. `call` goes by the address of the other instead, in 15 to 30 nanoseconds.
+  one. `call` goes by the address of the other instead.
 - What is being compiled is told to `hamshoot.dynamics.compiling`.
 """
 
