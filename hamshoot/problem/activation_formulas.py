@@ -148,9 +148,11 @@ def _gelu_curvature(z: NDArray) -> NDArray:
 
 
 def _normal(z: NDArray) -> NDArray:
-    """Distribution function Φ of the normal distribution."""
+    """Distribution function Φ of the normal distribution; to double precision, also of wider z."""
     from scipy.special import erfc, ndtr
 
+    if np.asarray(z).dtype == np.longdouble:
+        return ndtr(np.asarray(z, dtype=float)).astype(np.longdouble)
     return 0.5 * erfc(-z / _ROOT_2) if np.iscomplexobj(z) else ndtr(z)
 
 
