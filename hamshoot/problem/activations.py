@@ -84,8 +84,8 @@ class Activation:
             object.__setattr__(self, "functions", _MADE[self.name])
         elif not known:
             raise ValueError(
-                f"activation: expected one of {', '.join(sorted((*CODES, *_MADE)))}, or one made "
-                f"by Activation.custom before, got {brief(self.name)}"
+                f"activation: expected one of {', '.join(sorted(CODES))}, or one by "
+                f"Activation.custom, got {brief(self.name)}"
             )
         if self.name in WITH_EPSILON and not (self.epsilon > 0 and np.isfinite(self.epsilon)):
             raise ValueError(
