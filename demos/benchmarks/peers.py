@@ -202,8 +202,8 @@ def turn(factor, Q, v):
 @njit(nogil=True, error_model="numpy")
 def msa_epochs(rates, penalty, W, best, arguments):
     """Iterations of MSA in place, θ by `rates`, μ = penalty·2/(Nλ); the lowest J, and the last."""
-    steps, leak, decay = arguments[0], arguments[1], arguments[2]
-    S, G = arguments[8], arguments[-1]
+    steps, leak, decay = arguments[1], arguments[2], arguments[3]
+    S, G = arguments[-6], arguments[-1]
     value, N = np.inf, S.shape[2]
     for rate in rates:
         value = _kernels.gradient(W, *arguments)

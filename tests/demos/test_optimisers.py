@@ -106,7 +106,7 @@ def test_plain_msa_takes_the_control_that_maximises_the_hamiltonian(peers, setti
     loop = peers.Loop("msa", setting, W, 1.0)
     assert loop.advance(np.ones(1))
     setting.sweeps.gradient(W)
-    B, S = setting.sweeps.momenta, setting.sweeps.arguments[8]
+    B, S = setting.sweeps.momenta, setting.sweeps.arguments[-6]
     expected = setting.problem.effective_depth * B @ S.transpose(0, 2, 1)
     np.testing.assert_allclose(loop.W, expected, rtol=1e-9, atol=1e-9)
 
@@ -116,7 +116,7 @@ def test_extended_msa_maximises_the_augmented_hamiltonian(peers, setting):
     loop = peers.Loop("extended msa", setting, W, penalty)
     assert loop.advance(np.ones(1))
     setting.sweeps.gradient(W)
-    B, S = setting.sweeps.momenta, setting.sweeps.arguments[8]
+    B, S = setting.sweeps.momenta, setting.sweeps.arguments[-6]
     mu = penalty * 2 / (p.n_samples * p.weight_decay)
     St = S.transpose(0, 2, 1)
     slope = B @ St - loop.W / p.effective_depth - mu * (loop.W - W) @ S @ St
