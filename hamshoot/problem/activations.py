@@ -84,7 +84,7 @@ class Activation:
             object.__setattr__(self, "functions", _MADE[self.name])
         elif not known:
             raise ValueError(
-                f"activation: expected one of {', '.join(sorted(CODES))}, or one by "
+                f"activation: expected one of {', '.join(sorted(CODES))}, or an "
                 f"Activation.custom, got {brief(self.name)}"
             )
         if self.name in WITH_EPSILON and not (self.epsilon > 0 and np.isfinite(self.epsilon)):
