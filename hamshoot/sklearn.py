@@ -6,11 +6,13 @@
 >>> print(model.solution_, model.certificate_)                             # doctest: +SKIP
 
 An extra: ``pip install "hamshoot[sklearn]"``. What `fit` minimises is J of
-`hamshoot.TrainingProblem`, the squared error and the weight decay λ/(2L̃)∫‖W‖². It is a sum over
-samples of equal weight, so that `fit` takes no ``sample_weight``. A classifier fits the one-hot
-classes by least squares. Its outputs are no likelihoods: they estimate the probabilities of the
-classes, may lie outside [0, 1] and are not calibrated. That is why there is a `decision_function`
-and no ``predict_proba``; `sklearn.calibration.CalibratedClassifierCV` makes probabilities of it.
+`hamshoot.TrainingProblem`, a loss and the weight decay λ/(2L̃)∫‖W‖². `fit` takes no
+``sample_weight``: the problem has weights, but standardisation and search do not know them, so that
+a sample of weight 2 would not be one given twice. A classifier fits the one-hot classes by least
+squares unless ``loss="cross_entropy"``. Then its outputs are no likelihoods: they estimate the
+probabilities of the classes, may lie outside [0, 1] and are not calibrated. That is why there is a
+`decision_function` and no ``predict_proba``, which cross-entropy has;
+`sklearn.calibration.CalibratedClassifierCV` makes probabilities of it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 from hamshoot.optimality.certificate import certify
 from hamshoot.problem.arguments import count, positive
+from hamshoot.problem.losses import softmax
 from hamshoot.problem.readers import Scaling
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Solution, Status
@@ -43,11 +46,13 @@ except ImportError:
     ) from None
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
     from hamshoot.network.leaky_resnet import LeakyResNet
     from hamshoot.optimality.certificate import Certificate
-    from hamshoot.support.names import ActivationName, EffortName, ScalingName
+    from hamshoot.support.names import ActivationName, EffortName, LossName, ScalingName
 
 __all__ = ["LeakyResNetClassifier", "LeakyResNetRegressor"]
 
@@ -79,6 +84,9 @@ class _LeakyResNetEstimator(BaseEstimator):
         *,
         activation: ActivationName = "relu",
         epsilon: float | None = None,
+        negative_slope: float | None = None,
+        loss: LossName = "squared",
+        huber_delta: float | None = None,
         bias: bool = True,
         standardize: bool | ScalingName = True,
         effort: EffortName = "quick",
@@ -97,6 +105,9 @@ class _LeakyResNetEstimator(BaseEstimator):
         self.layers = layers
         self.activation = activation
         self.epsilon = epsilon
+        self.negative_slope = negative_slope
+        self.loss = loss
+        self.huber_delta = huber_delta
         self.bias = bias
         self.standardize = standardize
         self.effort = effort
@@ -160,7 +171,9 @@ class _LeakyResNetEstimator(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         return TrainingProblem(
             X, Y, effective_depth=depth, weight_decay=decay, width=width,
-            activation=self.activation, epsilon=self.epsilon, bias=self.bias,
+            activation=self.activation, epsilon=self.epsilon,
+            negative_slope=self.negative_slope, loss=self.loss, huber_delta=self.huber_delta,
+            bias=self.bias,
             standardize=standardize, classes=classes,
             lift=_lift(scaled[0], width), readout=_readout(scaled[1], width),
             input_names=None if names is None else tuple(names))
@@ -210,9 +223,11 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
         eigenvectors of their covariance, as lift and readout.
     layers : int, optional
         L > L̃; default 2 L̃, rounded up, at least 4.
-    activation : {"relu", "smooth_relu", "linear"}
-    epsilon : float, optional
-        ε of the smooth ReLU.
+    activation : str
+    epsilon, negative_slope : float, optional
+    loss : {"squared", "huber", "cross_entropy"}
+    huber_delta : float, optional
+        As of `hamshoot.TrainingProblem`; cross-entropy is for classifiers.
     bias : bool
     standardize : {True, False, "columns", "varying", "common"}
         As in `hamshoot.TrainingProblem`. True is "varying": every column to mean 0 and deviation 1,
@@ -299,10 +314,10 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
 
 
 class LeakyResNetClassifier(ClassifierMixin, _LeakyResNetEstimator):
-    """Classification by an optimal Leaky ResNet, fitted to one-hot classes by least squares.
+    """Classification by an optimal Leaky ResNet, fitted to one-hot classes.
 
-    There is no ``predict_proba``, see the module `hamshoot.sklearn`. Parameters and attributes are
-    those of `LeakyResNetRegressor`, and
+    By least squares, or with ``loss="cross_entropy"``, which has ``predict_proba``. Parameters and
+    attributes are those of `LeakyResNetRegressor`, and
 
     Attributes
     ----------
@@ -340,6 +355,14 @@ class LeakyResNetClassifier(ClassifierMixin, _LeakyResNetEstimator):
         """
         outputs = self._outputs(X)
         return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+
+    @property
+    def predict_proba(self) -> Callable[[ArrayLike], NDArray]:
+        """Probabilities (K, classes), for rows X (K, d_in); with ``loss="cross_entropy"`` alone."""
+        if self.loss != "cross_entropy":
+            raise AttributeError('predict_proba: there are probabilities with loss="cross_entropy" '
+                                 f"alone, got {self.loss!r}")
+        return lambda X: softmax(self._outputs(X).T).T
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Labels (K,) of the largest output, for rows X (K, d_in)."""

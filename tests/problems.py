@@ -13,6 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import hamshoot as hs
+from hamshoot.problem.activations import CODES, WITH_EPSILON, WITH_SLOPE, Activation
+
+#: All that there are, by name; those without a kink; and as objects, with constants that show.
+ACTIVATIONS = tuple(CODES)
+SMOOTH = tuple(name for name in CODES if name not in ("relu", "leaky_relu"))
+SIGMAS = tuple(Activation(name, 0.1 * (name in WITH_EPSILON), 0.2 * (name in WITH_SLOPE))
+               for name in CODES)
+
+
+def constants(activation: str, epsilon: float) -> dict[str, float]:
+    """ε where the activation has one, and the slope 0.2 where it leaks."""
+    return {
+        **({"epsilon": epsilon} if activation in WITH_EPSILON else {}),
+        **({"negative_slope": 0.2} if activation in WITH_SLOPE else {})}
 
 
 def teacher(
@@ -33,11 +47,10 @@ def teacher(
     The teacher's dimensions `dims` are (width, 2, width) unless given; `epsilon` counts for the
     smooth ReLU alone.
     """
-    smooth = {"epsilon": epsilon} if activation == "smooth_relu" else {}
     return hs.teacher_problem(
         (width, 2, width) if dims is None else dims, samples, effective_depth=effective_depth,
         width=width, weight_decay=weight_decay, test_samples=test_samples, seed=seed,
-        activation=activation, **smooth, **options)
+        activation=activation, **constants(activation, epsilon), **options)
 
 
 def random_data(
@@ -61,8 +74,8 @@ def random_data(
             for n, (mean, deviation) in zip(columns, units, strict=True))
     held_out = {name: rng.standard_normal((test_samples, n))
                 for name, n in zip(("X_test", "Y_test"), columns, strict=True) if test_samples}
-    smooth = {"epsilon": epsilon} if activation == "smooth_relu" else {}
-    return hs.TrainingProblem(X, Y, activation=activation, **{**smooth, **held_out, **options})
+    return hs.TrainingProblem(X, Y, activation=activation,
+                              **{**constants(activation, epsilon), **held_out, **options})
 
 
 def one_neuron(

@@ -308,3 +308,18 @@ def test_without_scikit_learn_it_says_what_to_install():
     assert done.stderr.splitlines()[-1] == (
         'ImportError: hamshoot.sklearn needs scikit-learn >= 1.6; install it with: '
         'pip install "hamshoot[sklearn]"')
+
+
+def test_cross_entropy_has_probabilities():
+    """Of the data they are nearer to than the constant guess, and they go with the labels."""
+    X, y = data(40)
+    labels = np.where(y > np.median(y), "high", "low")
+    model = LeakyResNetClassifier(loss="cross_entropy", width=4, layers=4, activation="tanh")
+    probabilities = model.fit(X, labels).predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-14)
+    np.testing.assert_array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(X))
+    of_truth = probabilities[np.arange(40), np.searchsorted(model.classes_, labels)]
+    assert -np.mean(np.log(of_truth)) == pytest.approx(model.solution_.loss, rel=1e-10)
+    assert model.solution_.loss < np.log(2)
+    np.testing.assert_allclose(model.network_.predict_proba(X), probabilities, rtol=1e-12)
+    assert not hasattr(LeakyResNetClassifier(), "predict_proba")

@@ -41,7 +41,9 @@ test_fraction = 0.2         # rows held out for the test error (default 0)
 effective_depth = 3.0       # the leak L̃ > 0, which plays the role of depth (default 3)
 weight_decay = 0.003        # λ > 0, weight of the L2 term (default 0.001 times the depth)
 # width = 8                 # neurons of a hidden layer (default: the largest data dimension, >= 8)
-activation = "relu"         # "relu", "smooth_relu" (with epsilon = 0.1) or "linear"
+activation = "relu"         # "relu", "leaky_relu" (with negative_slope = 0.01), "smooth_relu"
+                            # (with epsilon = 0.1), "tanh", "softplus", "gelu" or "linear"
+# loss = "squared"          # or "huber" (with huber_delta = 1.0), "cross_entropy" for classes
 bias = true
 # lift = "embedding"        # "embedding" or "orthonormal"; readout likewise
 seed = 0                    # of random lifts, and of the test rows
@@ -138,8 +140,9 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
              "missing": TEXT, "categories": CHOICES, "classes": FLAG},
     "teacher": {"dims": INTEGERS, "samples": INTEGER, "test_samples": INTEGER},
     "problem": {"effective_depth": NUMBER, "weight_decay": NUMBER, "width": INTEGER,
-                "activation": TEXT, "epsilon": NUMBER, "bias": FLAG, "lift": TEXT,
-                "readout": TEXT, "seed": INTEGER},
+                "activation": TEXT, "epsilon": NUMBER, "negative_slope": NUMBER, "bias": FLAG,
+                "loss": TEXT, "huber_delta": NUMBER,
+                "lift": TEXT, "readout": TEXT, "seed": INTEGER},
     "validate": {"held_out": SHARE, "weight_decay": NUMBERS, "effective_depth": NUMBERS,
                  "width": INTEGERS},
     "sweep": {"effective_depth": NUMBERS, "weight_decay": NUMBERS, "epsilon": NUMBERS,

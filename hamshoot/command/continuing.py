@@ -11,11 +11,12 @@ import numpy as np
 
 from hamshoot.command.config import Config, read_settings
 from hamshoot.network.follow_path import same_steps
+from hamshoot.problem.activations import WITH_EPSILON, WITH_SLOPE
 from hamshoot.solution.solution import Solution
 from hamshoot.study.validate import rescaled
 
 #: What of a result's own problem --set may change; the rest decides what the network is.
-FREE = ("effective_depth", "weight_decay", "activation", "epsilon")
+FREE = ("effective_depth", "weight_decay", "activation", "epsilon", "negative_slope")
 
 
 def own_config(result: Solution, path: Path, settings: Sequence[str]) -> Config:
@@ -33,8 +34,9 @@ def own_config(result: Solution, path: Path, settings: Sequence[str]) -> Config:
         if name not in FREE:
             raise ValueError(f"problem.{name}: {path.name} holds its own, and with --from only "
                              f"{', '.join(FREE)} can be set, got {value!r}")
-    if problem.get("activation", "smooth_relu") != "smooth_relu":
-        problem.setdefault("epsilon", None)
+    for name, having in (("epsilon", WITH_EPSILON), ("negative_slope", WITH_SLOPE)):
+        if "activation" in problem and problem["activation"] not in having:
+            problem.setdefault(name, None)
     options = dict(tree.get("solve", {}))
     return Config(result.problem.replace(**problem), options.pop("method", "auto"),
                   options.pop("layers", None), options)

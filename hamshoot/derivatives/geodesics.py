@@ -136,7 +136,7 @@ def _check(solution: Solution, of: str) -> None:
             f"{solution.status.name.lower()}; what is no optimum has no derivative by {of}")
     if problem.hard_endpoint and of in ("targets", "sample_weights"):
         raise NoDerivative(f"of: {of} do not enter a problem whose endpoint is prescribed")
-    if of == "epsilon" and not solution.activation.epsilon:
+    if of == "epsilon" and solution.activation.name != "smooth_relu":
         raise NoDerivative(
             f"of: epsilon is that of a smooth ReLU, and this path obeys {solution.activation.name}")
 

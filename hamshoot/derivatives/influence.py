@@ -10,7 +10,7 @@ import numpy as np
 
 from hamshoot.derivatives.left_out import LeftOut
 from hamshoot.derivatives.optimum import Optimum, optimum_of, problem_solved
-from hamshoot.derivatives.result import NoDerivative, check_solution, plain
+from hamshoot.derivatives.result import NoDerivative, check_known, check_solution, plain
 from hamshoot.methods.single_shooting.method import DirectSingleShooting
 from hamshoot.network.leaky_resnet import LeakyResNet
 from hamshoot.problem.arguments import matrix
@@ -174,6 +174,7 @@ def influence(
     removals.
     """
     check_solution(solution)
+    check_known(solution.problem, "influence")
     if solution.steps is None:
         raise NoDerivative("influence: expected a layered solution, got a continuous path; give "
                            "hs.solve a number of layers")

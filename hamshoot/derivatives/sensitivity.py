@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from hamshoot.derivatives.geodesics import geodesic_sensitivity
 from hamshoot.derivatives.layers import layered_sensitivity
 from hamshoot.derivatives.parameters import shape_of, units_of, value_of
-from hamshoot.derivatives.result import Sensitivity, check_solution, direction_of, parameter
+from hamshoot.derivatives.result import (
+    Sensitivity,
+    check_known,
+    check_solution,
+    direction_of,
+    parameter,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -77,6 +83,7 @@ def sensitivity(
     """
     parameter(of)
     check_solution(solution)
+    check_known(solution.problem, "sensitivity")
     if solution.steps is not None:
         return layered_sensitivity(solution, of, direction, scaled=scaled)
     return _of_geodesic(solution, of, direction, scaled)

@@ -28,7 +28,7 @@ import numpy as np
 
 from hamshoot.derivatives.optimum import Optimum, optimum_of
 from hamshoot.derivatives.outputs import gradients
-from hamshoot.derivatives.result import NoDerivative, plain
+from hamshoot.derivatives.result import NoDerivative, check_known, plain
 from hamshoot.problem.arguments import matrix, positive
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def predictive_spread(
     of one's own `PredictiveSpread.coverage` of held-out rows tells.
     """
     problem = solution.problem
+    check_known(problem, "predictive_spread")
     if solution.steps is None:
         raise NoDerivative("predictive_spread: expected a layered solution, got a continuous path; "
                            "give hs.solve a number of layers")

@@ -6,7 +6,9 @@ side by side on threads. They are written once for float64 and float32.
 
 All that is kept of a forward sweep are the features s = σ(A). They determine the rest: with
 q = ε²/4 the smooth ReLU has z = s − q/s, σ′ = s²/(s² + q) and σ″ = 2q s³/(s² + q)³, free of
-cancellation and of square roots.
+cancellation and of square roots. Activations beyond these three (codes above 2) keep A as well, in
+another L layers of S; what is written `states` below is A there, and s elsewhere. `constants` are
+(ε²/4, α).
 
 Arrays, C-contiguous, all of one precision (c = w + 1 with a bias, else w):
 
@@ -14,7 +16,8 @@ Arrays, C-contiguous, all of one precision (c = w + 1 with a bias, else w):
     G        (L, w, c)    gradient or product of layer ℓ divided by ρ_ℓ (`add_decay` puts it back);
                           written by the first block, where `fresh`, added to by the others
     A0, Y    (w, T), (d_out, T)
-    S        (L, c, T)    σ̂(A); ones in the last row of a biased network, set by the caller
+    S        (L, c, T)    σ̂(A); ones in the last row of a biased network, set by the caller; or
+                          (2L, c, T), A in the first w rows of the second half
     D        (L, c, T)    ∂(scaled loss)/∂A at the nodes 1…L in the first w rows; or (2, c, T),
                           where it is not kept
     P        (L, c, T)    σ′ ⊙ δA; zeros in the last row of a biased network, set by the caller; or
@@ -32,15 +35,24 @@ from __future__ import annotations
 import numpy as np
 
 from hamshoot.dynamics._compiling import njit
+from hamshoot.dynamics._sigma_kernels import sigma
 
 #: "contract" allows a·b + c in one rounding, nothing else: NaN and infinity stay visible.
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-_RELU, _SMOOTH_RELU = 1, 2  # as in hamshoot.problem.activations (a literal keeps the cache valid)
+# As in hamshoot.problem.activations (a literal keeps the cache valid).
+_RELU, _SMOOTH_RELU, _LEAKY_RELU = 1, 2, 3
 
 
 @njit(**_OPTIONS)
-def _activate(code, q, a, s):
+def _states(S, layers, k):
+    """What slopes at the left node of layer k are computed from, (c, T)."""
+    return S[len(S) - layers + k]
+
+
+@njit(**_OPTIONS)
+def _activate(code, constants, a, s):
     """Write σ(a) to s, flat. For z < 0, σ_ε = q / ((|z| + √(z² + 4q))/2)."""
+    q = constants[0]
     if code == _SMOOTH_RELU:
         half, four_q = a.dtype.type(0.5), a.dtype.type(4) * q
         for i in range(a.size):
@@ -51,13 +63,17 @@ def _activate(code, q, a, s):
         for i in range(a.size):
             z = a[i]
             s[i] = z if z > 0 else z - z  # z − z keeps NaN visible
+    elif code > _SMOOTH_RELU:
+        for i in range(a.size):
+            s[i] = sigma(code, 4 * q, constants[1], a[i])[0]
     else:
         s[:] = a
 
 
 @njit(**_OPTIONS)
-def _times_slope(code, q, s, x, out):
-    """Write σ′ ⊙ x to out, flat."""
+def _times_slope(code, constants, s, x, out):
+    """Write σ′ ⊙ x to out, flat; s are the `states`."""
+    q = constants[0]
     if code == _SMOOTH_RELU:
         for i in range(x.size):
             square = s[i] * s[i]
@@ -65,13 +81,17 @@ def _times_slope(code, q, s, x, out):
     elif code == _RELU:
         for i in range(x.size):
             out[i] = x[i] if s[i] > 0 else s[i] - s[i]  # 0, or NaN where s is
+    elif code > _SMOOTH_RELU:
+        for i in range(x.size):
+            out[i] = sigma(code, 4 * q, constants[1], s[i])[1] * x[i]
     else:
         out[:] = x
 
 
 @njit(**_OPTIONS)
-def _pull_back(code, q, rho, keep, s, d, out):
-    """Write (1 − ρL̃) D + ρ σ′ ⊙ out to out, flat; out holds WᵀD."""
+def _pull_back(code, constants, rho, keep, s, d, out):
+    """Write (1 − ρL̃) D + ρ σ′ ⊙ out to out, flat; out holds WᵀD, s the `states`."""
+    q = constants[0]
     if code == _SMOOTH_RELU:
         for i in range(d.size):
             square = s[i] * s[i]
@@ -79,14 +99,24 @@ def _pull_back(code, q, rho, keep, s, d, out):
     elif code == _RELU:
         for i in range(d.size):
             out[i] = keep * d[i] + (rho * out[i] if s[i] > 0 else d[i] - d[i])
+    elif code > _SMOOTH_RELU:
+        for i in range(d.size):
+            out[i] = keep * d[i] + rho * (sigma(code, 4 * q, constants[1], s[i])[1] * out[i])
     else:
         for i in range(d.size):
             out[i] = keep * d[i] + rho * out[i]
 
 
 @njit(**_OPTIONS)
-def _add_curvature(q, rho, s, p, pulled, out):
-    """Add ρ σ″ ⊙ δA ⊙ WᵀD to out, flat, of the smooth ReLU; p = σ′ ⊙ δA, σ″/σ′ = 2qs/(s² + q)²."""
+def _add_curvature(code, constants, rho, s, p, pulled, out):
+    """Add ρ σ″ ⊙ δA ⊙ WᵀD to out, flat; p = σ′ ⊙ δA, of the smooth ReLU σ″/σ′ = 2qs/(s² + q)²."""
+    q = constants[0]
+    if code > _SMOOTH_RELU:
+        for i in range(p.size):
+            _, slope, curvature = sigma(code, 4 * q, constants[1], s[i])
+            if slope != 0:  # p is then σ′ times δA to rounding, however small σ′
+                out[i] += rho * (curvature / slope) * p[i] * pulled[i]
+        return
     two_q_rho = p.dtype.type(2) * q * rho
     for i in range(p.size):
         r = s[i] * s[i] + q
@@ -112,7 +142,7 @@ def _add_product(D, S, fresh, grad, G):
 
 
 @njit(**_OPTIONS)
-def forward(W, steps, leak, code, q, A0, S, work):
+def forward(W, steps, leak, code, constants, A0, S, work):
     """Features of every layer in S; returns the scratch that holds A_L."""
     layers, w, _ = W.shape
     size, one = A0.size, A0.dtype.type(1)
@@ -122,7 +152,11 @@ def forward(W, steps, leak, code, q, A0, S, work):
         rho = steps[k]
         keep = one - rho * leak
         a, b = here.reshape(size), there.reshape(size)
-        _activate(code, q, a, S[k].reshape(S[k].size)[:size])
+        _activate(code, constants, a, S[k].reshape(S[k].size)[:size])
+        if code > _SMOOTH_RELU:
+            states = S[layers + k].reshape(S[k].size)
+            for i in range(size):
+                states[i] = a[i]
         np.dot(W[k], S[k], there)
         for i in range(size):
             b[i] = keep * a[i] + rho * b[i]
@@ -143,7 +177,7 @@ def _misfit(Q, A, Y, R):
 
 
 @njit(**_OPTIONS)
-def _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G):
+def _backward(W, steps, leak, code, constants, Q, two_scale, R, S, D, fresh, grad, G):
     """Adjoint sweep from D_L = two_scale·QᵀR: fills D, or two layers of it in turn; G as above."""
     layers, w, _ = W.shape
     size, one, room = w * R.shape[1], R.dtype.type(1), len(D)
@@ -158,27 +192,28 @@ def _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G):
         if k > 0:
             below = D[(k - 1) % room]
             np.dot(W[k].T, here, below)
-            _pull_back(code, q, rho, one - rho * leak, S[k].reshape(S[k].size)[:size],
+            _pull_back(code, constants, rho, one - rho * leak,
+                       _states(S, layers, k).reshape(S[k].size)[:size],
                        here.reshape(size), below.reshape(below.size)[:size])
 
 
 @njit(**_OPTIONS)
-def loss(W, steps, leak, code, q, Q, A0, Y, S, work, R):
+def loss(W, steps, leak, code, constants, Q, A0, Y, S, work, R):
     """‖QA_L − Yᵀ‖²; fills S."""
-    return _misfit(Q, forward(W, steps, leak, code, q, A0, S, work), Y, R)
+    return _misfit(Q, forward(W, steps, leak, code, constants, A0, S, work), Y, R)
 
 
 @njit(**_OPTIONS)
-def gradient(W, steps, leak, code, q, Q, A0, Y, two_scale, S, D, work, R, fresh, grad, G):
+def gradient(W, steps, leak, code, constants, Q, A0, Y, two_scale, S, D, work, R, fresh, grad, G):
     """∂(two_scale/2·‖QA_L − Yᵀ‖²)/∂W to G; fills S and D; returns ‖QA_L − Yᵀ‖²."""
-    end = forward(W, steps, leak, code, q, A0, S, work)
+    end = forward(W, steps, leak, code, constants, A0, S, work)
     total = _misfit(Q, end, Y, R)
-    _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G)
+    _backward(W, steps, leak, code, constants, Q, two_scale, R, S, D, fresh, grad, G)
     return total
 
 
 @njit(**_OPTIONS)
-def _tangent(W, V, steps, leak, code, q, S, P, work):
+def _tangent(W, V, steps, leak, code, constants, S, P, work):
     """δA_L for δW = V; fills P."""
     layers, w, _ = W.shape
     size, one, room = w * S.shape[2], S.dtype.type(1), len(P)
@@ -191,7 +226,8 @@ def _tangent(W, V, steps, leak, code, q, S, P, work):
         t, o = here.reshape(size), there.reshape(size)
         np.dot(V[k], S[k], there)
         p = P[k % room]
-        _times_slope(code, q, S[k].reshape(S[k].size)[:size], t, p.reshape(p.size)[:size])
+        _times_slope(code, constants, _states(S, layers, k).reshape(S[k].size)[:size], t,
+                     p.reshape(p.size)[:size])
         if k == 0:
             for i in range(size):
                 o[i] = rho * o[i]
@@ -204,25 +240,26 @@ def _tangent(W, V, steps, leak, code, q, S, P, work):
 
 
 @njit(**_OPTIONS)
-def gauss_newton(W, V, steps, leak, code, q, Q, two_scale, S, D, P, work, R, fresh, grad, G):
+def gauss_newton(W, V, steps, leak, code, constants, Q, two_scale, S, D, P, work, R, fresh, grad,
+                 G):
     """The Gauss–Newton product two_scale·JᵀQᵀQJ V to G, J = ∂A_L/∂W; D is scratch.
 
     S as `forward` left it; P is scratch too. Four matrix products a layer, where a gradient takes
     three.
     """
-    np.dot(Q, _tangent(W, V, steps, leak, code, q, S, P, work), R)
-    _backward(W, steps, leak, code, q, Q, two_scale, R, S, D, fresh, grad, G)
+    np.dot(Q, _tangent(W, V, steps, leak, code, constants, S, P, work), R)
+    _backward(W, steps, leak, code, constants, Q, two_scale, R, S, D, fresh, grad, G)
 
 
 @njit(**_OPTIONS)
-def hessian(W, V, steps, leak, code, q, Q, two_scale, S, D, P, work, R, fresh, grad, G):
+def hessian(W, V, steps, leak, code, constants, Q, two_scale, S, D, P, work, R, fresh, grad, G):
     """The Hessian product with V to G; S and D as `gradient` left them.
 
     Seven matrix products a layer, where a gradient takes three.
     """
     layers, w, _ = W.shape
     size, one = w * S.shape[2], S.dtype.type(1)
-    np.dot(Q, _tangent(W, V, steps, leak, code, q, S, P, work), R)
+    np.dot(Q, _tangent(W, V, steps, leak, code, constants, S, P, work), R)
     here, there, second = work[0], work[1], work[2]
     x = second.reshape(second.size)[:size]
     np.dot(Q.T, R, here[:w])
@@ -235,21 +272,22 @@ def hessian(W, V, steps, leak, code, q, Q, two_scale, S, D, P, work, R, fresh, g
         if k == 0:
             break
         _add_product(D[k, :w], P[k], False, grad, G[k])
-        s, p = S[k].reshape(S[k].size)[:size], P[k].reshape(P[k].size)[:size]
+        s = _states(S, layers, k).reshape(S[k].size)[:size]
+        p = P[k].reshape(P[k].size)[:size]
         o = there.reshape(there.size)[:size]
         np.dot(W[k].T, here[:w], there)
         np.dot(V[k].T, D[k, :w], second)
         for i in range(size):
             o[i] += x[i]
-        _pull_back(code, q, rho, one - rho * leak, s, here.reshape(here.size)[:size], o)
-        if code == _SMOOTH_RELU:
+        _pull_back(code, constants, rho, one - rho * leak, s, here.reshape(here.size)[:size], o)
+        if code == _SMOOTH_RELU or code > _LEAKY_RELU:
             np.dot(W[k].T, D[k, :w], second)
-            _add_curvature(q, rho, s, p, x, o)
+            _add_curvature(code, constants, rho, s, p, x, o)
         here, there = there, here
 
 
 @njit(**_OPTIONS)
-def factors(W, steps, leak, code, q, Q, signs, S, work, square, grams, metrics):
+def factors(W, steps, leak, code, constants, Q, signs, S, work, square, grams, metrics):
     """Add SSᵀ of every layer to grams (L, c, c) and DDᵀ of the nodes 1…L to metrics (L, w, w).
 
     D is swept back from D_L = Qᵀ·signs, signs (d_out, T) random ±1, so that its mean is JᵀQᵀQJ with
@@ -267,9 +305,9 @@ def factors(W, steps, leak, code, q, Q, signs, S, work, square, grams, metrics):
         _add(metric, metrics[k])
         if k > 0:
             np.dot(W[k].T, here[:w], there)
-            _pull_back(code, q, steps[k], one - steps[k] * leak,
-                       S[k].reshape(S[k].size)[:size], here.reshape(here.size)[:size],
-                       there.reshape(there.size)[:size])
+            _pull_back(code, constants, steps[k], one - steps[k] * leak,
+                       _states(S, layers, k).reshape(S[k].size)[:size],
+                       here.reshape(here.size)[:size], there.reshape(there.size)[:size])
             here, there = there, here
 
 

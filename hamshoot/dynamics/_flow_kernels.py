@@ -34,6 +34,7 @@ from __future__ import annotations
 import numpy as np
 
 from hamshoot.dynamics._compiling import call, njit
+from hamshoot.dynamics._sigma_kernels import sigma
 
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
 # Python never calls the inner kernels; without wrappers they compile in half the time. Short ones
@@ -94,13 +95,18 @@ _TRIALS = 100  # of the search for a crossing
 
 
 @njit(**_OPTIONS)
-def field(code, epsilon, leak, y, G, S, M, T, k):
+def field(code, epsilon, below, leak, y, G, S, M, T, k):
     """Write the flow at y into k (2, w, N), with σ̂, σ′, σ″, M, T on the way; return e′.
 
-    G[0], the pattern of active entries, is given; G[1] = σ′, G[2] = σ″.
+    G[0], the pattern of active entries, is given; G[1] = σ′, G[2] = σ″. below is None for the
+    activations written out here, and else the negative slope, even of one that has none.
     """
     w, N = y.shape[1], y.shape[2]
-    if code == _SMOOTH_RELU:
+    if below is not None:
+        for i in range(w):
+            for j in range(N):
+                S[i, j], G[1, i, j], G[2, i, j] = sigma(code, epsilon * epsilon, below, y[0, i, j])
+    elif code == _SMOOTH_RELU:
         square, quarter = epsilon * epsilon, 0.25 * epsilon * epsilon
         for i in range(w):
             for j in range(N):
@@ -227,8 +233,9 @@ def _begin(q, starts, patterns, Kf, G):
 
 
 @njit(**_OUTER)
-def segments(place, events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, floor, bail, ends,
-             patterns, energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S, M, T):
+def segments(place, events, code, epsilon, below, leak, t0, t1, rtol, atol, max_steps, floor, bail,
+             ends, patterns, energies, statuses, steps, crossings, record, K, Kf, E, at, atf, G, S,
+             M, T):
     """Integrate every segment from t0 to t1; `ends` holds the starts, then the ends.
 
     Parameters
@@ -273,7 +280,7 @@ def segments(place, events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, 
         step = 0.0
         while status == DONE and (done < span or final):
             if events is not None and fresh:
-                E[0] = call(place, (code, epsilon, leak, K[0], G, S, M, T, K[1]))
+                E[0] = call(place, (code, epsilon, below, leak, K[0], G, S, M, T, K[1]))
                 fresh = False
                 if final:  # the entry has arrived at 0: it changes sides
                     i, j = entry // N, entry % N
@@ -300,7 +307,8 @@ def segments(place, events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, 
             for stage in range(0 if fresh else 1, 13):
                 _combine(signed, stage, Kf, atf)
                 if stage < 12:
-                    E[stage] = call(place, (code, epsilon, leak, at, G, S, M, T, K[1 + stage]))
+                    E[stage] = call(place, (code, epsilon, below, leak, at, G, S, M, T,
+                                            K[1 + stage]))
                 if events is not None:
                     inside = inside or (0 < stage < 11 and _first_wrong(K, at, G, 1e-9) >= 0)
             for stage in range(12):
@@ -379,8 +387,8 @@ def segments(place, events, code, epsilon, leak, t0, t1, rtol, atol, max_steps, 
 
 
 @njit(**_OUTER)
-def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, atf, G, S, M, T,
-          Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
+def carry(code, epsilon, below, leak, starts, patterns, rows, record, V, K, Kf, E, at, atf, G, S, M,
+          T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
     """Carry the directions V (segments, 2 D w N), in place, over the steps that were recorded.
 
     Segment q, from starts[q], took the steps rows[q] to rows[q + 1] of `record`.
@@ -395,7 +403,7 @@ def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, 
                 _combine(record[r, 0], i, Kf, atf)
                 _combine(record[r, 0], i, Zf, zf)
                 if i < 12:
-                    field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                    field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
                     tangent(leak, at[1], G, S, M, T, z, zr, Z[1 + i], Zr[1 + i], s, sf, dM, dMf,
                             X, Xf, R, P)
             for x in range(atf.size):
@@ -414,8 +422,8 @@ def carry(code, epsilon, leak, starts, patterns, rows, record, V, K, Kf, E, at, 
 
 
 @njit(**_OUTER)
-def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E, at, atf, G, S, M,
-         T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
+def pull(code, epsilon, below, leak, starts, patterns, rows, record, V, path, K, Kf, E, at, atf, G,
+         S, M, T, Z, Zf, Zr, z, zf, zr, s, sf, dM, dMf, X, Xf, R, P):
     """Carry the directions V back, from the ends to the starts: the transpose of `carry`.
 
     The stages of a step, κ_i = h(b_i μ + Σ_{j>i} a_ji l_j), l_i = f′(Y_i)ᵀκ_i, μ + Σ l_i, run
@@ -437,7 +445,7 @@ def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E,
             for i in range(13):
                 _combine(record[r, 0], i, Kf, atf)
                 if i < 12:
-                    field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                    field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
             for x in range(atf.size):
                 Kf[0, x] = atf[x]
             entry = int(record[r, 1])
@@ -458,7 +466,7 @@ def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E,
                 Kf[0, x] = path[r - rows[q], x]
             for i in range(12):
                 _combine(h, i, Kf, atf)
-                field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
             for i in range(11, -1, -1):
                 for x in range(zf.size):
                     zf[x] = -h * _B[i] * Zf[0, x]
@@ -467,7 +475,7 @@ def pull(code, epsilon, leak, starts, patterns, rows, record, V, path, K, Kf, E,
                         for x in range(zf.size):
                             zf[x] -= h * _A[j, i] * Zf[1 + j, x]
                 _combine(h, i, Kf, atf)
-                field(code, epsilon, leak, at, G, S, M, T, K[1 + i])
+                field(code, epsilon, below, leak, at, G, S, M, T, K[1 + i])
                 tangent(leak, at[1], G, S, M, T, z, zr, Z[1 + i], Zr[1 + i], s, sf, dM, dMf,
                         X, Xf, R, P)
             for j in range(12):

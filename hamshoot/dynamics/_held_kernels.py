@@ -127,8 +127,8 @@ def _meet(W, rho, keep, A, S, R, inverse, k, ptr, rows, first, at, samples, X, f
 
 
 @njit(**_OPTIONS)
-def forward(W, steps, leak, code, q, A0, R, inverse, held, S, X, factors, nodes, gathered, turned,
-            y):
+def forward(W, steps, leak, code, constants, A0, R, inverse, held, S, X, factors, nodes, gathered,
+            turned, y):
     """Features of every layer in S, W corrected in place; returns the scratch that holds A_L.
 
     held is (ptr, rows, first, at, samples); nodes (2, w, N), gathered (c·K), turned (w, c) and
@@ -144,7 +144,7 @@ def forward(W, steps, leak, code, q, A0, R, inverse, held, S, X, factors, nodes,
         if k > 0:
             _zero(here, k - 1, ptr, rows, first, samples)
         a, b = here.reshape(size), there.reshape(size)
-        _activate(code, q, a, S[k].reshape(S[k].size)[:size])
+        _activate(code, constants, a, S[k].reshape(S[k].size)[:size])
         if k > 0:
             _zero(S[k], k - 1, ptr, rows, first, samples)
         if ptr[k + 1] > ptr[k]:
@@ -158,8 +158,8 @@ def forward(W, steps, leak, code, q, A0, R, inverse, held, S, X, factors, nodes,
 
 
 @njit(**_OPTIONS)
-def gradient(W, steps, leak, code, q, A0, R, inverse, held, S, X, factors, nodes, gathered, turned,
-             y, Q, Y, two_scale, share, misfit, D, force, multipliers, G):
+def gradient(W, steps, leak, code, constants, A0, R, inverse, held, S, X, factors, nodes, gathered,
+             turned, y, Q, Y, two_scale, share, misfit, D, force, multipliers, G):
     """J's gradient in the controls that are left, to G (L, w, c), with the weight decay's part.
 
     Corrects W as `forward` does. force and multipliers (K,) get v and m of the entries held, in
@@ -169,8 +169,8 @@ def gradient(W, steps, leak, code, q, A0, R, inverse, held, S, X, factors, nodes
     ptr, rows, first, at, samples = held
     layers, w, c = W.shape
     size, one = A0.size, A0.dtype.type(1)
-    end = forward(W, steps, leak, code, q, A0, R, inverse, held, S, X, factors, nodes, gathered,
-                  turned, y)
+    end = forward(W, steps, leak, code, constants, A0, R, inverse, held, S, X, factors, nodes,
+                  gathered, turned, y)
     total = _misfit(Q, end, Y, misfit)
     np.dot(Q.T, misfit, D[(layers - 1) % 2, :w])
     D[(layers - 1) % 2, :w] *= two_scale
@@ -202,6 +202,6 @@ def gradient(W, steps, leak, code, q, A0, R, inverse, held, S, X, factors, nodes
                 for n in range(first[r], first[r + 1]):
                     force[n] = rho * below[rows[r], samples[n]]
             _zero(below, k - 1, ptr, rows, first, samples)
-            _pull_back(code, q, rho, one - rho * leak, S[k].reshape(S[k].size)[:size],
+            _pull_back(code, constants, rho, one - rho * leak, S[k].reshape(S[k].size)[:size],
                        here.reshape(size), below.reshape(below.size)[:size])
     return total

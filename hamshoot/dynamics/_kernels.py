@@ -1,12 +1,16 @@
 """Compiled kernels: sweeps of the Euler network, and epochs of gradient descent.
 
-Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere), and
-those that take gradients again and again do so by the address of `gradient`, so that it is compiled
-once and not once more with each of them. Arrays in, numbers out; the activation is an integer code
-(`hamshoot.problem.activations`); nothing is allocated in a loop. Non-finite numbers must stay
-visible, so that of fastmath no more is used than sums in another order and fused products. What
-each function computes is written down, readably, in `hamshoot.theory.layers`; tests hold the two
-together.
+Every kernel calls kernels of this file alone (numba's cache does not see edits elsewhere) and those
+of `hamshoot.dynamics._sigma_kernels` and `hamshoot.dynamics._loss_kernels`, and those that take
+gradients again and again do so by the address of `gradient`, so that it is compiled once and not
+once more with each of them. Arrays in, numbers out; the activation is an integer code with ε and α
+(`hamshoot.problem.activations`), the loss a tuple (`hamshoot.problem.losses`); nothing is allocated
+in a loop. Non-finite numbers must stay visible, so that of fastmath no more is used than sums in
+another order and fused products. What each function computes is written down, readably, in
+`hamshoot.theory.layers`; tests hold the two together.
+
+`below` is None for the ReLU, its smooth form and the identity, whose loops are written out, and
+`criterion` None for the mean squared error: compiled without all that the others need.
 
 Products of narrow layers are loops of their own, two rows of the result at a time: a call of BLAS
 takes as long as the product. At w = 16 the sweeps over blocks, which call BLAS, take 1.6 times as
@@ -18,7 +22,7 @@ Arrays shared by the kernels (C-contiguous float64; c = w + 1 with a bias, else 
     W, G     (L, w, c)     controls, ∂J/∂W           A  (L+1, w, N)  representations
     S        (L, c, N)     σ̂(A), ones in the last row of a biased network, set by the caller
     slope    (L, w, N)     σ′(A)                     D  (L+1, w, N)  ∂J/∂A = −λB
-    T        (c, N)        scratch                   R  (d_out, N)   QA_L − Yᵀ
+    T        (c, N)        scratch                   R  (d_out, N)   (N/2) ∂C/∂z, QA_L − Yᵀ
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from __future__ import annotations
 import numpy as np
 
 from hamshoot.dynamics._compiling import call, njit
+from hamshoot.dynamics._loss_kernels import end
+from hamshoot.dynamics._sigma_kernels import sigma
 
 _OPTIONS = dict(cache=True, nogil=True, error_model="numpy")
 # Sums in any order, so that they run in vector registers; NaN and infinity pass as without. Python
@@ -145,13 +151,18 @@ def _step_back(k, W, keep, rho, slope, T, D):
 
 
 @njit(**_OPTIONS)
-def gradient(W, wide, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G):
-    """J = ‖QA_L − Yᵀ‖²/N + λ/(2L̃) Σρ‖W‖² and, in G, ∂J/∂W: one sweep forward, one back.
+def gradient(W, wide, steps, leak, decay, code, epsilon, below, Q, targets, criterion, A, S, slope,
+             D, R, T, G):
+    """J = C(QA_L) + λ/(2L̃) Σρ‖W‖² and, in G, ∂J/∂W: one sweep forward, one back.
 
     Parameters
     ----------
     wide : True or None
         Whether products are calls of BLAS, or loops.
+    below : float or None
+        The negative slope of an activation beyond the first three, even where it has none.
+    criterion : tuple or None
+        A loss other than ‖QA_L − Yᵀ‖²/N (`hamshoot.dynamics._loss_kernels.end`).
     G :
         Of no layers, (0, w, c): the way back is left out.
     """
@@ -162,7 +173,11 @@ def gradient(W, wide, steps, leak, decay, code, epsilon, Q, targets, A, S, slope
     for k in range(layers):
         rho = steps[k]
         keep = 1 - rho * leak
-        if code == _SMOOTH_RELU:  # without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)
+        if below is not None:
+            for i in range(w):
+                for j in range(N):
+                    S[k, i, j], slope[k, i, j], _ = sigma(code, square, below, A[k, i, j])
+        elif code == _SMOOTH_RELU:  # without cancellation: for z < 0, σ = (ε²/4) / ((|z| + √)/2)
             for i in range(w):
                 for j in range(N):
                     z = A[k, i, j]
@@ -193,10 +208,13 @@ def gradient(W, wide, steps, leak, decay, code, epsilon, Q, targets, A, S, slope
                     above[i, j] = keep * here[i, j] + rho * above[i, j]
     np.dot(Q, A[-1], R)
     loss = 0.0
-    for i in range(R.shape[0]):
-        for j in range(N):
-            R[i, j] -= targets[i, j]
-            loss += R[i, j] * R[i, j]
+    if criterion is None:
+        for i in range(R.shape[0]):
+            for j in range(N):
+                R[i, j] -= targets[i, j]
+                loss += R[i, j] * R[i, j]
+    else:
+        loss = end(criterion, targets, R)
     for k in range(layers):
         squares = 0.0
         for i in range(w):
@@ -237,7 +255,8 @@ def gradient(W, wide, steps, leak, decay, code, epsilon, Q, targets, A, S, slope
 @njit(**_OPTIONS, no_cfunc_wrapper=True)
 def epochs(
     evaluate, rates, adam, beta1, beta2, tiny, count, m, v, best, best_W, values,
-    W, wide, steps, leak, decay, code, epsilon, Q, targets, A, S, slope, D, R, T, G,
+    W, wide, steps, leak, decay, code, epsilon, below, Q, targets, criterion, A, S, slope, D, R, T,
+    G,
 ):
     """len(rates) full-batch epochs of Adam (or SGD with momentum beta1), in place.
 
@@ -264,8 +283,8 @@ def epochs(
     x, g = W.reshape(W.size), G.reshape(W.size)
     first, second, kept = m.reshape(W.size), v.reshape(W.size), best_W.reshape(W.size)
     for e in range(len(rates)):
-        value = call(evaluate, (W, wide, steps, leak, decay, code, epsilon, Q, targets, A, S, slope,
-                                D, R, T, G))
+        value = call(evaluate, (W, wide, steps, leak, decay, code, epsilon, below, Q, targets,
+                                criterion, A, S, slope, D, R, T, G))
         values[e] = value
         if not np.isfinite(value):
             return e, best
@@ -319,7 +338,8 @@ def _two_loops(g, S, Y, rho, alpha, head, used, shrink, d):
 def lbfgs(
     evaluate, count, tol, window, decrease, scale, S, Y, rho, alpha, pairs, shrink, before, g, d,
     new, trial, values, stationarities,
-    W, wide, steps, leak, decay, code, epsilon, Q, targets, A, slope_S, slope, D, R, T, G,
+    W, wide, steps, leak, decay, code, epsilon, below, Q, targets, criterion, A, slope_S, slope, D,
+    R, T, G,
 ):
     """At most `count` iterations of L-BFGS on J in v = scale·W, in place; goes on where it left.
 
@@ -374,8 +394,8 @@ def lbfgs(
         for _ in range(25 if descent < 0 else 0):
             for i in range(n):
                 xt[i] = x[i] + t * d[i] / scale[i]
-            value = call(evaluate, (trial, wide, steps, leak, decay, code, epsilon, Q, targets, A,
-                                    slope_S, slope, D, R, T, G))
+            value = call(evaluate, (trial, wide, steps, leak, decay, code, epsilon, below, Q,
+                                    targets, criterion, A, slope_S, slope, D, R, T, G))
             for i in range(n):
                 new[i] = gt[i] / scale[i]
             along = np.dot(new, d)

@@ -9,7 +9,8 @@ block runs through all layers at once, so that costs one forward sweep and no st
 
 Costs: a gradient takes 6Lw²N flops, a Gauss–Newton product 8Lw²N, a Hessian product 14Lw²N, and 2
 or 6 more where nothing was kept. Memory: wN numbers for A_0, 3wTL a thread for blocks of T samples,
-and LwN for what products keep (2LwN for Hessians) where `KEEP_BYTES` allows it. Where A_0 is larger
+and LwN for what products keep (2LwN for Hessians, and LwN more for an activation beyond the ReLUs)
+where `KEEP_BYTES` allows it. Where A_0 is larger
 than `hamshoot.problem.memory_map.MEMORY_BYTES` it is not held either: every sweep scales and lifts
 the rows of a block anew, 2wd_in flops a sample, from the file if they are mapped.
 """
@@ -30,7 +31,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from hamshoot.dynamics.block_executors import runner
 from hamshoot.dynamics.sweeps import check_loss, stationarity
 from hamshoot.problem import memory_map as mapped
-from hamshoot.problem.activations import Activation
+from hamshoot.problem.activations import SMOOTH_RELU, Activation
 from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class _Task(NamedTuple):
     stamp: int
     W: NDArray
     V: NDArray | None
-    numbers: tuple  # steps, leak, code, q, Q
+    numbers: tuple  # steps, leak, code, constants, Q
     two_scale: float
     seed: int
 
@@ -140,7 +141,7 @@ class Shard:
         total, out = 0.0, self._outputs(task)
         for b in range(len(self.cuts)):
             A0, Y = self.block(b)
-            scratch = _scratch(W, Y)
+            scratch = _scratch(W, Y, numbers[2])
             S, D = self._features(b, task, scratch)
             if task.kind in ("loss", "features"):
                 total += kernels.loss(W, *numbers, A0, Y, S, scratch.work, scratch.R)
@@ -232,9 +233,10 @@ class _Scratch(NamedTuple):
 _local = threading.local()
 
 
-def _scratch(W: NDArray, Y: NDArray) -> _Scratch:
+def _scratch(W: NDArray, Y: NDArray, code: int) -> _Scratch:
     """Arrays of this thread, for the shapes at hand; a few of them are remembered."""
-    key = (W.shape, Y.shape, W.dtype.char)
+    rows = (1 + (code > SMOOTH_RELU)) * len(W)  # of S: beyond the ReLUs with the states
+    key = (W.shape, Y.shape, W.dtype.char, rows)
     pool = _local.__dict__.setdefault("pool", {})
     if key not in pool:
         if len(pool) >= 4:
@@ -242,7 +244,7 @@ def _scratch(W: NDArray, Y: NDArray) -> _Scratch:
         (L, w, c), (d_out, T), kind = W.shape, Y.shape, W.dtype
         P = np.zeros((L, c, T), kind)
         pool[key] = _Scratch(
-            np.ones((L, c, T), kind), np.empty((L, c, T), kind), np.empty((2, c, T), kind), P,
+            np.ones((rows, c, T), kind), np.empty((L, c, T), kind), np.empty((2, c, T), kind), P,
             np.empty((3, c, T), kind),
             np.empty((d_out, T), kind), np.empty((w, c), kind), np.empty((c + w, c), kind),
             np.empty((L, w, c), kind))
@@ -288,6 +290,8 @@ class BlockSweeps:
         keep_bytes: int = KEEP_BYTES,
     ):
         check_loss(problem)
+        (activation or problem.sigma).check_compiled("sweeps over blocks of samples")
+        problem.criterion.check_plain("sweeps over blocks of samples, for large networks,")
         self.problem, self.dtype = problem, np.dtype(dtype)
         self.steps = np.array(steps, dtype=float)
         self.activation = problem.sigma if activation is None else activation
@@ -297,7 +301,8 @@ class BlockSweeps:
         self._Q = np.ascontiguousarray(problem.readout, dtype=self.dtype)
         N, c = problem.n_samples, problem.control_shape[1]
         T = block_size(problem) if block is None else int(block)
-        keep = 2 * self.dtype.itemsize * len(self.steps) * c * N <= keep_bytes
+        layers = (2 + (self.activation.code > SMOOTH_RELU)) * len(self.steps)
+        keep = layers * self.dtype.itemsize * c * N <= keep_bytes
         self._shards = _shards(problem, T, self.dtype, keep)
         L, w, cols = self.shape
         self._run = runner(self.executor, self._shards, 6.0 * L * w * cols * N, self)
@@ -359,8 +364,9 @@ class BlockSweeps:
 
     def _map(self, kind: str, W: NDArray, V: NDArray | None = None, seed: int = 0) -> list[Any]:
         problem, sigma, real = self.problem, self.activation, self.dtype.type
+        constants = real(sigma.epsilon**2 / 4), real(sigma.negative_slope)
         numbers = (self.steps.astype(self.dtype), real(problem.effective_depth), sigma.code,
-                   real(sigma.epsilon**2 / 4), self._Q)
+                   constants, self._Q)
         task = _Task(kind, self._stamp, self._cast(W), None if V is None else self._cast(V),
                      numbers, real(2 / problem.n_samples), seed)
         return self._run(task, V is not None or kind == "factors")

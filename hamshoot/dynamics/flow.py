@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.dynamics.sweeps import numbers_of
 from hamshoot.problem.activations import Activation
 from hamshoot.theory import hamiltonian as ham
 
@@ -66,6 +67,10 @@ class HamiltonianFlow:
         least_speed: float = 1e-9,
         bail: bool = False,
     ):
+        activation.check_compiled("the compiled flow of geodesics")
+        if activation.name == "leaky_relu":
+            raise ValueError("activation: expected a smooth one, relu or linear for the compiled "
+                             "flow, got 'leaky_relu'; its smooth form is smooth_leaky_relu")
         self.shape = (2, width, samples)
         self.size = 2 * width * samples
         self.effective_depth, self.activation, self.bias = effective_depth, activation, bias
@@ -132,7 +137,7 @@ class HamiltonianFlow:
         t0, t1, ends = np.array(t0, dtype=float), np.array(t1, dtype=float), starts.copy()
         count, sigma = len(ends), self.activation
         events = True if sigma.name == "relu" else None
-        numbers = int(sigma.code), float(sigma.epsilon), float(self.effective_depth)
+        numbers = *numbers_of(sigma), float(self.effective_depth)
         limits = (float(self.rtol), float(self.atol), int(self.max_steps),
                   float(self.least_speed), bool(self.bail))
         patterns = self._patterns(starts, np.sign(t1 - t0))
@@ -188,7 +193,7 @@ class HamiltonianFlow:
         from hamshoot.dynamics import _compiling, _flow_kernels
 
         sigma, (K, _, _, at, _, *rest) = self.activation, self._work
-        return _compiling.place_of(_flow_kernels.field, int(sigma.code), float(sigma.epsilon),
+        return _compiling.place_of(_flow_kernels.field, *numbers_of(sigma),
                                    float(self.effective_depth), at, *rest, K[1])
 
     @cached_property

@@ -76,9 +76,10 @@ class GaussFlow:
         steps_per_segment: int = 2,
         order: int = 6,
     ):
-        if activation.name == "relu":
+        if activation.kinked:
             raise ValueError("activation: expected a smooth or linear one for Gauss steps, got "
-                             "'relu', whose kinks need the flow that locates crossings")
+                             f"{activation.name!r}, whose kinks need the flow that locates "
+                             "crossings")
         if order not in STAGES:
             raise ValueError(f"order: expected 4 or 6, got {order!r}")
         if int(steps_per_segment) != steps_per_segment or steps_per_segment < 1:

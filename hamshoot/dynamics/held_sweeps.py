@@ -161,10 +161,11 @@ class HeldSweeps:
         N, real, sigma = self.problem.n_samples, self.dtype.type, self.activation
         share = self.problem.weight_decay / self.problem.effective_depth
         W, G = np.array(W, dtype=self.dtype, order="C"), np.empty(self.shape, self.dtype)
+        constants = real(sigma.epsilon**2 / 4), real(sigma.negative_slope)
         square = kernels.gradient(
             W, self.steps.astype(self.dtype), real(self.problem.effective_depth), sigma.code,
-            real(sigma.epsilon**2 / 4), self._A0, self._R, self._inverse, self._lists, self._S,
-            self._X, self._factors, self._nodes, self._gathered, self._turned, self._y, self._Q,
+            constants, self._A0, self._R, self._inverse, self._lists, self._S, self._X,
+            self._factors, self._nodes, self._gathered, self._turned, self._y, self._Q,
             self._Y, real(2 / N), real(share), self._misfit, self._D, self._force,
             self._multipliers, G)
         self.weights = W.astype(float)

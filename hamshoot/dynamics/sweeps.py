@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hamshoot.problem.activations import Activation
+from hamshoot.problem.activations import SMOOTH_RELU, Activation
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -59,6 +60,21 @@ def stationarity(
     scale = problem.effective_depth / (problem.weight_decay * steps)
     sizes = np.maximum(1.0, np.linalg.norm(W, axis=(1, 2)))
     return float(np.max(scale * np.linalg.norm(gradient, axis=(1, 2)) / sizes))
+
+
+def numbers_of(activation: Activation) -> tuple[int, float, float | None]:
+    """Code, ε and α as the kernels take them; α is None for those whose loops are written out."""
+    alpha = float(activation.negative_slope) if activation.code > SMOOTH_RELU else None
+    return int(activation.code), float(activation.epsilon), alpha
+
+
+def _criterion(problem: TrainingProblem) -> tuple[int, float, NDArray] | None:
+    """Code, δ and weights of a loss as the kernels take them; None for the mean squared error."""
+    loss = problem.criterion
+    if loss.plain:
+        return None
+    weights = np.zeros(0) if loss.weights is None else np.array(loss.weights, dtype=float)
+    return int(loss.code), float(loss.delta), weights
 
 
 class EulerSweeps:
@@ -102,6 +118,7 @@ class EulerSweeps:
         # Copies: the kernels would be compiled once more for arrays that cannot be written.
         self._Q = np.array(problem.readout, dtype=float, order="C")
         self._targets = np.array(problem.targets, dtype=float, order="C")
+        self._criterion = _criterion(problem)
         self._A = np.empty((L + 1, w, N))
         self._A[0] = problem.initial_state
         self._S = np.ones((L, columns, N))
@@ -141,6 +158,9 @@ class EulerSweeps:
 
         W = self._controls(W)
         self.evaluations += 1
+        if not self.activation.compiled:
+            self._A[:] = discrete.roll_out(self.problem, W, self._steps)
+            return discrete.objective(self.problem, self._A[-1], W, self._steps)[0]
         return _kernels.gradient(W, *self.arguments[:-1], self._G[:0])
 
     def gradient(self, W: NDArray) -> tuple[float, NDArray]:
@@ -156,16 +176,28 @@ class EulerSweeps:
 
         W = self._controls(W)
         self.evaluations += 1
+        if not self.activation.compiled:
+            return self._by_reference(W), self._G
         return _kernels.gradient(W, *self.arguments), self._G
+
+    def _by_reference(self, W: NDArray) -> float:
+        """J and the workspaces in NumPy, of an activation made of functions."""
+        problem = self.problem
+        self._A[:] = A = discrete.roll_out(problem, W, self._steps)
+        B, scaled = discrete.costates(problem, A, W, self._steps)
+        self._D[:] = -problem.weight_decay * B
+        share = problem.weight_decay / problem.effective_depth
+        self._G[:] = share * self._steps[:, None, None] * scaled
+        return discrete.objective(problem, A[-1], W, self._steps)[0]
 
     @property
     def arguments(self) -> tuple:
         """What the kernels take after W: numbers, data, then the workspaces (written to)."""
-        problem, sigma = self.problem, self.activation
+        problem = self.problem
         wide = True if problem.width > NARROW else None
         return (wide, self._steps, float(problem.effective_depth), float(problem.weight_decay),
-                int(sigma.code), float(sigma.epsilon), self._Q, self._targets, self._A, self._S,
-                self._slope, self._D, self._R, self._T, self._G)
+                *numbers_of(self.activation), self._Q, self._targets, self._criterion, self._A,
+                self._S, self._slope, self._D, self._R, self._T, self._G)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the address, which is of this process."""

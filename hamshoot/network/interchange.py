@@ -12,8 +12,10 @@ name                                    shape               meaning
                                         (d_out, w)
 ``input_mean``, ``input_scale``         (d_in,)             of the inputs, in the user's units
 ``target_mean``, ``target_scale``       (d_out,)            of the targets, likewise
-``effective_depth``, ``epsilon``        ()                  L̃; ε of the smooth ReLU, else 0
-``activation_code``                     (), integer         0 linear, 1 ReLU, 2 smooth ReLU
+``effective_depth``, ``epsilon``        ()                  L̃; ε of the smooth ReLUs, else 0
+``activation_code``                     (), integer         0 linear, 1 ReLU, 2 smooth ReLU, and so
+                                                            on as `hamshoot.problem.activations`
+``negative_slope``                      ()                  α, with the leaky ReLUs alone
 ======================================  ==================  =====================================
 
 so that predictions are, for rows x in the user's units,
@@ -55,6 +57,8 @@ ROWS, SEED = 256, 0
 SHARED = ("lift", "readout", "input_mean", "input_scale", "target_mean", "target_scale",
           "effective_depth", "epsilon", "activation_code")
 NAMES = ("weights", "steps", *SHARED)
+#: An array that only networks of a leaky ReLU have.
+LEAKY = "negative_slope"
 
 Network = TypeVar("Network", bound=LayeredNetwork)
 
@@ -71,6 +75,9 @@ def check_exportable(network: LayeredNetwork, who: str) -> None:
     who : str
         What the user called, for the message.
     """
+    if not network.activation.compiled:
+        raise ValueError(f"{who}: the activation {network.activation.name!r} is made of functions, "
+                         "which this format cannot hold; LeakyResNet.save keeps its name")
     if network.hard_endpoint:
         raise ValueError(
             f"{who}: expected a network that was trained on targets, got one of a hard endpoint, "
@@ -131,6 +138,8 @@ def description(network: LayeredNetwork) -> str:
     return json.dumps({
         **header(FORMAT), "kind": "network", "activation": network.activation.name,
         "epsilon": float(network.activation.epsilon), "bias": bool(network.bias),
+        **({LEAKY: float(network.activation.negative_slope)}
+           if network.activation.negative_slope else {}),
         "effective_depth": float(network.effective_depth), "layers": network.layers,
         "width": network.width, **{name: getattr(network, name) for name in names}, **table,
     }, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -166,7 +175,7 @@ def network_from(
     """
     words, arrays = _words(text, source), _unwrapped(arrays)
     given = {name: restored(np.asarray(arrays[name]), _number(words, name))
-             for name in NAMES if name in arrays}
+             for name in (*NAMES, LEAKY) if name in arrays}
     if problem is not None:
         known = _shared(problem, problem.sigma)
         given = {**known, **{name: restored(value, known.get(name))
@@ -218,6 +227,8 @@ def _shared(source: LayeredNetwork | TrainingProblem, activation: Activation
         "effective_depth": np.array(float(source.effective_depth)),
         "epsilon": np.array(float(activation.epsilon)),
         "activation_code": np.array(activation.code),
+        **({LEAKY: np.array(float(activation.negative_slope))}
+           if activation.negative_slope else {}),
     }
 
 
@@ -227,6 +238,7 @@ def _fields(given: dict[str, NDArray]) -> dict[str, Any]:
     weights, steps = given["weights"], np.asarray(given["steps"], dtype=float)
     if given["steps"].dtype != np.float64 and abs(steps.sum() - 1) < 1e-2:
         steps = steps / steps.sum()
+    alpha = given.get(LEAKY, np.zeros(()))
     for name in ("effective_depth", "epsilon", "activation_code"):
         if given[name].size != 1:
             raise ValueError(f"{name}: expected one number, got {given[name].size}")
@@ -237,7 +249,7 @@ def _fields(given: dict[str, NDArray]) -> dict[str, Any]:
         "weights": weights, "steps": steps, "lift": given["lift"], "readout": given["readout"],
         "bias": weights.ndim == 3 and weights.shape[2] == weights.shape[1] + 1,
         "effective_depth": float(given["effective_depth"].item()),
-        "activation": Activation(names[code], float(given["epsilon"].item())),
+        "activation": Activation(names[code], float(given["epsilon"].item()), float(alpha)),
         "input_scaling": _scaling(given, "input"), "target_scaling": _scaling(given, "target"),
     }
 

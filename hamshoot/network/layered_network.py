@@ -16,6 +16,7 @@ import numpy as np
 from hamshoot.network.follow_path import given_steps
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import matrix
+from hamshoot.problem.losses import softmax
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.problem.training_problem import TrainingProblem
@@ -99,6 +100,22 @@ class LayeredNetwork:
             raise ValueError("predict_class: the network was not trained on classes; use predict")
         return np.array(self.classes)[np.argmax(self._outputs(X), axis=0)]
 
+    def predict_proba(self, X: ArrayLike) -> NDArray:
+        """Probabilities (K, classes), softmax of the outputs, for rows X (K, d_in).
+
+        They are those of the loss "cross_entropy"; of a network trained on squares, whose outputs
+        are to be 0 and 1 themselves, they are none.
+
+        Raises
+        ------
+        ValueError
+            As `predict`, and for a single output.
+        """
+        if len(self.readout) < 2:
+            raise ValueError("predict_proba: expected a network of at least 2 classes, got one "
+                             "output; use predict")
+        return softmax(self._outputs(X)).T
+
     def representations(self, X: ArrayLike) -> NDArray:
         """A at all nodes, (L+1, w, K), one column a row of X (K, d_in).
 
@@ -120,10 +137,13 @@ class LayeredNetwork:
         return float(np.sum(self.steps * np.sum(self.weights**2, axis=(1, 2))))
 
     def loss(self, problem: TrainingProblem) -> float:
-        """(1/N)‖QA_L − Yᵀ‖_F² on the training data, in scaled units; 0 with a hard endpoint."""
+        """The problem's loss on its training data, in scaled units; 0 with a hard endpoint."""
         check_problem(self, problem)
-        return 0.0 if problem.Y is None or problem.hard_endpoint else \
-            self.error(problem.X, problem.Y)
+        if problem.Y is None or problem.hard_endpoint:
+            return 0.0
+        if not problem.criterion.plain:
+            return float(problem.criterion.value(self._outputs(problem.X), problem.targets))
+        return self.error(problem.X, problem.Y)
 
     def objective(self, problem: TrainingProblem) -> float:
         """J = loss + λ/(2L̃) Σρ‖W‖².
@@ -150,14 +170,18 @@ class LayeredNetwork:
         return float(np.sum((outputs - self.target_scaling.apply(Y)) ** 2) / len(Y))
 
     def test_error(self, problem: TrainingProblem) -> float:
-        """`error` on the problem's held-out samples.
+        """`error` on the problem's held-out samples; of cross-entropy that of the probabilities.
 
         Raises
         ------
         ValueError
             If the problem has none.
         """
-        return self.error(*_held_out(problem))
+        X, Y = _held_out(problem)
+        if problem.loss == "cross_entropy":
+            apart = problem.criterion.predicted(self._outputs(X)) - np.asarray(Y).T
+            return float(np.sum(apart**2) / len(Y))
+        return self.error(X, Y)
 
     def accuracy(self, X: TrainingProblem | ArrayLike, Y: ArrayLike | None = None) -> float:
         """Fraction of rows whose largest output is that of their class.

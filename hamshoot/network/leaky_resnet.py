@@ -249,9 +249,7 @@ class LeakyResNet(PortableNetwork):
         return saved.load(path, cls)
 
     def __repr__(self) -> str:
-        sigma = self.activation.name + (
-            f"(ε={self.activation.epsilon:g})" if self.activation.epsilon else ""
-        )
+        sigma = str(self.activation)
         low, high = self.steps.min(), self.steps.max()
         mesh = f"ρ={low:.3g}" if high - low < 1e-9 else f"ρ={low:.3g}…{high:.3g}"
         return (

@@ -44,6 +44,9 @@ def write(
     interchange.check_exportable(network, "to_onnx")
     _library()
     dtype, path = interchange.dtype_name(dtype), interchange.with_suffix(path, SUFFIX)
+    if network.activation.name == "gelu" and dtype == "float64":
+        raise ValueError("to_onnx: GELU takes the operator Erf, which onnxruntime has in single "
+                         "precision alone; use dtype='float32', or to_safetensors")
     model = model_of(network, dtype)
     discrepancy = interchange.measured(network, lambda rows: _evaluate(model, rows, dtype), dtype,
                                        X)
@@ -135,9 +138,64 @@ def _activation(graph: _Graph, network: LayeredNetwork) -> Any:
         return lambda z, k: z
     if name == "relu":
         return lambda z, k: graph.add("Relu", [z], f"sigma{k}")
-    epsilon = graph.constant("epsilon", network.activation.epsilon)
+    if name == "leaky_relu":
+        alpha = graph.constant("alpha", network.activation.negative_slope)  # LeakyRelu has a float
+        return lambda z, k: graph.add("Max", [z, graph.add("Mul", [z, alpha], f"low{k}")],
+                                      f"sigma{k}")
+    if name == "tanh":
+        return lambda z, k: graph.add("Tanh", [z], f"sigma{k}")
+    if name == "softplus":
+        return _softplus(graph)
+    if name == "gelu":
+        return _gelu(graph)
+    smooth = _smooth_relu(graph, network.activation.epsilon)
+    if name == "smooth_leaky_relu":
+        return _leaky(graph, smooth, network.activation.negative_slope)
+    return smooth
+
+
+def _leaky(graph: _Graph, smooth: Any, slope: float) -> Any:
+    """Appends αz + (1 − α)σ(z)."""
+    alpha, rest = graph.constant("alpha", slope), graph.constant("one_less_alpha", 1 - slope)
+
+    def leaky(z: str, k: str) -> str:
+        bent = graph.add("Mul", [smooth(z, f"_bent{k}"), rest], f"curved{k}")
+        return graph.add("Add", [graph.add("Mul", [z, alpha], f"straight{k}"), bent], f"leaky{k}")
+
+    return leaky
+
+
+def _softplus(graph: _Graph) -> Any:
+    """Appends max(z, 0) + ln(1 + e^{−|z|}), which does not overflow as the operator may."""
+    one = graph.constant("one", 1.0)
+
+    def softplus(z: str, k: str) -> str:
+        small = graph.add("Exp", [graph.add("Neg", [graph.add("Abs", [z], f"a{k}")], f"n{k}")],
+                          f"e{k}")
+        tail = graph.add("Log", [graph.add("Add", [small, one], f"t{k}")], f"tail{k}")
+        return graph.add("Add", [graph.add("Relu", [z], f"r{k}"), tail], f"sigma{k}")
+
+    return softplus
+
+
+def _gelu(graph: _Graph) -> Any:
+    """Appends zΦ(z) = z(1 + erf(z/√2))/2, of which every runtime has the parts."""
+    half, one = graph.constant("half", 0.5), graph.constant("one", 1.0)
+    root = graph.constant("one_by_root_2", 0.5**0.5)
+
+    def gelu(z: str, k: str) -> str:
+        erf = graph.add("Erf", [graph.add("Mul", [z, root], f"a{k}")], f"erf{k}")
+        twice = graph.add("Mul", [z, graph.add("Add", [erf, one], f"n{k}")], f"twice{k}")
+        return graph.add("Mul", [twice, half], f"sigma{k}")
+
+    return gelu
+
+
+def _smooth_relu(graph: _Graph, width: float) -> Any:
+    """Appends (z + √(z² + ε²))/2 without overflow or cancellation."""
+    epsilon = graph.constant("epsilon", width)
     half = graph.constant("half", 0.5)
-    half_epsilon = graph.constant("half_epsilon", network.activation.epsilon / 2)
+    half_epsilon = graph.constant("half_epsilon", width / 2)
     zero, one = graph.constant("zero", 0.0), graph.constant("one", 1.0)
 
     def smooth(z: str, k: str) -> str:

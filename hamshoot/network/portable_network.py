@@ -143,7 +143,8 @@ class PortableNetwork(LayeredNetwork):
         ImportError
             Saying what to install, without onnx.
         ValueError
-            As `to_torch`, and for more than the 2 GB of one ONNX file.
+            As `to_torch`, for more than the 2 GB of one ONNX file, and for GELU in float64, whose
+            operator Erf onnxruntime has in float32 alone.
         """
         return onnx_file.write(self, path, dtype, X)
 

@@ -42,6 +42,8 @@ def save(network: LayeredNetwork, path: str | PathLike) -> Path:
         "classes": network.classes, "target_names": network.target_names,
         "input_names": network.input_names,
     }
+    if network.activation.negative_slope:
+        metadata["negative_slope"] = float(network.activation.negative_slope)
     if network.hard_endpoint:
         metadata["hard_endpoint"] = True
     if network.preparation is not None:
@@ -62,10 +64,12 @@ def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
     arrays, metadata = load_with_metadata(path, foreign, FORMAT)
     _check_kind(metadata, foreign)
     try:
-        check_fields("metadata", metadata, FIELDS, {"hard_endpoint": schema.FLAG,
-                                                    "preparation": schema.OBJECT})
+        check_fields("metadata", metadata, FIELDS, {
+            "hard_endpoint": schema.FLAG, "preparation": schema.OBJECT,
+            "negative_slope": schema.NUMBER})
         _check_arrays(arrays)
-        metadata["activation"] = Activation(metadata["activation"], metadata.pop("epsilon"))
+        metadata["activation"] = Activation(
+            metadata["activation"], metadata.pop("epsilon"), metadata.pop("negative_slope", 0.0))
         if "preparation" in metadata:
             metadata["preparation"] = Preparation.from_dict(metadata["preparation"])
         scalings = {name: Scaling(arrays.pop(f"{name}.mean"), arrays.pop(f"{name}.scale"))

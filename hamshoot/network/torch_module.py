@@ -30,6 +30,12 @@ SUFFIX = ".pt"
 AGREES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
+#: The activations that PyTorch has itself. (Its softplus is the identity from 20 on.)
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "tanh": torch.tanh, "gelu": torch.nn.functional.gelu,
+    "softplus": lambda z: torch.logaddexp(z, torch.zeros((), dtype=z.dtype, device=z.device))}
+
+
 class LeakyResNetModule(torch.nn.Module):
     """A Leaky ResNet, rows in the user's units to predictions in the user's units.
 
@@ -42,7 +48,8 @@ class LeakyResNetModule(torch.nn.Module):
     steps, lift, readout, input_mean, input_scale, target_mean, target_scale, effective_depth, \
 epsilon, activation_code : torch.Tensor
         Buffers; shapes in `hamshoot.network.interchange`.
-    activation : {"relu", "smooth_relu", "linear"}
+    activation : str
+        As of `hamshoot.TrainingProblem`; with a leaky ReLU there is a buffer ``negative_slope``.
     classes, input_names, target_names : tuple of str or None
     discrepancy : Discrepancy or None
         Of the module as it was made, from the network's `predict`.
@@ -101,6 +108,15 @@ epsilon, activation_code : torch.Tensor
             return z
         if self.activation == "relu":
             return torch.relu(z)
+        if self.activation == "leaky_relu":
+            return torch.where(z > 0, z, self.negative_slope * z)
+        if self.activation == "smooth_leaky_relu":
+            return self.negative_slope * z + (1 - self.negative_slope) * self._smooth_relu(z)
+        if self.activation in FUNCTIONS:
+            return FUNCTIONS[self.activation](z)
+        return self._smooth_relu(z)
+
+    def _smooth_relu(self, z: Any) -> Any:
         # −z or z rather than |z|, whose slope at 0 would be 0; no branch divides by zero.
         negative = z < 0
         t = torch.hypot(z, self.epsilon) + torch.where(negative, -z, z)
@@ -119,7 +135,10 @@ epsilon, activation_code : torch.Tensor
         with torch.no_grad():
             return [self.classes[k] for k in self.outputs(X).argmax(dim=1).tolist()]
 
-    def objective(self, X: Any, Y: Any, weight_decay: float) -> Any:
+    def objective(
+        self, X: Any, Y: Any, weight_decay: float, loss: str = "squared", huber_delta: float = 1.0,
+        sample_weights: Any = None,
+    ) -> Any:
         """J = (1/K)‖Q A_L − Yᵀ‖² + λ/(2L̃) Σρ‖W‖², to be trained on and differentiated.
 
         The objective of `hamshoot.TrainingProblem`, the loss in scaled units.
@@ -130,11 +149,22 @@ epsilon, activation_code : torch.Tensor
             In the user's units.
         weight_decay : float
             λ.
+        loss : {"squared", "huber", "cross_entropy"}
+        huber_delta : float
+        sample_weights : tensor or array, shape (K,), optional
+
+        Raises
+        ------
+        ValueError
+            For another loss.
         """
-        Y = self._tensor(Y)
-        error = self.outputs(X) - (Y - self.target_mean) / self.target_scale
+        outputs = self.outputs(X)
+        each = _losses(outputs, (self._tensor(Y) - self.target_mean) / self.target_scale, loss,
+                       huber_delta)
+        if sample_weights is not None:
+            each = self._tensor(sample_weights) * each
         norm = (self.steps[:, None, None] * self.weights**2).sum()
-        return (error**2).sum() / len(error) + weight_decay / (2 * self.effective_depth) * norm
+        return each.sum() / len(each) + weight_decay / (2 * self.effective_depth) * norm
 
     def save(self, path: str | PathLike) -> Path:
         """Write the state_dict and the names to a file, whole or not at all.
@@ -182,6 +212,18 @@ epsilon, activation_code : torch.Tensor
             more[-1].append(f"activation_code: expected {int(self.activation_code)}, "
                             f"{self.activation}, got {int(code)}")
         super()._load_from_state_dict(state_dict, prefix, *more)
+
+
+def _losses(outputs: Any, targets: Any, name: str, delta: float) -> Any:
+    """ℓ of every row (K,), as `hamshoot.problem.losses` has them."""
+    functional = torch.nn.functional
+    if name == "squared":
+        return ((outputs - targets) ** 2).sum(dim=1)
+    if name == "huber":  # PyTorch's is half of ours
+        return 2 * functional.huber_loss(outputs, targets, "none", delta).sum(dim=1)
+    if name == "cross_entropy":
+        return -(targets * functional.log_softmax(outputs, dim=1)).sum(dim=1)
+    raise ValueError(f"loss: expected squared, huber or cross_entropy, got {name!r}")
 
 
 # -- out -------------------------------------------------------------------------------------------

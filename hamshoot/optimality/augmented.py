@@ -90,7 +90,7 @@ def _with_loss(
     eye = np.eye(problem.width)
     return TrainingProblem(
         problem.initial_state.T, readout * targets.T, width=problem.width, bias=problem.bias,
-        activation=problem.activation, epsilon=problem.sigma.epsilon or None,
+        activation=problem.sigma,
         effective_depth=problem.effective_depth, weight_decay=weight_decay, lift=eye,
         readout=readout * eye,
     )

@@ -174,7 +174,8 @@ def _check_kind(network: LeakyResNet, problem: TrainingProblem) -> None:
             raise ValueError(f"network: expected {name} {asked} as the problem has, got {own}")
     for name, value, target in (
             ("effective_depth", network.effective_depth, problem.effective_depth),
-            ("epsilon", network.activation.epsilon, problem.sigma.epsilon)):
+            ("epsilon", network.activation.epsilon, problem.sigma.epsilon),
+            ("negative_slope", network.activation.negative_slope, problem.sigma.negative_slope)):
         if abs(value - target) > FITS * max(value, target):
             raise ValueError(
                 f"network: expected {name} {target:.12g} as the problem has, got {value:.12g}")

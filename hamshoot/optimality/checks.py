@@ -80,23 +80,27 @@ class Findings(NamedTuple):
 # -- the data of the formulas ----------------------------------------------------------------------
 
 
-def setting_of(problem: TrainingProblem, block: tuple[NDArray, NDArray] | None = None) -> Setting:
-    """The data of a problem, or of a block of its samples, (A_0, Yᵀ), for the formulas."""
+def setting_of(
+    problem: TrainingProblem, block: tuple[NDArray, NDArray, NDArray | None] | None = None
+) -> Setting:
+    """The data of a problem, or of a block of its samples, (A_0, Yᵀ, weights), for the formulas."""
+    loss = problem.criterion
     hard = problem.hard_endpoint
-    start, targets = block if block is not None else \
-        (problem.initial_state, None if hard else problem.targets)
+    start, targets, weights = block if block is not None else \
+        (problem.initial_state, None if hard else problem.targets, loss.weights)
     return Setting(start, targets, problem.endpoint, problem.readout, problem.effective_depth,
-                   problem.weight_decay, problem.bias, problem.activation, problem.sigma.epsilon,
-                   problem.n_samples)
+                   problem.weight_decay, problem.bias, problem.sigma.name, problem.sigma.epsilon,
+                   problem.n_samples, problem.sigma.negative_slope, problem.sigma.functions,
+                   loss.name, loss.delta, weights)
 
 
 def smoothed(setting: Setting, solution: Solution) -> Setting | None:
-    """The ReLU network smoothed with the ε that the solution records; None where there is none."""
+    """The (leaky) ReLU network smoothed with the ε that the solution records; None without one."""
     path = solution.steps is None
     epsilon = solution.epsilon if path else solution.residuals.get("epsilon")
-    if setting.activation != "relu" or not epsilon or not epsilon > 0:
+    if setting.activation not in formulas.SMOOTHED or not epsilon or not epsilon > 0:
         return None
-    return setting._replace(activation="smooth_relu", epsilon=epsilon)
+    return setting._replace(activation=formulas.SMOOTHED[setting.activation], epsilon=epsilon)
 
 
 def collapsed(solution: Solution) -> bool:
@@ -109,6 +113,9 @@ def collapsed(solution: Solution) -> bool:
     if problem.hard_endpoint or not solution.stored:
         return False
     out, asked = problem.readout @ solution.representations[-1], problem.targets
+    if problem.criterion.name == "cross_entropy":
+        grown = np.exp(out - out.max(axis=0))
+        out = grown / grown.sum(axis=0)
     pairs = [(out, asked)]
     centred = asked - asked.mean(axis=1, keepdims=True)
     if np.sum(centred**2) > 1e-12 * np.sum(asked**2):
@@ -217,9 +224,16 @@ def loss_terms(setting: Setting, A: NDArray) -> float:
 
 
 def terminal_terms(setting: Setting, end: NDArray) -> NDArray:
-    """(2/(λN)) |Q|ᵀ(|Q||A_1| + |Yᵀ|), (w, N)."""
-    assert setting.targets is not None
-    positive = setting._replace(readout=np.abs(setting.readout), targets=-np.abs(setting.targets))
+    """(2/(λN)) |Q|ᵀ(|Q||A_1| + |Yᵀ|), (w, N); of another loss with the largest slopes it has."""
+    targets = setting.targets
+    assert targets is not None
+    if setting.loss == "cross_entropy":  # |π − y| ≤ π + y, and an error of z is one of ln π
+        reach = 1 + targets + np.abs(setting.readout) @ np.abs(end)
+        if setting.sample_weights is not None:
+            reach = setting.sample_weights * reach
+        return np.abs(setting.readout).T @ reach / (setting.decay * setting.samples)
+    setting = setting._replace(loss="squared")
+    positive = setting._replace(readout=np.abs(setting.readout), targets=-np.abs(targets))
     return np.abs(formulas.terminal(positive, np.abs(end)))
 
 

@@ -21,7 +21,8 @@ result is a derivative, exact to rounding. A sweep costs 2Lw²N flops.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from math import erfc
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 #: Runge–Kutta rules: how far each stage after the first follows the velocity of the one before, and
 #: the shares of the stage velocities in the step, both as fractions of the step.
 RULES = {"euler": ((), (1.0,)), "rk4": ((1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))}
+
+
+#: What stands in for an activation with a kink, and the leaky ReLUs with those they are made of.
+SMOOTHED = {"relu": "smooth_relu", "leaky_relu": "smooth_leaky_relu"}
+RELU_OF = {"leaky_relu": "relu", "smooth_leaky_relu": "smooth_relu"}
 
 
 class Setting(NamedTuple):
@@ -47,11 +53,22 @@ class Setting(NamedTuple):
     leak, decay : float
         L̃ and λ.
     bias : bool
-    activation : {"linear", "relu", "smooth_relu"}
+    activation : {"linear", "relu", "smooth_relu", "leaky_relu", "smooth_leaky_relu", "tanh", \
+"softplus", "gelu"}
     epsilon : float
-        ε of the smooth ReLU, else 0.
+        ε of the smooth ReLUs, else 0.
     samples : int
         The N that the loss is a mean over; a block of samples keeps the N of all.
+    negative_slope : float
+        α of the leaky ReLUs, else 0.
+    functions : tuple of callable, optional
+        σ, σ′ and σ″ of an activation that is made of functions: then these formulas are the user's,
+        and only the rest is checked.
+    loss : {"squared", "cross_entropy", "huber"}
+    delta : float
+        δ of Huber's loss, else 0.
+    sample_weights : ndarray, shape (N,), optional
+        Of the samples, or of the block of them.
     """
 
     start: NDArray
@@ -64,29 +81,79 @@ class Setting(NamedTuple):
     activation: str
     epsilon: float
     samples: int
+    negative_slope: float = 0.0
+    functions: tuple[Any, ...] | None = None
+    loss: str = "squared"
+    delta: float = 0.0
+    sample_weights: NDArray | None = None
 
 
 # -- one node --------------------------------------------------------------------------------------
 
 
 def sigma(setting: Setting, z: NDArray) -> NDArray:
-    """σ(z): z, max(z, 0), or (z + √(z² + ε²))/2, for z < 0 in the form ε²/(2(√(z² + ε²) − z))."""
+    """σ(z): z, max(z, 0), or (z + √(z² + ε²))/2, for z < 0 in the form ε²/(2(√(z² + ε²) − z));
+
+    tanh z, ln(1 + e^z), zΦ(z); of the leaky ones αz and 1 − α of their ReLU.
+    """
+    if setting.functions is not None:
+        return _first_order(setting.functions[0], setting.functions[1], z)
     if setting.activation == "linear":
         return z
     if setting.activation == "relu":
         return np.where(z.real > 0, z, 0)
     far = np.where(z.real < 0, -z, z)  # |z|, kept complex
+    if setting.activation == "tanh":
+        small = np.exp(-2 * far)
+        return np.where(z.real < 0, -1.0, 1.0) * (1 - small) / (1 + small)
+    if setting.activation == "softplus":
+        return (z + far) / 2 + np.log1p(np.exp(-far))
+    if setting.activation == "gelu":
+        return z * _normal(z)
+    if setting.activation in RELU_OF:
+        relu = setting._replace(activation=RELU_OF[setting.activation])
+        return setting.negative_slope * z + (1 - setting.negative_slope) * sigma(relu, z)
     large = (far + np.sqrt(z * z + setting.epsilon**2)) / 2
     return np.where(z.real < 0, setting.epsilon**2 / (4 * large), large)
 
 
 def slope(setting: Setting, z: NDArray) -> NDArray:
-    """σ′(z): 1, [z > 0], or (1 + z/√(z² + ε²))/2 = σ(z)/√(z² + ε²)."""
+    """σ′(z): 1, [z > 0], or (1 + z/√(z² + ε²))/2 = σ(z)/√(z² + ε²);
+
+    1 − tanh² z, 1/(1 + e^−z), Φ(z) + ze^{−z²/2}/√2π; of the leaky ones as σ.
+    """
+    if setting.functions is not None:
+        return _first_order(setting.functions[1], setting.functions[2], z)
     if setting.activation == "linear":
         return np.ones_like(z)
     if setting.activation == "relu":
         return np.where(z.real > 0, 1.0, 0.0)
+    if setting.activation == "tanh":
+        return 1 - sigma(setting, z) ** 2
+    if setting.activation == "softplus":
+        grown = np.exp(np.where(z.real < 0, z, -z))
+        return np.where(z.real < 0, grown, 1.0) / (1 + grown)
+    if setting.activation == "gelu":
+        return _normal(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    if setting.activation in RELU_OF:
+        relu = setting._replace(activation=RELU_OF[setting.activation])
+        return setting.negative_slope + (1 - setting.negative_slope) * slope(relu, z)
     return sigma(setting, z) / np.sqrt(z * z + setting.epsilon**2)
+
+
+def _first_order(f: Any, derivative: Any, z: NDArray) -> NDArray:
+    """f(z), to first order in an imaginary part, which is tiny."""
+    if not np.iscomplexobj(z):
+        return f(z)
+    return f(z.real) + 1j * z.imag * derivative(z.real)
+
+
+def _normal(z: NDArray) -> NDArray:
+    """Φ(z) of the normal distribution; to first order in an imaginary part, which is tiny."""
+    real = np.array([0.5 * erfc(-x / 2**0.5) for x in z.real.flat]).reshape(z.shape)
+    if not np.iscomplexobj(z):
+        return real
+    return real + 1j * z.imag * np.exp(-z.real * z.real / 2) / np.sqrt(2 * np.pi)
 
 
 def features(setting: Setting, A: NDArray, pattern: NDArray | None = None) -> NDArray:
@@ -163,8 +230,36 @@ def roll_out(
 
 
 def loss(setting: Setting, end: NDArray) -> NDArray:
-    """(1/N)‖QA_L − Yᵀ‖², (…)."""
-    return _square(setting.readout @ end - setting.targets) / setting.samples
+    """(1/N)‖QA_L − Yᵀ‖², (…); or (1/N) Σ s_j ℓ(z_j, y_j) with z = QA_L, see `slopes_of_loss`."""
+    z, Y = setting.readout @ end, setting.targets
+    if setting.loss == "squared" and setting.sample_weights is None:
+        return _square(z - Y) / setting.samples
+    if setting.loss == "cross_entropy":  # −Σ_k y_k ln π_k
+        top = z.real.max(axis=-2, keepdims=True)
+        terms = Y * (top + np.log(np.sum(np.exp(z - top), axis=-2, keepdims=True)) - z)
+    elif setting.loss == "huber":  # r² up to δ, from there on the tangent
+        r = z - Y
+        far = np.abs(r.real) - setting.delta
+        terms = np.where(far > 0, setting.delta * (2 * r * np.sign(r.real) - setting.delta), r * r)
+    else:
+        terms = (z - Y) ** 2
+    each = np.sum(terms, axis=-2)
+    if setting.sample_weights is not None:
+        each = setting.sample_weights * each
+    return np.sum(each, axis=-1) / setting.samples
+
+
+def slopes_of_loss(setting: Setting, z: NDArray) -> NDArray:
+    """N ∂C/∂z: s_j times 2r, softmax(z) − y, or 2r cut off at ±2δ, with r = z − y."""
+    if setting.loss == "cross_entropy":
+        grown = np.exp(z - z.real.max(axis=-2, keepdims=True))
+        slopes = grown / np.sum(grown, axis=-2, keepdims=True) - setting.targets
+    else:
+        slopes = 2 * (z - setting.targets)
+        if setting.loss == "huber":
+            most = 2 * setting.delta
+            slopes = np.where(np.abs(slopes.real) > most, most * np.sign(slopes.real), slopes)
+    return slopes if setting.sample_weights is None else setting.sample_weights * slopes
 
 
 def objective(
@@ -180,7 +275,10 @@ def objective(
 
 
 def terminal(setting: Setting, end: NDArray) -> NDArray:
-    """B_L = −(2/(λN)) Qᵀ(QA_L − Yᵀ)."""
+    """B_L = −(2/(λN)) Qᵀ(QA_L − Yᵀ); of another loss −(1/λ) Qᵀ ∂C/∂z."""
+    if setting.loss != "squared" or setting.sample_weights is not None:
+        pull = setting.readout.T @ slopes_of_loss(setting, setting.readout @ end)
+        return -pull / (setting.decay * setting.samples)
     error = setting.readout @ end - setting.targets
     return -2 / (setting.decay * setting.samples) * setting.readout.T @ error
 

@@ -225,7 +225,7 @@ def _own_records(
 
     (Of a ReLU network that was polished it is an account of the way, and cannot be recomputed.)
     """
-    if setting.activation == "relu" or solution.status is not Status.CONVERGED:
+    if setting.activation in formulas.SMOOTHED or solution.status is not Status.CONVERGED:
         return []
     epsilon = solution.residuals.get("epsilon", setting.epsilon)
     return [Bound("recorded against given ε", abs(epsilon - setting.epsilon), 0.0),
@@ -283,12 +283,14 @@ def check_blocks(solution: Solution, asked: Asked) -> Findings:
     return Findings(numbers, bounds)
 
 
-def _blocks(solution: Solution) -> Iterator[tuple[NDArray, NDArray]]:
-    """A_0 and Yᵀ of one block of samples after the other."""
+def _blocks(solution: Solution) -> Iterator[tuple[NDArray, NDArray, NDArray | None]]:
+    """A_0, Yᵀ and the sample weights, if any, of one block of samples after the other."""
     problem = solution.problem
+    weights = problem.criterion.weights
     size = max(1, BLOCK_NUMBERS // (len(solution.p) * problem.width))
     for a in range(0, problem.n_samples, size):
-        yield problem.block(a, min(a + size, problem.n_samples))
+        b = min(a + size, problem.n_samples)
+        yield *problem.block(a, b), None if weights is None else weights[a:b]
 
 
 def _sums(solution: Solution, setting: Setting) -> _Sums:
@@ -299,8 +301,8 @@ def _sums(solution: Solution, setting: Setting) -> _Sums:
     W, steps, rule, leak = solution.weights, steps_of(solution), solution.integrator, setting.leak
     loss, found = 0.0, np.zeros(4, dtype=int)
     products, traces, at_nodes = np.zeros(()), np.zeros(()), np.zeros(())
-    for start, targets in _blocks(solution):
-        block = setting._replace(start=start, targets=targets)
+    for start, targets, sample_weights in _blocks(solution):
+        block = setting._replace(start=start, targets=targets, sample_weights=sample_weights)
         A = formulas.roll_out(block, W, steps, rule)
         B, G = formulas.costates(block, A, W, steps, rule)
         loss += float(formulas.loss(block, A[-1]))

@@ -103,7 +103,7 @@ def _own_records(setting: Setting, solution: Solution, median: float, asked: Ask
     if "defect" in solution.residuals and solution.status in CLAIMING:
         bounds.append(Bound("recorded defect", solution.residuals["defect"],
                             INTEGRATED[1] if asked.defect is None else asked.defect))
-    if "epsilon" in extra and setting.activation != "relu":
+    if "epsilon" in extra and setting.activation not in formulas.SMOOTHED:
         bounds.append(Bound("recorded against given ε", abs(extra["epsilon"] - setting.epsilon),
                             0.0))
     return bounds

@@ -206,9 +206,24 @@ def second_order(
         A = formulas.roll_out(setting_of(problem), weights, steps)
         slopes = clarke_residual(problem, A, weights, steps).slopes
     at = expanded(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
+    hidden = np.abs(at.representations[1:-1])
+    near = NEAR * max(1.0, float(hidden.max(initial=0.0)))
+    if problem.activation == "leaky_relu" and np.any(hidden <= near):
+        return _result(at, "not decided: an activation lies on the kink of the leaky ReLU", nan)
+    if np.any(_bends(problem, at.representations[-1]) <= NEAR):
+        return _result(at, "not decided: an error lies where Huber's loss goes over to its tangent",
+                       nan)
     if not at.gradient <= STATIONARY * at.size:
         return _result(at, f"not decided: not a stationary point (gradient {at.gradient:.1e})", nan)
     return _verdict(at, prove, starts, seed)
+
+
+def _bends(problem: TrainingProblem, end: NDArray) -> NDArray:
+    """How far errors are from δ, where the curvature of Huber's loss jumps, as shares of δ."""
+    delta = problem.criterion.delta
+    if not delta:
+        return np.empty(0)
+    return np.abs(np.abs(problem.readout @ end - problem.targets) / delta - 1)
 
 
 def _with_endpoint(

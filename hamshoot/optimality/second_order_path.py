@@ -162,6 +162,10 @@ def path_second_order(
             f"{max_numbers:.1e}", nan, nan, 2 * M,
         )
     kinks = _on_kink(states, mesh(breaks, 2 * M)) if sigma.name == "relu" else 0
+    delta = problem.criterion.delta
+    if delta and np.any(np.abs(_errors(problem, states, breaks) / delta - 1) < 1e-6):
+        return PathSecondOrder("not decided: an error lies where Huber's loss goes over to its "
+                               "tangent", nan, nan, 2 * M)
     if kinks:
         return PathSecondOrder(
             f"not decided: {kinks} activations cross or touch the kink of ReLU along the path, "
@@ -245,7 +249,7 @@ class SecondVariation:
         self._resolvent = np.linalg.inv(np.eye(w) - 0.5 * h[..., None] * rates)
         self._vectors = _lanczos_vectors(problem)
         self._terminal = None if problem.hard_endpoint else \
-            2 / (problem.weight_decay * N) * problem.readout.T @ problem.readout
+            _end_curvature(problem, states(edges[-1:])[0][0])
 
     def compact_part(self, vectors: NDArray) -> NDArray:
         """K times each row of `vectors`, (C, n) to (C, n). O(C·MNw²)."""
@@ -254,7 +258,10 @@ class SecondVariation:
         middle, end = self._forward(V)
         signal = np.swapaxes(V[..., :w], 2, 3) @ B
         running = -h * (self._slope * signal + self._curvature * middle)
-        last = 0.0 * end if self._terminal is None else self._terminal @ end
+        last = 0.0 * end
+        if self._terminal is not None:
+            last = self._terminal @ end if self._terminal.ndim == 2 else \
+                np.einsum("nij,...jn->...in", self._terminal, end)
         result = self._source_gradient(self._backward(running, last))
         result[..., :w] -= B @ np.swapaxes(self._slope * middle, 2, 3)
         return (self._depth * np.sqrt(h) * result).reshape(vectors.shape)
@@ -327,7 +334,7 @@ def _kink_means(
     When an activation passes its kink quickly, σ″ is a peak narrower than an interval. Its mean is
     the jump it stands for; its value at the midpoint would be either much too large or nothing.
     """
-    parts = _PARTS if sigma.name == "smooth_relu" else 1
+    parts = _PARTS if sigma.epsilon else 1
     slope = curvature = np.zeros(())
     for k in range(parts):
         A, B = states(edges[:-1] + (k + 0.5) / parts * np.diff(edges))
@@ -335,6 +342,20 @@ def _kink_means(
         slope = slope + sigma.slope(A) / parts
         curvature = curvature + sigma.curvature(A) * signal / parts
     return slope, curvature
+
+
+def _errors(problem: TrainingProblem, states: States, breaks: NDArray) -> NDArray:
+    """|QA_1 − Yᵀ|, (d_out, N)."""
+    end = states(np.asarray(breaks[-1:], dtype=float))[0][0]
+    return np.abs(problem.readout @ end - problem.targets)
+
+
+def _end_curvature(problem: TrainingProblem, end: NDArray) -> NDArray:
+    """(1/λ) ∂²C/∂A_1²: (2/(λN)) QᵀQ of squares, of another loss a block a sample, (N, w, w)."""
+    Q = problem.readout
+    if problem.criterion.plain:
+        return 2 / (problem.weight_decay * problem.n_samples) * Q.T @ Q
+    return Q.T @ problem.criterion.curvature(Q @ end, problem.targets) @ Q / problem.weight_decay
 
 
 def _columns(values: NDArray) -> NDArray:
@@ -376,7 +397,7 @@ def _verdict(
     numbers = (scale * value, scale * error, intervals)
     if not np.isfinite(value):
         return PathSecondOrder("not decided: Lanczos' method did not converge", *numbers)
-    smoothed = sigma.name == "smooth_relu" and problem.activation == "relu"
+    smoothed = bool(sigma.epsilon) and problem.sigma.kinked
     of = f"the path of the smoothed network (ε = {sigma.epsilon:.3g})" if smoothed else "the path"
     number = f"smallest eigenvalue {numbers[0]:.3g} ± {numbers[1]:.1g}"
     margin = 3 * error + EIGENVALUE_TOLERANCE

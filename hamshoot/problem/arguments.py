@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.problem import memory_map as mapped
-from hamshoot.problem.activations import Activation
+from hamshoot.problem.activations import WITH_EPSILON, WITH_SLOPE, Activation
+from hamshoot.problem.losses import Loss
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.support.checks import brief, finite
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MATRICES = ("embedding", "orthonormal")
-DEFAULT_EPSILON = 0.1
+DEFAULT_EPSILON, DEFAULT_SLOPE = 0.1, 0.01
 #: Largest number in data: sums of squares of such are doubles yet.
 LARGEST = 1e150
 #: Neurons of a layer at most, which no method comes near.
@@ -50,6 +51,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = _scalars(given)
     values |= _data({**given, **values})
+    values["criterion"] = _criterion({**given, **values})
+    values["sample_weights"] = values["criterion"].weights
     values |= _scalings({**given, **values})
     values |= _matrices({**given, **values})
     return values | _held_out({**given, **values})
@@ -65,7 +68,14 @@ def replaced(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     """
     for name in sorted(set(changes) - set(given)):
         raise ValueError(f"replace: no argument {name!r}; known: {', '.join(given)}")
-    elsewhere = {"preparation": None} if "X" in changes else {}
+    elsewhere: dict[str, Any] = {"preparation": None} if "X" in changes else {}
+    if isinstance(changes.get("activation"), Activation):
+        elsewhere |= {"epsilon": None, "negative_slope": None}
+    elif isinstance(given["activation"], Activation) and \
+            set(changes) & {"activation", "epsilon", "negative_slope"}:
+        sigma = given["activation"]
+        elsewhere |= {"activation": sigma.name, "epsilon": sigma.epsilon or None,
+                      "negative_slope": sigma.negative_slope or None}
     return {**given, **elsewhere, **changes}
 
 
@@ -85,13 +95,31 @@ def _scalars(given: Mapping[str, Any]) -> dict[str, Any]:
                          f"{8e-9 * MOST_WIDTH**2:.0f} GB), got {brief(values['width'])}")
     if not isinstance(given["bias"], (bool, np.bool_)):
         raise ValueError(f"bias: expected true or false, got {brief(given['bias'])}")
-    activation, epsilon = given["activation"], given["epsilon"]
-    if epsilon is None:
-        epsilon = DEFAULT_EPSILON if activation == "smooth_relu" else 0.0
-    elif isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)) or \
-            not finite(epsilon):
-        raise ValueError(f"epsilon: expected a number > 0, got {brief(epsilon)}")
-    return {**values, "sigma": Activation(activation, float(epsilon))}
+    sigma = _activation(given["activation"], given["epsilon"], given["negative_slope"])
+    return {**values, "sigma": sigma, "activation": sigma.name}
+
+
+def _activation(activation: Any, epsilon: Any, negative_slope: Any) -> Activation:
+    """σ of a name and its constants, or as it is given."""
+    if isinstance(activation, Activation):
+        for name, value in (("epsilon", epsilon), ("negative_slope", negative_slope)):
+            if value is not None and value != getattr(activation, name):
+                raise ValueError(f"{name}: expected none beside an Activation, which has its own, "
+                                 f"got {brief(value)}")
+        return activation
+    known = isinstance(activation, str)
+    constants = []
+    for name, value, default in (
+            ("epsilon", epsilon, DEFAULT_EPSILON if known and activation in WITH_EPSILON else 0),
+            ("negative_slope", negative_slope,
+             DEFAULT_SLOPE if known and activation in WITH_SLOPE else 0)):
+        if value is None:
+            value = default
+        elif isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or \
+                not finite(value):
+            raise ValueError(f"{name}: expected a number > 0, got {brief(value)}")
+        constants.append(float(value))
+    return Activation(activation, constants[0], constants[1])
 
 
 def _data(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +151,32 @@ def _data(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "X": X, "Y": Y}
 
 
+def _criterion(given: Mapping[str, Any]) -> Loss:
+    """The loss, which fits the targets."""
+    name, delta, weights = given["loss"], given["huber_delta"], given["sample_weights"]
+    delta = (1.0 if name == "huber" else 0.0) if delta is None else positive("huber_delta", delta)
+    if weights is not None:
+        array = matrix("sample_weights", np.reshape(np.asarray(weights), (1, -1)))[0]
+        if array.shape != (len(given["X"]),) or np.any(array < 0) or not array.any():
+            raise ValueError(f"sample_weights: expected {len(given['X'])} numbers >= 0, not all 0, "
+                             f"one a sample, got {array.shape[0]} from {array.min():g} up")
+        weights = frozen(array)
+    criterion, Y = Loss(name, delta, weights), given["Y"]
+    if criterion.plain:
+        return criterion
+    if given["endpoint"] is not None:
+        raise ValueError("loss: a hard endpoint stands in place of the loss, which has neither "
+                         f"another form nor sample weights then, got {criterion}")
+    if any(map(mapped.is_mapped, (given["X"], Y))):
+        criterion.check_plain("memory-mapped data")
+    if name == "cross_entropy" and (
+            Y.shape[1] < 2 or np.any(Y < 0) or np.any(np.abs(Y.sum(axis=1) - 1) > 1e-9)):
+        raise ValueError("loss: cross_entropy needs targets that are probabilities of at least 2 "
+                         "classes: rows >= 0 of sum 1, as one-hot classes have, got "
+                         f"{Y.shape[1]} columns, a row of sum {Y.sum(axis=1).min():.3g}")
+    return criterion
+
+
 def _preparation(value: Any, d_in: int) -> Preparation | None:
     """How a table became the inputs, of as many columns."""
     if value is None:
@@ -150,7 +204,8 @@ def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
     if Y is None:
         return values
     outputs = [str(n) for n in given["target_names"] or range(Y.shape[1])]
-    as_are = given["classes"] is not None or given["endpoint"] is not None
+    as_are = given["classes"] is not None or given["endpoint"] is not None or \
+        given["loss"] == "cross_entropy"
     values["target_scaling"] = Scaling.identity(Y.shape[1]) if kind is None or as_are else \
         Scaling.fit(Y, kind, "Y", outputs)
     return values

@@ -16,7 +16,7 @@ from hamshoot.support.schema import Kind, check_fields
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ARRAYS = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test")
+ARRAYS = ("X", "lift", "readout", "Y", "endpoint", "X_test", "Y_test", "sample_weights")
 #: What may lie in files of its own.
 MAPPED = ("X", "Y")
 SETTINGS = ("effective_depth", "weight_decay", "width", "activation", "bias", "standardize",
@@ -46,7 +46,7 @@ def arrays_and_settings(
     Parameters
     ----------
     values : mapping of str to object
-        Attributes by name, and `epsilon`, ε of the activation.
+        Attributes by name.
     """
     arrays = {k: values[k] for k in ARRAYS if values[k] is not None}
     large = {k: mapped.MappedRows.of(v) for k, v in arrays.items()
@@ -56,8 +56,13 @@ def arrays_and_settings(
     settings = {k: values[k] for k in SETTINGS}
     if values["preparation"] is not None:
         settings["preparation"] = values["preparation"].to_dict()
-    if values["activation"] == "smooth_relu":
-        settings["epsilon"] = values["epsilon"]
+    sigma = values["sigma"]
+    settings |= {name: float(getattr(sigma, name)) for name in ("epsilon", "negative_slope")
+                 if getattr(sigma, name)}
+    if values["loss"] != "squared":
+        settings["loss"] = values["loss"]
+    if values["criterion"].delta:
+        settings["huber_delta"] = float(values["criterion"].delta)
     if maps:
         settings["maps"] = maps
     return arrays, settings
@@ -83,8 +88,10 @@ def _check(arrays: Mapping[str, NDArray], settings: dict[str, Any]) -> None:
 
     Sizes that nothing backs would be allocated by defaults: lift and readout have to be there.
     """
-    check_fields("problem", settings, FIELDS, {"epsilon": schema.NUMBER, "maps": schema.OBJECT,
-                                              "preparation": schema.OBJECT})
+    check_fields("problem", settings, FIELDS, {
+        "epsilon": schema.NUMBER, "negative_slope": schema.NUMBER, "maps": schema.OBJECT,
+        "loss": schema.TEXT, "huber_delta": schema.NUMBER,
+        "preparation": schema.OBJECT})
     maps = settings.get("maps", {})
     for name, entry in maps.items():
         if name not in MAPPED or name in arrays:
@@ -141,17 +148,23 @@ def light(values: Mapping[str, Any]) -> dict[str, Any]:
             for k, v in values.items() if k not in whole}
 
 
-def subset_arguments(values: Mapping[str, Any], rows: NDArray, stays: bool) -> dict[str, Any]:
-    """What changes in the arguments of a problem for that of some rows.
+def subset_arguments(
+    values: Mapping[str, Any], rows: NDArray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What changes in the arguments of a problem for that of some rows, and its scalings.
+
+    Many rows of mapped data stay in their file, in the user's units, and need the scalings that
+    they had; else rows are copied and scaled, and the second dict is empty.
 
     Parameters
     ----------
     values : mapping of str to object
         Attributes of the problem by name.
     rows : ndarray of int
-    stays : bool
-        Whether the rows stay in their file, in the user's units; else they are copied and scaled.
     """
+    given = [values[name] for name in ("X", "Y") if values[name] is not None]
+    stays = any(map(mapped.is_mapped, given)) and \
+        8 * len(rows) * sum(array.shape[1] for array in given) > mapped.MEMORY_BYTES
     kept: dict[str, Any] = {
         name: mapped.taken(values[name], rows) if stays else scaling.apply(values[name][rows])
         for name, scaling in (("X", values["input_scaling"]), ("Y", values["target_scaling"]))
@@ -159,6 +172,9 @@ def subset_arguments(values: Mapping[str, Any], rows: NDArray, stays: bool) -> d
     }
     if values["endpoint"] is not None:
         kept["endpoint"] = values["endpoint"][:, rows]
+    if values["sample_weights"] is not None:
+        kept["sample_weights"] = values["sample_weights"][rows]
+    scalings = {name: values[name] for name in ("input_scaling", "target_scaling") if stays}
     return {"X_test": None, "Y_test": None, "endpoint": None, "Y": None, **kept,
             "standardize": False, "lift": values["lift"], "readout": values["readout"],
-            "classes": None, "preparation": None}
+            "classes": None, "preparation": None}, scalings

@@ -24,6 +24,7 @@ from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
 from hamshoot.problem.hints import log_hints, projected
+from hamshoot.problem.losses import Loss
 from hamshoot.problem.magnitude import check_magnitude
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
@@ -31,7 +32,7 @@ from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_argument
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from hamshoot.support.names import ActivationName, ScalingName
+    from hamshoot.support.names import ActivationName, LossName, ScalingName
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,9 +54,13 @@ class TrainingProblem:
         λ > 0: weight of the L2 term λ/(2L̃) ∫‖W‖².
     width : int
         w ≥ 1: neurons of every hidden layer; may exceed, equal or fall short of d_in and d_out.
-    activation : {"relu", "smooth_relu", "linear"}
+    activation : {"relu", "smooth_relu", "linear", "leaky_relu", "smooth_leaky_relu", "tanh", \
+"softplus", "gelu"} or Activation
+        By name, or as `hamshoot.Activation` makes one; the attribute is the name, `sigma` has σ.
     epsilon : float, optional
-        ε of the smooth ReLU (default 0.1); an error with the other activations.
+        ε of the smooth ReLUs (default 0.1); an error with the other activations.
+    negative_slope : float, optional
+        Slope of the leaky ReLUs below 0 (default 0.01); an error with the others.
     bias : bool
         Whether σ̂(A) has a last row of ones, and W a last column b.
     lift, readout : {"embedding", "orthonormal"} or array_like, optional
@@ -63,6 +68,13 @@ class TrainingProblem:
         allows it, else orthonormal random from `seed`.
     endpoint : array_like, shape (w, N), optional
         Hard endpoint A_1 = given, in place of the loss.
+    loss : {"squared", "cross_entropy", "huber"}
+        Of `hamshoot.problem.losses`: the mean squared error, that of classes with a softmax at the
+        readout (targets one-hot, or rows ≥ 0 of sum 1, unscaled), or Huber's.
+    huber_delta : float, optional
+        δ of Huber's loss in scaled units (default 1).
+    sample_weights : array_like, shape (N,), optional
+        Weights ≥ 0 of the samples in the loss (1/N) Σ s_j ℓ_j.
     X_test, Y_test : array_like, optional
         Held-out samples, in the user's units.
     standardize : {False, True, "columns", "varying", "common"}
@@ -97,12 +109,16 @@ class TrainingProblem:
     effective_depth: float = field(kw_only=True)
     weight_decay: float = field(kw_only=True)
     width: int = field(kw_only=True)
-    activation: ActivationName = field(default="relu", kw_only=True)
+    activation: ActivationName | Activation = field(default="relu", kw_only=True)
     epsilon: float | None = field(default=None, kw_only=True)
+    negative_slope: float | None = field(default=None, kw_only=True)
     bias: bool = field(default=True, kw_only=True)
     lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
     readout: NDArray | Any = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
+    loss: LossName = field(default="squared", kw_only=True)
+    huber_delta: float | None = field(default=None, kw_only=True)
+    sample_weights: NDArray | None = field(default=None, kw_only=True)
     X_test: NDArray | None = field(default=None, kw_only=True)
     Y_test: NDArray | None = field(default=None, kw_only=True)
     standardize: bool | ScalingName = field(default=False, kw_only=True)
@@ -113,6 +129,7 @@ class TrainingProblem:
     preparation: Preparation | Any = field(default=None, kw_only=True)  # as it is given also a dict
 
     sigma: Activation = field(init=False)
+    criterion: Loss = field(init=False)
     input_scaling: Scaling = field(init=False)
     target_scaling: Scaling = field(init=False)
     _given: dict[str, Any] = field(init=False)
@@ -130,13 +147,8 @@ class TrainingProblem:
     ) -> TrainingProblem:
         """Problem from a CSV file with a header row; see `hamshoot.problem.readers.read_csv`.
 
-        Parameters
-        ----------
-        path, targets
-            As in `read_csv`.
-        **kwargs
-            What `read_csv` takes, `test_fraction`, and everything `TrainingProblem` takes;
-            `standardize` is True unless given.
+        The other arguments are what that takes, `test_fraction`, and everything `TrainingProblem`
+        takes; `standardize` is True unless given.
         """
         return log_hints(cls(**table_arguments(read_csv, path, dict(kwargs, targets=targets))))
 
@@ -144,14 +156,8 @@ class TrainingProblem:
     def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
         """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
 
-        Parameters
-        ----------
-        path : path
-        mmap : bool
-            Leave X and Y in the file, which has to be uncompressed, as `numpy.savez` writes it.
-            There is no `test_fraction` then.
-        **kwargs
-            As in `from_csv`.
+        With `mmap` X and Y are left in the file, which has to be uncompressed, as `numpy.savez`
+        writes it, and there is no `test_fraction`. The other arguments are those of `from_csv`.
         """
         return log_hints(cls(**table_arguments(read_npz, path, dict(kwargs, mmap=mmap))))
 
@@ -160,22 +166,15 @@ class TrainingProblem:
         return TrainingProblem(**arguments.replaced(self._given, changes))
 
     def subset(self, rows: ArrayLike) -> TrainingProblem:
-        """Problem of some samples alone, in the scaled units of this one, without test data.
+        """Problem of some samples alone, `rows` of int, in the scaled units, without test data.
 
         Their rows are copied, except where that takes more than
         `hamshoot.problem.memory_map.MEMORY_BYTES` of mapped data: those stay in the file, in the
         user's units and with the scaling of this problem.
-
-        Parameters
-        ----------
-        rows : array_like of int
         """
-        rows = np.asarray(rows, dtype=int)
-        columns = self.d_in + (0 if self.Y is None else self.Y.shape[1])
-        stays = self.mapped and 8 * len(rows) * columns > mapped.MEMORY_BYTES
-        part = self.replace(**saved.subset_arguments(vars(self), rows, stays))
-        if stays:
-            part._put(input_scaling=self.input_scaling, target_scaling=self.target_scaling)
+        changes, scalings = saved.subset_arguments(vars(self), np.asarray(rows, dtype=int))
+        part = self.replace(**changes)
+        part._put(**scalings)
         return part
 
     # -- what solvers ask --------------------------------------------------------------------------
@@ -245,6 +244,8 @@ class TrainingProblem:
     @property
     def trivial_objective(self) -> float:
         """J of W ≡ 0 up to the e^{−L̃} that A_0 leaves behind: ‖Y‖²/N, the collapsed solution."""
+        if not self.criterion.plain:
+            return float(self.criterion.value(np.zeros_like(self.targets), self.targets))
         if self.in_memory:
             return float(np.sum(self.targets**2) / self.n_samples)
         return self.target_scaling.squares(self.Y) / self.n_samples
@@ -257,7 +258,7 @@ class TrainingProblem:
         Maps of more than `hamshoot.problem.memory_map.MEMORY_BYTES` in double precision are not
         among the arrays: the settings hold their absolute paths.
         """
-        return saved.arrays_and_settings({**vars(self), "epsilon": self.sigma.epsilon})
+        return saved.arrays_and_settings(vars(self))
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray], settings: dict[str, Any]) -> TrainingProblem:
@@ -271,11 +272,11 @@ class TrainingProblem:
         return cls(**saved.arguments(arrays, settings))
 
     def __repr__(self) -> str:
-        sigma = f"smooth_relu(ε={self.sigma.epsilon:g})" if self.sigma.epsilon else self.activation
-        what = f"{sigma}{'' if self.bias else ', no bias'}"
+        what = f"{self.sigma}{'' if self.bias else ', no bias'}"
         sizes = f"N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
         return (f"TrainingProblem({sizes}{projected(self)}, {what}, L̃={self.effective_depth:g}, "
-                f"λ={self.weight_decay:g}{', hard endpoint' if self.hard_endpoint else ''})")
+                f"λ={self.weight_decay:g}{'' if self.criterion.plain else f', {self.criterion}'}"
+                f"{', hard endpoint' if self.hard_endpoint else ''})")
 
     def __getstate__(self) -> dict[str, Any]:
         """Of maps the paths alone; the other side opens them again."""

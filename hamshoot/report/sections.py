@@ -30,7 +30,7 @@ MARKS = {True: ("✓", "good", "holds"), False: ("✗", "bad", "against"), None:
 def problem_line(problem: TrainingProblem) -> str:
     """The problem in a sentence."""
     tested = 0 if problem.X_test is None else len(problem.X_test)
-    sigma = problem.activation.replace("_", " ").replace("relu", "ReLU")
+    sigma = problem.sigma.name.replace("_", " ").replace("relu", "ReLU").replace("gelu", "GELU")
     aim = "a prescribed endpoint" if problem.hard_endpoint else (
         f"{len(problem.classes)} classes" if problem.classes is not None
         else _counted(problem.d_out, "target"))

@@ -191,7 +191,8 @@ def _last_costate(solution: SolvedNodes, end: NDArray) -> NDArray:
     problem = solution.problem
     if problem.hard_endpoint:
         return np.array(solution.momenta[-1], dtype=end.dtype)
-    return ham.terminal_momentum(end, problem.readout, problem.targets, problem.weight_decay)
+    return ham.terminal_momentum(end, problem.readout, problem.targets, problem.weight_decay,
+                                 problem.criterion)
 
 
 class _Integrator:
@@ -334,7 +335,7 @@ def _beside(
               for found, own, size in zip((A, B), solved, sizes, strict=True)]
     apart = [_norms(defect) / size for defect, size in zip(defects, sizes, strict=True)]
     loss = 0.0 if problem.hard_endpoint else \
-        float(ham.loss(A[-1], problem.readout, problem.targets))
+        float(ham.loss(A[-1], problem.readout, problem.targets, problem.criterion))
     return Resimulation(
         how=how, rtol=rtol, p=solution.p, representations=np.asarray(A, dtype=float),
         momenta=np.asarray(B, dtype=float), solved_representations=solved[0],

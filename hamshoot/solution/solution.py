@@ -200,7 +200,7 @@ class Solution(SecondLook):
             "method": self.method,
             "layers": self.layers,
             "objective": self.objective,
-            "loss": self.loss,
+            "loss": self.loss, "loss_function": str(self.problem.criterion),
             "parameter_norm": self.parameter_norm,
             "test_error": self.test_error(),
             "stationarity": self.stationarity,
@@ -219,8 +219,8 @@ class Solution(SecondLook):
         return {k: _json_number(v) for k, v in values.items()}
 
     def __repr__(self) -> str:
-        rows = "\n".join(f"  {name:<13} {text}" for name, text in self._rows())
-        return f"Solution of {self.problem!r}\n{rows}"
+        rows = (f"  {name:<13} {text}" for name, text in self._rows())
+        return "\n".join((f"Solution of {self.problem!r}", *rows))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the rows of `repr`."""

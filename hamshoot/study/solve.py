@@ -131,7 +131,7 @@ def choose(
     node = problem.width * problem.n_samples
     if layers is None:
         foreign = [name for name in options if name not in _options_of(IndirectShooting)]
-        smooth = problem.activation != "relu"
+        smooth = not problem.sigma.kinked and problem.sigma.compiled
         if smooth and node <= GEODESIC_NODE and not foreign:
             return "indirect", {"layers": None}, (
                 "auto chose indirect shooting, from a direct solution: no number of layers was "

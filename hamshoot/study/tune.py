@@ -22,7 +22,7 @@ import numpy as np
 
 from hamshoot.derivatives.held_out_error import HeldOutError, held_out_error
 from hamshoot.derivatives.optimum import optimum_of
-from hamshoot.derivatives.result import NoDerivative
+from hamshoot.derivatives.result import NoDerivative, check_known
 from hamshoot.optimality.second_order_layers import MAX_CONTROLS
 from hamshoot.problem.arguments import count
 from hamshoot.problem.training_problem import TrainingProblem
@@ -155,6 +155,7 @@ def tune(
     names = _names(parameters)
     if problem.hard_endpoint:
         raise ValueError("problem: held-out rows need a loss, got a hard endpoint")
+    check_known(problem, "tune")
     if method == "indirect":
         raise ValueError("method: expected one that optimises layers, got indirect shooting")
     most_tries = count("most_tries", most_tries, 1)

@@ -440,7 +440,8 @@ class _Validating:
 
     def _try(self, step: Step, solution: Solution, begun: str, seconds: float) -> Try:
         network = solution.to_network()
-        errors = self._errors(network.predict(self.rows.X))
+        likely = self.problem.loss == "cross_entropy"
+        errors = self._errors((network.predict_proba if likely else network.predict)(self.rows.X))
         spread = np.std(errors, ddof=1) / np.sqrt(len(errors)) if len(errors) > 1 else np.nan
         accuracy = None if self.problem.classes is None else network.accuracy(self.rows.X,
                                                                               self.rows.Y)
@@ -448,7 +449,10 @@ class _Validating:
                    solution.objective, solution.status, begun, seconds, network)
 
     def _errors(self, predictions: Any) -> Any:
-        """Squared errors of the held-out rows, (K,), in the scaled units of the whole problem."""
+        """Squared errors of the held-out rows, (K,), in the scaled units of the whole problem.
+
+        With cross-entropy those of the probabilities.
+        """
         gaps = (predictions - self.rows.Y) / self.problem.target_scaling.scale
         return np.sum(gaps**2, axis=1)
 

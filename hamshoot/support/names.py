@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-ActivationName = Literal["relu", "smooth_relu", "linear"]
+ActivationName = Literal["relu", "smooth_relu", "linear", "leaky_relu", "smooth_leaky_relu", "tanh",
+                         "softplus", "gelu"]
+LossName = Literal["squared", "cross_entropy", "huber"]
 #: Of `hamshoot.solve`; a hyphen may stand for each underscore.
 MethodName = Literal["auto", "multiple_shooting", "single_shooting", "indirect",
                      "multiple-shooting", "single-shooting"]

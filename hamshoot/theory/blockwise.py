@@ -81,25 +81,27 @@ def evaluate(
     """
     N, euler = problem.n_samples, integrator == "euler"
     at_nodes, traces = np.zeros(()), np.zeros(())
-    squares, kinks = 0.0, np.zeros(2, dtype=int)
+    squares, losses, kinks = 0.0, 0.0, np.zeros(2, dtype=int)
     output, targets = discrete.Spread(), discrete.Spread()
     pulled = np.zeros_like(weights)  # L̃ Bσ̂ᵀ, averaged over the stages of a layer
     for a, b, A0, Y in _blocks(problem, len(weights)):
         A = discrete.roll_out(problem, weights, steps, integrator, A0)
-        B, gradient = _swept_back(problem, A, Y, weights, steps, integrator, (b - a) / N)
+        B, gradient = _swept_back(problem, A, (a, b), Y, weights, steps, integrator)
         pulled += weights - gradient
         left, right = (A[:-1], B[1:]) if euler else (A, B)
         if not euler:
             at_nodes = at_nodes + np.array([_control(problem, *node)
                                             for node in zip(A, B, strict=True)])
         traces = traces + np.einsum("kij,kij->k", left, right)
-        ends = problem.readout @ A[-1]
+        ends = problem.criterion.predicted(problem.readout @ A[-1])
         squares += float(np.sum((ends - Y) ** 2))
+        losses += float(ham.loss(A[-1], problem.readout, Y, problem.criterion.part(a, b))) * \
+            (b - a) / N
         output.add(ends)
         targets.add(Y)
         if problem.activation == "relu" and euler:
             kinks += _kinks(A, weights)
-    loss = squares / N
+    loss = squares / N if problem.criterion.plain else losses
     norm = float(np.sum(steps * np.sum(weights**2, axis=(1, 2))))
     products = pulled if euler else at_nodes
     leak = problem.effective_depth
@@ -140,11 +142,10 @@ def costates(
     if on_kink is not None:
         slopes = clarke.clarke_residual(problem, on_kink, weights, steps).slopes
         return discrete.costates(problem, on_kink, weights, steps, slopes=slopes)[0]
-    N = problem.n_samples
-    out = np.empty((len(weights) + 1, problem.width, N))
+    out = np.empty((len(weights) + 1, problem.width, problem.n_samples))
     for a, b, A0, Y in _blocks(problem, len(weights)):
         A = discrete.roll_out(problem, weights, steps, integrator, A0)
-        out[:, :, a:b], _ = _swept_back(problem, A, Y, weights, steps, integrator, (b - a) / N)
+        out[:, :, a:b], _ = _swept_back(problem, A, (a, b), Y, weights, steps, integrator)
     return out
 
 
@@ -157,11 +158,13 @@ def _blocks(problem: TrainingProblem, layers: int) -> Iterator[tuple[int, int, N
 
 
 def _swept_back(
-    problem: TrainingProblem, A: NDArray, Y: NDArray, weights: NDArray, steps: NDArray,
-    integrator: str, share: float,
+    problem: TrainingProblem, A: NDArray, block: tuple[int, int], Y: NDArray, weights: NDArray,
+    steps: NDArray, integrator: str,
 ) -> tuple[NDArray, NDArray]:
     """Costate and scaled gradient of a block, which has a share of all samples."""
-    terminal = share * ham.terminal_momentum(A[-1], problem.readout, Y, problem.weight_decay)
+    share = (block[1] - block[0]) / problem.n_samples
+    terminal = share * ham.terminal_momentum(A[-1], problem.readout, Y, problem.weight_decay,
+                                             problem.criterion.part(*block))
     return discrete.costates(problem, A, weights, steps, integrator, terminal)
 
 

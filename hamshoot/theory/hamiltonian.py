@@ -114,6 +114,35 @@ Proposition 9 of the preprint has L̃ where this has 2L̃; integrate a trajector
 The smooth ReLU is not homogeneous: σ − zσ′ = ε²/(2√(z²+ε²)), so it obeys the law only up to a term
 that vanishes with ε (`weight_norm_rate` includes it, `balancedness_rate` does not).
 
+Other losses
+------------
+C may be any function of the outputs z = QA_1 (`hamshoot.problem.losses`: squares weighted by
+sample, cross-entropy with its softmax at the readout, Huber's). Then
+
+    B_1 = −(1/λ) Qᵀ ∂C/∂z,   Newton's systems end with (1/λ) Qᵀ (∂²C/∂z²) Q,
+
+and nothing else changes: flow, H, energies and Theorem 4 know no loss. Closed forms with a loss are
+for squares. Without a lower bound on ∂²C/∂z² (softmax does not see a common shift, Huber's loss is
+linear far out) the end may leave directions of A_1 to the weight decay alone.
+
+Other activations
+-----------------
+σ may be any function with a derivative (`hamshoot.problem.activations`: leaky ReLU, tanh, softplus,
+GELU, others by their formulas). The Hamiltonian form, the discrete costate, H constant along p, the
+exact identity and Theorem 4 ask nothing else of it. What does:
+
+* balancedness asks for positive homogeneity, zσ′(z) = σ(z): linear, ReLU, leaky ReLU;
+* Proposition 1 follows from ‖A‖_* ≤ ‖Aσ⁺‖_F ‖σ(A)‖_F where |σ(z)| ≤ |z|: for these, tanh and GELU,
+  but not for softplus nor the smooth ReLU, whose σ(0) is not 0;
+* that the cost of identity does not change with the scale of A asks for homogeneity again, and no
+  bias. Of small A of rank r it is r/σ′(0)² for a smooth σ with σ(0) = 0, so r for tanh and 4r for
+  GELU: read as a dimension, COI and −2H/L̃ are in units of 1/σ′(0)² there;
+* the closed forms in the positive orthant ask for σ(z) = z where z > 0.
+
+A leaky ReLU has a kink as ReLU has, its slopes there any d ∈ [α, 1], and is solved smoothed, by the
+ladder that follows, with αz + (1 − α)σ_ε(z) in place of σ_ε: the polish and the second order at
+kinks, which follow as well, are for ReLU itself.
+
 ReLU is not smooth at its optimum
 ---------------------------------
 In an optimal ReLU network some entries of A sit exactly on the kink, where the gradient is a set:
@@ -158,6 +187,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hamshoot.problem.activations import Activation
+from hamshoot.problem.losses import PLAIN, Loss
 
 Array = NDArray[Any]
 _RELU = Activation("relu")
@@ -305,15 +335,34 @@ def hamiltonian(
     return effective_depth * (0.5 * np.sum(M * M) - np.sum(B * A))
 
 
-def loss(A1: Array, readout: Array, targets: Array) -> Any:
-    """C = (1/N)‖Q A_1 − Yᵀ‖_F² with A_1 (w, N), Q (d_out, w) and targets Yᵀ (d_out, N)."""
+def loss(A1: Array, readout: Array, targets: Array, criterion: Loss = PLAIN) -> Any:
+    """C = (1/N)‖Q A_1 − Yᵀ‖_F² with A_1 (w, N), Q (d_out, w) and targets Yᵀ (d_out, N).
+
+    Or another C(QA_1), of `hamshoot.problem.losses`.
+    """
+    if not criterion.plain:
+        return criterion.value(readout @ A1, targets)
     R = readout @ A1 - targets
     return np.sum(R * R) / A1.shape[1]
 
 
-def terminal_momentum(A1: Array, readout: Array, targets: Array, weight_decay: float) -> Array:
+def terminal_momentum(
+    A1: Array, readout: Array, targets: Array, weight_decay: float, criterion: Loss = PLAIN
+) -> Array:
     """B_1 = −(2/(λN)) Qᵀ(Q A_1 − Yᵀ) = −(1/λ) ∂C/∂A_1, (w, N); targets are Yᵀ, (d_out, N)."""
+    if not criterion.plain:
+        return -readout.T @ criterion.gradient(readout @ A1, targets) / weight_decay
     return (-2.0 / (weight_decay * A1.shape[1])) * (readout.T @ (readout @ A1 - targets))
+
+
+def terminal_curvature(
+    A1: Array, readout: Array, targets: Array, weight_decay: float, criterion: Loss = PLAIN
+) -> Array:
+    """(1/λ) ∂²C/∂A_1² of a sample, (N, w, w); of the mean squared error (2/(λN)) QᵀQ, (w, w)."""
+    if not criterion.plain:
+        blocks = criterion.curvature(readout @ A1, targets)
+        return readout.T @ blocks @ readout / weight_decay
+    return 2.0 / (weight_decay * A1.shape[1]) * readout.T @ readout
 
 
 # ---------------------------------------------------------------------------------------------

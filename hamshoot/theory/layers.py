@@ -76,7 +76,7 @@ def objective(
     """
     norm = float(np.sum(steps * np.sum(weights**2, axis=(1, 2))))
     loss = 0.0 if problem.hard_endpoint else \
-        float(ham.loss(endpoint, problem.readout, problem.targets))
+        float(ham.loss(endpoint, problem.readout, problem.targets, problem.criterion))
     return loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss, norm
 
 
@@ -120,8 +120,8 @@ def costates(
         if problem.hard_endpoint:
             raise ValueError("terminal: a hard endpoint needs its momentum B_1, got none")
         terminal = ham.terminal_momentum(
-            representations[-1], problem.readout, problem.targets, problem.weight_decay
-        )
+            representations[-1], problem.readout, problem.targets, problem.weight_decay,
+            problem.criterion)
     momenta = np.empty_like(representations)
     momenta[-1] = terminal
     gradient = np.empty_like(weights)
@@ -161,7 +161,8 @@ def boundary_residual(problem: TrainingProblem, A: NDArray, B: NDArray) -> float
     if problem.endpoint is not None:
         end = np.linalg.norm(A[-1] - problem.endpoint) / max(1.0, np.linalg.norm(problem.endpoint))
     else:
-        B_end = ham.terminal_momentum(A[-1], problem.readout, problem.targets, problem.weight_decay)
+        B_end = ham.terminal_momentum(A[-1], problem.readout, problem.targets,
+                                      problem.weight_decay, problem.criterion)
         end = np.linalg.norm(B[-1] - B_end) / max(1.0, np.linalg.norm(B_end))
     return float(max(start, end))
 
@@ -175,8 +176,11 @@ def collapsed(problem: TrainingProblem, endpoint: NDArray, loss: float) -> bool:
     if problem.hard_endpoint:
         return False
     output, targets = Spread(), Spread()
-    output.add(problem.readout @ endpoint)
+    predicted = problem.criterion.predicted(problem.readout @ endpoint)
+    output.add(predicted)
     targets.add(problem.targets)
+    if not problem.criterion.plain:
+        loss = float(np.sum((predicted - problem.targets) ** 2)) / problem.n_samples
     return is_trivial(output, targets, loss * problem.n_samples)
 
 
@@ -192,7 +196,8 @@ def trivial_objective(problem: TrainingProblem, steps: NDArray | None = None) ->
     """
     L_tilde = problem.effective_depth
     left = np.exp(-L_tilde) if steps is None else float(np.prod(1 - L_tilde * np.asarray(steps)))
-    return float(ham.loss(left * problem.initial_state, problem.readout, problem.targets))
+    return float(ham.loss(left * problem.initial_state, problem.readout, problem.targets,
+                          problem.criterion))
 
 
 class Spread:

@@ -49,7 +49,7 @@ CASES = {
     "depth is a word": (case(extra=["--set", "problem.effective_depth=deep"]), "effective_depth"),
     "width zero": (case(extra=["--set", "problem.width=0"]), "width"),
     "width of a half": (case(extra=["--set", "problem.width=2.5"]), "width"),
-    "unknown activation": (case(extra=["--set", "problem.activation=tanh"]), "activation"),
+    "unknown activation": (case(extra=["--set", "problem.activation=swish"]), "activation"),
     "epsilon without smooth_relu": (case(extra=["--set", "problem.epsilon=0.1"]), "epsilon"),
     "unknown key": (case(extra=["--set", "problem.widht=4"]), "did you mean 'width'?"),
     "unknown section": (case(toml=TOML + "[model]\nx = 1\n"), "unknown section [model]"),

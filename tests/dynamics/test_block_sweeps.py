@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from problems import between, random_data
+from problems import ACTIVATIONS, SMOOTH, between, random_data
 
 import hamshoot as hs
 from hamshoot.dynamics import block_sweeps
@@ -36,7 +36,7 @@ def _reference(problem, W):
     return J, share * scaled
 
 
-@pytest.mark.parametrize("activation", ["relu", "smooth_relu", "linear"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("block", [1, 7, 23, None])
 def test_objective_and_gradient_are_those_of_the_reference(activation, bias, block):
@@ -53,7 +53,7 @@ def test_objective_and_gradient_are_those_of_the_reference(activation, bias, blo
     np.testing.assert_allclose(G, gradient, rtol=0, atol=1e-12 * np.abs(gradient).max())
 
 
-@pytest.mark.parametrize("activation", ["smooth_relu", "linear"])
+@pytest.mark.parametrize("activation", SMOOTH)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("block", [1, 6])  # with 1 some shards have two blocks
 def test_hessian_products_are_columns_of_the_complex_step_hessian(activation, bias, block):
@@ -68,7 +68,7 @@ def test_hessian_products_are_columns_of_the_complex_step_hessian(activation, bi
                                atol=1e-10 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("activation", ["smooth_relu", "relu"])
+@pytest.mark.parametrize("activation", ["smooth_relu", "relu", "leaky_relu", "gelu"])
 @pytest.mark.parametrize("block", [1, 10])
 def test_gauss_newton_products_are_those_of_the_jacobian(activation, block):
     problem = _problem(activation)

@@ -12,6 +12,11 @@ from hamshoot.theory import hamiltonian as ham
 
 DEPTH = 3.0
 SIGMAS = [("smooth_relu", 0.1), ("smooth_relu", 1e-3), ("linear", 0.0), ("relu", 0.0)]
+OTHERS = [("tanh", 0.0), ("softplus", 0.0), ("gelu", 0.0), ("smooth_leaky_relu", 0.1)]
+
+
+def sigma_of(name, epsilon):
+    return Activation(name, epsilon, 0.2 * name.endswith("leaky_relu"))
 
 
 def pair(w, N, seed=0):
@@ -24,7 +29,7 @@ def flat(*arrays):
 
 
 def flow_of(name, epsilon, w, N, bias=True, **options):
-    return HamiltonianFlow(w, N, DEPTH, Activation(name, epsilon), bias, **options)
+    return HamiltonianFlow(w, N, DEPTH, sigma_of(name, epsilon), bias, **options)
 
 
 def end(flow, A, B, p1, p0=0.0):
@@ -32,24 +37,24 @@ def end(flow, A, B, p1, p0=0.0):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("name", "epsilon"), SIGMAS)
+@pytest.mark.parametrize(("name", "epsilon"), SIGMAS + OTHERS)
 def test_the_field_is_that_of_the_reference(name, epsilon, bias):
     A, B = pair(4, 7)
     flow = flow_of(name, epsilon, 4, 7, bias)
     h = 1e-7  # one step of the scheme so short that its increment is the field
-    settings = dict(effective_depth=DEPTH, activation=Activation(name, epsilon), bias=bias)
+    settings = dict(effective_depth=DEPTH, activation=sigma_of(name, epsilon), bias=bias)
     measured = (end(flow, A, B, h) - end(flow, A, B, -h)) / (2 * h)
     np.testing.assert_allclose(measured, np.stack(ham.flow(A, B, **settings)), rtol=0, atol=3e-8)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("name", "epsilon"), SIGMAS[:1] + SIGMAS[2:3])
+@pytest.mark.parametrize(("name", "epsilon"), SIGMAS[:1] + SIGMAS[2:3] + OTHERS)
 def test_stages_equal_the_reference_to_rounding(name, epsilon, bias):
     """One step taken with the kernel equals the same tableau applied to the reference field."""
     from hamshoot.dynamics import _flow_kernels as kernels
 
     A, B = pair(4, 7)
-    settings = dict(effective_depth=DEPTH, activation=Activation(name, epsilon), bias=bias)
+    settings = dict(effective_depth=DEPTH, activation=sigma_of(name, epsilon), bias=bias)
     y, h, K = np.stack([A, B]), 0.05, []
     for i in range(12):
         at = y + h * sum((kernels._A[i, j] * K[j] for j in range(i)), np.zeros_like(y))
@@ -74,19 +79,19 @@ def test_order_of_convergence_is_eight():
     assert 7.0 < orders[-1] < 10.0
 
 
-@pytest.mark.parametrize(("name", "epsilon"), SIGMAS)
+@pytest.mark.parametrize(("name", "epsilon"), SIGMAS + OTHERS)
 def test_the_hamiltonian_is_conserved_and_the_way_back_leads_back(name, epsilon):
     A, B = pair(5, 8)
     flow = flow_of(name, epsilon, 5, 8)
     there = end(flow, A, B, 0.3)
-    settings = dict(effective_depth=DEPTH, activation=Activation(name, epsilon))
+    settings = dict(effective_depth=DEPTH, activation=sigma_of(name, epsilon))
     before, after = ham.hamiltonian(A, B, **settings), ham.hamiltonian(*there, **settings)
     assert abs(after - before) < 1e-10 * max(1, abs(before))
     assert np.abs(there - np.stack([A, B])).max() > 0.1
     np.testing.assert_allclose(end(flow, *there, 0.0, 0.3), np.stack([A, B]), atol=1e-9)
 
 
-@pytest.mark.parametrize(("name", "epsilon"), SIGMAS)
+@pytest.mark.parametrize(("name", "epsilon"), SIGMAS + OTHERS)
 def test_the_energy_is_the_integral_of_the_squared_control(name, epsilon):
     """∫‖W‖²/(2L̃) = ∫(H + L̃ Tr(BAᵀ)), by quadrature on a fine path."""
     A, B = pair(3, 4)
@@ -96,7 +101,7 @@ def test_the_energy_is_the_integral_of_the_squared_control(name, epsilon):
     for p0, p1 in pairwise(p):
         path.append(end(flow, *path[-1], p1, p0))
     end(flow, A, B, 0.3)
-    sigma = Activation(name, epsilon)
+    sigma = sigma_of(name, epsilon)
     squares = [np.sum(ham.control(a, b, effective_depth=DEPTH, activation=sigma) ** 2)
                for a, b in path]
     assert abs(flow.energies[0] - trapezoid(squares, p) / (2 * DEPTH)) < 1e-4
@@ -109,7 +114,7 @@ def test_the_energy_is_the_integral_of_the_squared_control(name, epsilon):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("name", "epsilon"), SIGMAS)
+@pytest.mark.parametrize(("name", "epsilon"), SIGMAS + OTHERS)
 def test_jacobian_is_the_derivative_of_the_flow(name, epsilon, bias):
     """For ReLU across crossings: without the saltation term the error would be of order 1."""
     A, B = pair(3, 5)
@@ -128,7 +133,7 @@ def test_jacobian_is_the_derivative_of_the_flow(name, epsilon, bias):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("name", "epsilon"), SIGMAS)
+@pytest.mark.parametrize(("name", "epsilon"), SIGMAS + OTHERS)
 def test_the_adjoint_is_the_transpose_of_the_jacobian(name, epsilon, bias):
     """To rounding, also across crossings, backwards in depth and over several segments."""
     flow = flow_of(name, epsilon, 3, 5, bias)

@@ -14,7 +14,7 @@ from hamshoot.problem.activations import Activation
 from hamshoot.theory import layers as discrete
 
 STEPS = np.array([0.1, 0.3, 0.2, 0.15, 0.25])
-ACTIVATIONS = ["relu", "smooth_relu", "linear"]
+ACTIVATIONS = problems.ACTIVATIONS
 
 teacher = partial(problems.teacher, activation="smooth_relu", samples=7, effective_depth=2.5,
                   weight_decay=0.03, seed=0)

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from problems import random_data
+from problems import ACTIVATIONS, random_data
 
 import hamshoot as hs
 from hamshoot.problem.readers import Scaling
@@ -25,7 +25,7 @@ def small(activation="smooth_relu", *, bias=True, **options):
     return problem, hs.LeakyResNet.from_weights(problem, weights, steps)
 
 
-@pytest.mark.parametrize("activation", ["relu", "smooth_relu", "linear"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_its_objective_and_gradient_are_those_of_the_theory(activation, bias):
     problem, net = small(activation, bias=bias)
@@ -260,3 +260,32 @@ def test_reading_a_module_leaves_its_modes_alone():
     wrapped[1].eval()
     hs.LeakyResNet.from_torch(wrapped, problem)
     assert [part.training for part in (wrapped, wrapped[0], wrapped[1])] == [True, True, False]
+
+
+@pytest.mark.parametrize("options", [
+    {"sample_weights": np.arange(1.0, 10.0)}, {"loss": "huber", "huber_delta": 0.5},
+    {"loss": "huber", "huber_delta": 2.0, "sample_weights": np.arange(1.0, 10.0)},
+    {"loss": "cross_entropy"},
+], ids=str)
+def test_its_losses_are_those_of_the_theory(options):
+    if options.get("loss") == "cross_entropy":
+        rng = np.random.default_rng(0)
+        problem = hs.TrainingProblem(
+            rng.standard_normal((9, 3)), np.eye(2)[rng.integers(0, 2, 9)], effective_depth=2.3,
+            weight_decay=0.02, width=4, loss="cross_entropy")
+    else:
+        problem, _ = small(**options)
+    steps = np.array([0.5, 0.3, 0.2])
+    weights = np.random.default_rng(2).standard_normal((3, *problem.control_shape))
+    module = hs.LeakyResNet.from_weights(problem, weights, steps).to_torch()
+    J = module.objective(problem.X, problem.Y, problem.weight_decay, **options)
+    J.backward()
+    A = discrete.roll_out(problem, weights, steps)
+    assert J.item() == pytest.approx(discrete.objective(problem, A[-1], weights, steps)[0],
+                                     rel=1e-12)
+    _, gradient = discrete.costates(problem, A, weights, steps)
+    scale = problem.weight_decay / problem.effective_depth
+    np.testing.assert_allclose(module.weights.grad.numpy(),
+                               scale * steps[:, None, None] * gradient, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="loss: expected squared, huber or cross_entropy"):
+        module.objective(problem.X, problem.Y, 0.1, "hinge")

@@ -15,7 +15,7 @@ from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 
 STEPS = np.array([0.15, 0.3, 0.05, 0.25, 0.25])
-ACTIVATIONS = ["linear", "relu", "smooth_relu"]
+ACTIVATIONS = problems.ACTIVATIONS
 
 problem_of = partial(
     problems.random_data, sizes=(7, 3, 2), data_seed=5, effective_depth=1.7, width=4,
@@ -96,7 +96,7 @@ def test_a_pattern_is_the_network_itself_on_its_piece():
     assert np.abs(other - A).max() > 0.1
 
 
-@pytest.mark.parametrize("activation", ["linear", "smooth_relu"])
+@pytest.mark.parametrize("activation", problems.SMOOTH)
 def test_the_flow_is_that_of_its_hamiltonian_and_conserves_it(activation):
     _, setting, _ = network(activation)
     A, B = 0.5 * np.random.default_rng(7).standard_normal((2, 4, 7))
@@ -128,9 +128,9 @@ def test_the_smooth_relu_keeps_its_digits_far_from_the_kink():
                                formulas.slope(setting, near.real), rtol=1e-13)
 
 
-def test_the_formulas_import_numpy_alone():
+def test_the_formulas_import_numpy_and_the_standard_library_alone():
     tree = ast.parse(Path(formulas.__file__).read_text(encoding="utf-8"))
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import)
                 for name in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported <= {"__future__", "typing", "numpy", "numpy.typing"}
+    assert imported <= {"__future__", "math", "typing", "numpy", "numpy.typing"}

@@ -418,8 +418,8 @@ BROKEN = {
         discrete, "objective",
         lambda problem, end, W, steps: ORIGINAL["objective"](problem, end, W, np.ones_like(steps))),
     "loss of all but the first output": (
-        ham, "loss", lambda A, Q, Y: np.sum((Q @ A - Y)[1:] ** 2) / A.shape[1]),
-    "loss not divided by N": (ham, "loss", lambda A, Q, Y: np.sum((Q @ A - Y) ** 2)),
+        ham, "loss", lambda A, Q, Y, _: np.sum((Q @ A - Y)[1:] ** 2) / A.shape[1]),
+    "loss not divided by N": (ham, "loss", lambda A, Q, Y, _: np.sum((Q @ A - Y) ** 2)),
     "terminal momentum with the other sign": (
         ham, "terminal_momentum", after(ham.terminal_momentum, lambda B: -B)),
     "terminal momentum without its factor 2": (

@@ -1,10 +1,13 @@
 """The activations: derivatives, limits, the CasADi twins and the ladder."""
 
+from statistics import NormalDist
+
 import casadi
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import SIGMAS, SMOOTH
 
 from hamshoot.problem.activations import (
     CODES,
@@ -14,7 +17,7 @@ from hamshoot.problem.activations import (
     epsilon_ladder,
 )
 
-ALL = [Activation("linear"), Activation("relu"), Activation("smooth_relu", 0.1)]
+ALL = list(SIGMAS)
 widths = st.floats(1e-4, 1.0)
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20).map(np.array)
 
@@ -49,6 +52,40 @@ def test_smooth_relu_departs_from_homogeneity_by_a_known_amount(z, epsilon):
     np.testing.assert_allclose(departure, expected, atol=4e-16 * (1 + np.abs(z).max()), rtol=1e-12)
 
 
+@pytest.mark.parametrize("activation", [sigma for sigma in ALL if sigma.name in SMOOTH],
+                         ids=lambda a: a.name)
+def test_derivatives_agree_with_the_complex_step(activation):
+    z, step = np.concatenate([np.linspace(-4, 4, 41), [-30.0, 30.0]]), 1e-30
+    for own, of in ((activation.slope, activation), (activation.curvature, activation.slope)):
+        np.testing.assert_allclose(own(z), of(z + 1j * step).imag / step, rtol=1e-12, atol=1e-15)
+
+
+def test_leaky_relu_is_the_identity_above_the_kink_and_a_share_of_it_below():
+    leaky = Activation("leaky_relu", negative_slope=0.25)
+    z = np.array([-2.0, 0.0, 3.0])
+    assert leaky(z).tolist() == [-0.5, 0.0, 3.0]
+    assert leaky.slope(z).tolist() == [0.25, 0.25, 1.0]
+    smooth = leaky.smoothed(1e-9)
+    np.testing.assert_allclose(smooth(z), leaky(z), atol=1e-9)
+
+
+def test_the_smooth_ones_keep_their_digits_in_the_tails():
+    """To leading order: ln(1 + e^z) ~ e^z, tanh′ ~ 4e^{2z}, zΦ(z) ~ −φ(z)."""
+    softplus, tanh, gelu = (Activation(name) for name in ("softplus", "tanh", "gelu"))
+    z = np.array([-40.0])
+    np.testing.assert_allclose(softplus(z), np.exp(z), rtol=1e-14)
+    np.testing.assert_allclose(softplus.slope(z), np.exp(z), rtol=1e-14)
+    np.testing.assert_allclose(tanh.slope(z), 4 * np.exp(2 * z), rtol=1e-14)
+    np.testing.assert_allclose(gelu(z[:1] / 2), -np.exp(-200) / np.sqrt(2 * np.pi), rtol=3e-3)
+    assert softplus(-2 * z)[0] == 80.0
+
+
+def test_gelu_is_what_the_standard_library_says():
+    z = np.linspace(-3, 3, 13)
+    expected = [x * NormalDist().cdf(x) for x in z]
+    np.testing.assert_allclose(Activation("gelu")(z), expected, rtol=1e-14, atol=1e-16)
+
+
 def test_smooth_relu_is_half_epsilon_with_slope_a_half_at_the_kink():
     smooth = Activation("smooth_relu", 0.3)
     zero = np.zeros(1)
@@ -81,7 +118,8 @@ def test_casadi_form_agrees_with_numpy(activation):
     z = np.linspace(-3, 3, 31)  # contains the kink
     symbol, width = casadi.SX.sym("z", z.size), casadi.SX.sym("epsilon")
     code = activation.code
-    both = [casadi_value(symbol, code, width), casadi_slope(symbol, code, width)]
+    alpha = activation.negative_slope
+    both = [casadi_value(symbol, code, width, alpha), casadi_slope(symbol, code, width, alpha)]
     evaluate = casadi.Function("f", [symbol, width], both)
     value, slope = (np.array(out).ravel() for out in evaluate(z, activation.epsilon))
     np.testing.assert_allclose(value, activation(z), atol=1e-15)
@@ -89,20 +127,27 @@ def test_casadi_form_agrees_with_numpy(activation):
 
 
 def test_codes_are_those_the_kernels_switch_on():
-    assert [activation.code for activation in ALL] == [0, 1, 2]
+    assert [activation.code for activation in ALL] == list(range(8))
     assert set(CODES) == {activation.name for activation in ALL}
 
 
-def test_only_relu_is_smoothed():
+def test_only_what_has_a_kink_is_smoothed():
     assert Activation("relu").smoothed(0.05) == Activation("smooth_relu", 0.05)
+    leaky = Activation("leaky_relu", negative_slope=0.3)
+    assert leaky.smoothed(0.05) == Activation("smooth_leaky_relu", 0.05, 0.3)
+    assert [sigma.name for sigma in ALL if sigma.kinked] == ["relu", "leaky_relu"]
     assert Activation("linear").smoothed(0.05) == Activation("linear")
     assert Activation("smooth_relu", 0.2).smoothed(0.05) == Activation("smooth_relu", 0.2)
+    assert Activation("smooth_relu", 0.2).at(0.05) == Activation("smooth_relu", 0.05)
+    assert Activation("tanh").at(0.05) == Activation("tanh")
 
 
 @pytest.mark.parametrize(
     ("name", "epsilon", "complaint"),
     [
-        ("tanh", 0.0, "activation: expected one of"),
+        ("cubic", 0.0, "activation: expected one of"),
+        ("tanh", 0.1, "epsilon: only smooth_relu and smooth_leaky_relu have one, got 0.1 with 'ta"),
+        ("leaky_relu", 0.0, "negative_slope: leaky_relu needs a number between 0 and 1, got 0.0"),
         ("smooth_relu", 0.0, "epsilon: smooth_relu needs"),
         ("smooth_relu", float("nan"), "epsilon: smooth_relu needs"),
         ("smooth_relu", float("inf"), "epsilon: smooth_relu needs"),

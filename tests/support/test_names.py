@@ -19,13 +19,15 @@ from hamshoot.methods.multiple_shooting.nlp import FUNCTIONS, NLP_SOLVERS
 from hamshoot.methods.search.basins import EFFORTS
 from hamshoot.methods.single_shooting.method import OPTIMIZERS
 from hamshoot.problem.activations import CODES
+from hamshoot.problem.losses import LOSSES
 from hamshoot.study.solve import METHODS
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("name", "taken"), [
-    ("ActivationName", CODES), ("IntegratorName", INTEGRATORS), ("FlowIntegratorName", FLOWS),
+    ("ActivationName", CODES), ("LossName", LOSSES), ("IntegratorName", INTEGRATORS),
+    ("FlowIntegratorName", FLOWS),
     ("NlpSolverName", NLP_SOLVERS), ("EffortName", EFFORTS), ("StartName", STARTS),
     ("OptimizerName", OPTIMIZERS), ("FormName", FORMS), ("ScheduleName", SCHEDULES),
     ("CFunctionName", FUNCTIONS), ("ScalingName", ("columns", "varying", "common")),

@@ -291,3 +291,25 @@ def test_wrong_shifts_and_shapes_are_refused(path):
         energies.path_energies(p, A, B, gamma0=0.0, **keywords)
     with pytest.raises(ValueError, match="p, A, B: expected shapes"):
         energies.path_energies(p[1:], A, B, **keywords)
+
+
+# ---- other activations
+
+
+@pytest.mark.parametrize(("name", "slope"), [("tanh", 1.0), ("gelu", 0.5), ("leaky_relu", None)])
+def test_the_cost_of_identity_of_small_states_is_their_rank_over_the_squared_slope(name, slope):
+    """And of a homogeneous σ it does not change with their scale at all."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(4, 2)) @ rng.normal(size=(2, 9))
+    sigma = Activation(name, negative_slope=0.3 if slope is None else 0.0)
+
+    def cost(scale):
+        return energies.cost_of_identity(scale * A, activation=sigma, bias=False)
+
+    if slope is None:
+        assert cost(1e-3) == pytest.approx(cost(1.0), rel=1e-9)
+        return
+    S = sigma(1e-4 * A)  # of rank 2 but for σ's curvature, which a γ passes over
+    shifted = energies.cost_of_identity(
+        1e-4 * A, activation=sigma, bias=False, gamma=1e-6 * np.linalg.norm(S, 2) ** 2)
+    assert shifted == pytest.approx(2 / slope**2, rel=1e-3)

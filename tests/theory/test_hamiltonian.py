@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import SIGMAS
 from scipy.optimize import brentq
 
 from hamshoot.problem.activations import Activation
@@ -13,7 +14,7 @@ from hamshoot.theory import hamiltonian as ham
 
 TINY = 1e-30  # complex step
 activations = st.sampled_from(
-    [Activation("linear"), Activation("relu"), Activation("smooth_relu", 0.2)]
+    SIGMAS
 )
 
 

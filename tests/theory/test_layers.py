@@ -30,7 +30,7 @@ def value(problem, weights, integrator="euler"):
 
 @pytest.mark.parametrize("integrator", ["euler", "rk4"])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("activation", ["smooth_relu", "linear", "relu"])
+@pytest.mark.parametrize("activation", problems.ACTIVATIONS)
 def test_gradient_is_the_difference_quotient(integrator, bias, activation):
     problem = teacher(activation, samples=7, seed=0, bias=bias)
     W = starts.starting_weights(problem, STEPS, "path", seed=3)

@@ -118,6 +118,7 @@ def train(
     optimizer = checked_optimizer(optimizer)
     if problem.hard_endpoint:
         raise ValueError("problem: gradient descent needs a loss, got a hard endpoint")
+    problem.sigma.check_compiled("gradient descent")
     check_count("seed", seed, 0)
     check_count("starts", starts, 1)
     check_choice("start", start, STARTS)

@@ -23,6 +23,8 @@ from hamshoot.methods.indirect.continuation import Path, Stage, hamiltonians
 from hamshoot.methods.indirect.method import IndirectShooting
 from hamshoot.methods.indirect.result import solution_of
 from hamshoot.methods.indirect.stage_solver import ShootingOptions, StageSolver
+from hamshoot.methods.indirect.state_form import by_entries
+from hamshoot.problem.activations import WITH_EPSILON
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
@@ -121,9 +123,9 @@ def follow_geodesic(
 
 def can_follow(problem: TrainingProblem, parameter: str) -> bool:
     """Whether geodesics of a problem are followed in a parameter; the flow has to be smooth."""
-    return parameter in PARAMETERS and problem.activation != "relu" \
-        and problem.width * problem.n_samples <= LARGEST_NODE \
-        and not (parameter == "epsilon" and problem.activation != "smooth_relu")
+    return parameter in PARAMETERS and not problem.sigma.kinked \
+        and problem.sigma.compiled and problem.width * problem.n_samples <= LARGEST_NODE \
+        and not (parameter == "epsilon" and problem.sigma.name not in WITH_EPSILON)
 
 
 def _check(solution: Solution, parameter: str, target: float) -> None:
@@ -293,10 +295,11 @@ class _Curves:
         if not abs(zb[-1]) < LARGEST_LOG:
             return np.full(n - 1, np.nan), ga, gb
         decay = self.flow.stage(float(zb[-1])).weight_decay
-        wanted = ham.terminal_momentum(A, problem.readout, problem.targets, decay)
+        wanted = ham.terminal_momentum(A, problem.readout, problem.targets, decay,
+                                       problem.criterion)
         gb[half:, half:-1] = np.eye(half)
-        gb[half:, :half] = np.kron(
-            2.0 / (decay * shape[1]) * problem.readout.T @ problem.readout, np.eye(shape[1]))
+        gb[half:, :half] = by_entries(ham.terminal_curvature(
+            A, problem.readout, problem.targets, decay, problem.criterion), shape[1])
         if self.parameter == "weight_decay":  # the momentum wanted goes as 1/λ
             gb[half:, -1] = wanted.ravel()
         return np.concatenate([first, (B - wanted).ravel()]), ga, gb
@@ -310,7 +313,8 @@ class _Curves:
         shooting.defects(path.t, path.y)
         H = float(np.median(hamiltonians(shooting.flow, path.y)))
         loss = 0.0 if self.problem.hard_endpoint else float(
-            ham.loss(path.y[-1, 0], self.problem.readout, self.problem.targets))
+            ham.loss(path.y[-1, 0], self.problem.readout, self.problem.targets,
+                     self.problem.criterion))
         objective = loss + path.stage.weight_decay * float(shooting.flow.energies.sum())
         numbers = GeodesicPoint(float(np.exp(point.mu)), objective, H,
                                 ham.bottleneck_rank(H, path.stage.effective_depth),

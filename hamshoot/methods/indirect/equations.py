@@ -29,6 +29,7 @@ from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.methods.indirect.condensing import Condensing
 from hamshoot.methods.indirect.linear_quadratic import LinearQuadraticSystem
 from hamshoot.methods.indirect.riccati import RiccatiRecursion
+from hamshoot.problem.losses import PLAIN, Loss
 from hamshoot.theory import hamiltonian as ham
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class ShootingProblem:
         λ.
     endpoint : ndarray, shape (w, N), or None
         A_1 in place of the loss.
+    criterion : Loss
     """
 
     flow: HamiltonianFlow
@@ -78,6 +80,7 @@ class ShootingProblem:
     targets: NDArray
     weight_decay: float
     endpoint: NDArray | None = None
+    criterion: Loss = PLAIN
 
     def defects(self, t: NDArray, y: NDArray) -> NDArray:
         """φ_k(y_k) − y_{k+1}, shape (S, 2, w, N); NaN where the flow could not be integrated."""
@@ -92,7 +95,8 @@ class ShootingProblem:
         """What A_0 and B_1 (or A_1) lack, (w, N) each."""
         if self.endpoint is not None:
             return self.initial_state - y[0, 0], self.endpoint - y[-1, 0]
-        wanted = ham.terminal_momentum(y[-1, 0], self.readout, self.targets, self.weight_decay)
+        wanted = ham.terminal_momentum(y[-1, 0], self.readout, self.targets, self.weight_decay,
+                                       self.criterion)
         return self.initial_state - y[0, 0], wanted - y[-1, 1]
 
     def end_residuals(self, first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -108,11 +112,10 @@ class ShootingProblem:
         half = self.initial_state.size
         return np.concatenate([scale[:half], scale[:half]])
 
-    @property
-    def terminal(self) -> NDArray:
-        """(2/(λN)) QᵀQ, the block of ∂²C/∂A_1²/λ."""
-        samples = self.initial_state.shape[1]
-        return 2.0 / (self.weight_decay * samples) * self.readout.T @ self.readout
+    def terminal(self, end: NDArray) -> NDArray:
+        """∂²C/∂A_1²/λ at A_1, (2/(λN)) QᵀQ of squares, else a block a sample."""
+        return ham.terminal_curvature(end, self.readout, self.targets, self.weight_decay,
+                                      self.criterion)
 
     def newton_system(
         self, t: NDArray, y: NDArray, form: str, penalty: float
@@ -122,9 +125,9 @@ class ShootingProblem:
         Also the weight of the end's residual in its right-hand side: a hard endpoint is asked for
         as δA_1 = r − δB_1/penalty in place of δA_1 = r, so as δB_1 → 0 it is met exactly.
         """
-        flow, terminal, weight = self.flow, self.terminal, 1.0
-        if self.endpoint is not None:
-            terminal, weight = penalty * np.eye(y.shape[2]), penalty
+        flow, weight = self.flow, 1.0 if self.endpoint is None else penalty
+        terminal = self.terminal(y[-1, 0]) if self.endpoint is None else \
+            penalty * np.eye(y.shape[2])
         data = t, y[:, 0], y[:, 1], terminal
         keywords: dict[str, Any] = dict(
             effective_depth=flow.effective_depth, activation=flow.activation, bias=flow.bias)

@@ -165,15 +165,14 @@ class EulerNetworks:
         settings: dict[str, Any] = dict(
             effective_depth=stage.effective_depth, weight_decay=stage.weight_decay
         )
-        if problem.activation != "linear":
-            settings.update(activation="smooth_relu", epsilon=stage.epsilon)
+        sigma = problem.sigma.at(stage.epsilon) if problem.sigma.laddered else problem.sigma
+        settings.update(activation=sigma)
         if problem.endpoint is None:
             return problem.replace(**settings)
         settings["weight_decay"] = 1e-2 * stage.effective_depth / problem.n_samples
         return TrainingProblem(
             problem.initial_state.T, problem.endpoint.T, width=problem.width,
-            activation=settings.pop("activation", problem.activation), bias=problem.bias,
-            **settings,
+            bias=problem.bias, **settings,
         )
 
     def objective(self, stage: Stage, weights: NDArray) -> float:

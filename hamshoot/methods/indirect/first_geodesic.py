@@ -83,8 +83,7 @@ class FirstGeodesic:
 
     def top(self, target: Stage) -> Stage:
         """The top of the ladder."""
-        if 0 < target.epsilon < 0.3 * self.options.epsilon_first or \
-                self.problem.activation == "relu":
+        if 0 < target.epsilon < 0.3 * self.options.epsilon_first or self.problem.sigma.kinked:
             return target._replace(epsilon=max(target.epsilon, self.options.epsilon_first))
         return target
 
@@ -95,7 +94,7 @@ class FirstGeodesic:
         ReLU begins a few steps above the last ε, for its limit, and half way between.
         """
         top = self.top(target)
-        if self.problem.activation != "relu":
+        if not self.problem.sigma.kinked:
             return tuple(dict.fromkeys((target, top)))
         near = min(NEAR * target.epsilon, top.epsilon)
         middle = float(np.sqrt(near * top.epsilon))
@@ -208,7 +207,7 @@ class FirstGeodesic:
     def from_guess(self, guess: Guess, target: Stage) -> bool:
         """A geodesic of the target, or of the guess's own problem to go on from."""
         epsilon = target.epsilon
-        if self.problem.activation == "relu":
+        if self.problem.sigma.kinked:
             epsilon = guess.path.stage.epsilon or self.options.epsilon_first
         path = self.solver.on_mesh(guess.path)
         own = guess.path.stage

@@ -25,7 +25,7 @@ LADDER = (0.5, 1e-3, 0.5)
 #: minima that finer ones do not have.
 LAYERS, PER_DEPTH = 60, 12.0
 #: Pairs of starts that have to agree with the first before a search ends early, by effort: of a
-#: linear network, and of one with kinks, which has many minima.
+#: network without kinks, and of one with kinks or near ones, which has many minima.
 AGREEMENTS = {"quick": (1, 1), "default": (1, 2), "thorough": (2, None)}
 #: Fall of J per window with which a network is carried down to the problem's own activation.
 DECREASE = 1e-4
@@ -78,7 +78,7 @@ def find_networks(
         Gets every network on the way.
     """
     steps = equidistant_steps(layers)
-    agreements = AGREEMENTS[options.effort][problem.activation != "linear"]
+    agreements = AGREEMENTS[options.effort][problem.sigma.laddered]
     for searched in (problem,) if top.sigma == problem.sigma else (problem, top):
         search = BasinSearch(
             BasinOptions(seed=options.seed, start=None, starts=None, noise=None,

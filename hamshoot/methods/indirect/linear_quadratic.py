@@ -43,7 +43,7 @@ class LinearQuadraticSystem(ABC):
         Nodes.
     A, B : ndarray, shape (S + 1, w, N)
         Iterate at the nodes.
-    terminal : ndarray, shape (w, w)
+    terminal : ndarray, shape (w, w), or (N, w, w) for a block a sample
         Block of C″/λ, the same for all samples: (2/(λN)) QᵀQ, or a penalty times the identity for
         a hard endpoint.
     effective_depth : float
@@ -178,7 +178,10 @@ class LinearQuadraticSystem(ABC):
         count = len(self.M)
         w = self.M.shape[2]
         costate, g = np.empty_like(x), np.empty_like(u)
-        costate[-1] = x[-1] @ self.terminal.T - end
+        if self.terminal.ndim == 2:
+            costate[-1] = x[-1] @ self.terminal.T - end
+        else:
+            costate[-1] = (self.terminal @ x[-1][:, :, None])[:, :, 0] - end
         U = u.reshape(count, -1, w)  # (S, c, w), row b is column b of δW
         y = x[:-1] + 0.5 * self.h[:, None, None] * (np.swapaxes(self.s, 1, 2) @ U)
         z = (self.M @ y[..., None])[..., 0]
@@ -199,7 +202,7 @@ class LinearQuadraticSystem(ABC):
 def _averages(sigma: Activation, a: NDArray, mid: NDArray) -> tuple[NDArray, NDArray]:
     """σ′ and σ″ averaged over each segment, for an A that moves evenly through it."""
     change = np.diff(a, axis=0)
-    moves = np.abs(change) > 1e-5 * (sigma.epsilon + np.abs(mid) + 1e-30)
+    moves = np.abs(change) > 1e-5 * (sigma.scale + np.abs(mid) + 1e-30)
     safe = np.where(moves, change, 1.0)
     slope = np.where(moves, np.diff(sigma(a), axis=0) / safe, sigma.slope(mid))
     curvature = np.where(moves, np.diff(sigma.slope(a), axis=0) / safe, sigma.curvature(mid))

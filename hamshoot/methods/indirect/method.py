@@ -213,6 +213,7 @@ class IndirectShooting:
             For bad input.
         """
         check_problem("solve", problem)
+        problem.sigma.check_compiled("indirect shooting")
         self.check(problem)
         run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,
                              Watch(callback, self.time_limit))

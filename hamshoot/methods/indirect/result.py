@@ -46,7 +46,7 @@ def solution_of(
     W = controls(flow, path.y)
     energy = float(flow.energies.sum())
     loss = 0.0 if problem.hard_endpoint else \
-        float(ham.loss(A[-1], problem.readout, problem.targets))
+        float(ham.loss(A[-1], problem.readout, problem.targets, problem.criterion))
     H = hamiltonians(flow, path.y)
     settings: dict[str, Any] = dict(
         effective_depth=problem.effective_depth, activation=problem.sigma, bias=problem.bias)

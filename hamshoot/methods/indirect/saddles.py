@@ -20,7 +20,6 @@ from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.escape import MAX_CONTROLS, escape
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.optimality.second_order_path import PathSecondOrder, path_second_order
-from hamshoot.problem.activations import Activation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +51,7 @@ class Saddles:
 
         sigma = solver.problem.sigma
         if path.stage.epsilon:
-            sigma = Activation("smooth_relu", path.stage.epsilon)
+            sigma = sigma.at(path.stage.epsilon)
         return path_second_order(solver.problem, sigma, states, path.t)
 
     def below(self, path: Path) -> NDArray | None:

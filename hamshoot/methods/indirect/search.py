@@ -112,8 +112,9 @@ class GeodesicSearch:
             return self._collapse(found)
         self.watch.stage, early = "branch check", "ladder_ended" in self.extra
         self.branches.check(self.first.direct_layers or self.layers)
-        status, reason = (Status.CONVERGED, "") if self.problem.activation != "relu" else \
-            relu_limit(self.solver, self.options.exact_relu and not early, self.extra)
+        exact = self.options.exact_relu and self.problem.activation == "relu"
+        status, reason = (Status.CONVERGED, "") if not self.problem.sigma.kinked else \
+            relu_limit(self.solver, exact and not early, self.extra)
         if early:
             reason += (f" The ladder ended there, in place of ε = {target.epsilon:.3g}: no step of "
                        "Newton's method goes further, with nodes for thinner kinks.")
@@ -131,7 +132,7 @@ class GeodesicSearch:
         """Stage of the problem itself; the end of the ladder for a plain ReLU."""
         problem = self.problem
         epsilon = problem.sigma.epsilon
-        if problem.activation == "relu":
+        if problem.sigma.kinked:
             epsilon = self.options.epsilon_last
         return Stage(problem.effective_depth, problem.weight_decay, epsilon)
 
@@ -224,7 +225,8 @@ class GeodesicSearch:
         path, solved = self.ways.geodesic(), list(self.solver.solved)
         end = path.y[-1, 0]
         loss = 0.0 if self.problem.hard_endpoint else \
-            float(ham.loss(end, self.problem.readout, self.problem.targets))
+            float(ham.loss(end, self.problem.readout, self.problem.targets,
+                           self.problem.criterion))
         return Found(path, solved[-1][1], saddle, solved,
                      discrete.collapsed(self.problem, end, loss))
 

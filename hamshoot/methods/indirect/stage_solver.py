@@ -19,7 +19,6 @@ from hamshoot.methods.indirect.continuation import (
 )
 from hamshoot.methods.indirect.equations import NewtonResult, ShootingProblem, solve_shooting
 from hamshoot.methods.indirect.state_form import two_point
-from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
@@ -78,8 +77,8 @@ class StageSolver:
         """The boundary value problem of a stage; by the accurate flow in any case, if asked."""
         problem = self.problem
         sigma = problem.sigma
-        if problem.activation != "linear" and not plain_relu:
-            sigma = Activation("smooth_relu", stage.epsilon)
+        if sigma.laddered and not plain_relu:
+            sigma = sigma.at(stage.epsilon)
         settings = problem.width, problem.n_samples, stage.effective_depth, sigma, problem.bias
         flow: Any  # either flow has what a shooting problem asks of one
         if self.options.integrator == "gauss" and sigma.name != "relu" and not accurate:
@@ -91,7 +90,7 @@ class StageSolver:
             flow = HamiltonianFlow(*settings, rtol=rtol, atol=0.1 * rtol, max_steps=1000,
                                    bail=self.options.form != "state")
         return ShootingProblem(flow, problem.initial_state, problem.readout, problem.targets,
-                               stage.weight_decay, problem.endpoint)
+                               stage.weight_decay, problem.endpoint, problem.criterion)
 
     def solve(
         self, path: Path, stage: Stage, *, plain_relu: bool = False, minimum: bool = False,
@@ -177,5 +176,5 @@ def _plain(value: Any) -> Any:
 def _objective(shooting: ShootingProblem, y: NDArray) -> float:
     """J, with the energies of the last integration."""
     loss = 0.0 if shooting.endpoint is not None else \
-        float(ham.loss(y[-1, 0], shooting.readout, shooting.targets))
+        float(ham.loss(y[-1, 0], shooting.readout, shooting.targets, shooting.criterion))
     return loss + shooting.weight_decay * float(shooting.flow.energies.sum())

@@ -41,17 +41,30 @@ def exact_ends(shooting: ShootingProblem) -> Boundary:
 
     g holds A_0 less what is given, and B_1 less what the loss says (or A_1 less the endpoint).
     """
-    half, samples = shooting.initial_state.size, shooting.initial_state.shape[1]
+    shape, half = shooting.initial_state.shape, shooting.initial_state.size
+    samples = shape[1]
     n = 2 * half
     ga, gb = np.zeros((n, n)), np.zeros((n, n))
     ga[:half, :half] = np.eye(half)
     if shooting.endpoint is not None:
         gb[half:, :half] = np.eye(half)
     else:
-        gb[half:, :half] = np.kron(shooting.terminal, np.eye(samples))
         gb[half:, half:] = np.eye(half)
 
     def boundary(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        return shooting.end_residuals(first, last)[0], ga, gb
+        at = gb
+        if shooting.endpoint is None:
+            at = gb.copy()
+            at[half:, :half] = by_entries(shooting.terminal(last[:half].reshape(shape)), samples)
+        return shooting.end_residuals(first, last)[0], ga, at
 
     return boundary
+
+
+def by_entries(terminal: NDArray, samples: int) -> NDArray:
+    """Blocks (w, w), or (N, w, w) a sample, as one matrix (wN, wN) by the entries of A."""
+    width = terminal.shape[-1]
+    blocks = np.broadcast_to(terminal, (samples, width, width))
+    # Entry (i, j) of sample s belongs to row iN + s and column jN + s.
+    whole = np.einsum("sij,st->isjt", blocks, np.eye(samples))
+    return whole.reshape(width * samples, width * samples)

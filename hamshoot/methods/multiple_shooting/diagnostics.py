@@ -266,9 +266,9 @@ def _owners(blocks: tuple[Block, ...], entries: NDArray) -> NDArray:
 def _states(solution: Solution, problem: TrainingProblem, integrator: str, steps: NDArray,
             epsilon: float) -> tuple[NDArray, NDArray]:
     """States and costates as stored; of a smoothed network those of the smooth one, computed."""
-    if solution.status is not Status.SMOOTHED or problem.activation != "relu" or epsilon == 0:
+    if solution.status is not Status.SMOOTHED or not problem.sigma.kinked or epsilon == 0:
         return solution.representations, solution.momenta
-    smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
+    smooth = problem.replace(activation=problem.sigma.smoothed(epsilon))
     A = discrete.roll_out(smooth, solution.weights, steps, integrator)
     end = solution.momenta[-1] if problem.hard_endpoint else None
     return A, discrete.costates(smooth, A, solution.weights, steps, integrator, end)[0]

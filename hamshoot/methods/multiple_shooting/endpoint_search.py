@@ -187,7 +187,7 @@ class EndpointSearch(Search):
         end = self.to.end(at, epsilon, self.options.polish)
         notes = [] if end.status is Status.CONVERGED else outcome.notes
         residuals = outcome.residuals
-        if self.problem.activation != "relu" and end.reached is not at:
+        if not self.problem.sigma.kinked and end.reached is not at:
             self.program.begin_at(end.reached.weights, end.reached.multiplier)
             residuals = self._judge(epsilon, True).residuals
         return Outcome(end.status, end.reached.weights, end.reached.multiplier, notes + end.notes,

@@ -215,9 +215,7 @@ class HardEndpoint:
 
     def _smooth(self, epsilon: float) -> TrainingProblem:
         """The problem with the activation of a stage."""
-        if self.problem.activation == "linear":
-            return self.problem
-        return self.problem.replace(activation="smooth_relu", epsilon=epsilon)
+        return self.problem.replace(activation=self.problem.sigma.at(epsilon))
 
     # -- the exact end -----------------------------------------------------------------------------
 
@@ -232,7 +230,7 @@ class HardEndpoint:
         For ReLU the polish, tried again from smaller ε; then the second-order test.
         """
         status, notes = Status.CONVERGED, []
-        if self.problem.activation == "relu":
+        if self.problem.sigma.kinked:
             if not (polishing and self.polishes):
                 return End(at, Status.SMOOTHED)
             settled = self._settled(at, epsilon)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.methods.multiple_shooting.solver_messages import caught
-from hamshoot.problem.activations import LINEAR, SMOOTH_RELU, casadi_slope, casadi_value
+from hamshoot.problem.activations import casadi_forms
 from hamshoot.problem.training_problem import TrainingProblem
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class MultipleShootingNLP:
     """A CasADi program and the functions it is made of.
 
     All matrices are CasADi's, column by column one sample; `epsilon` is that of the smooth ReLU
-    (ignored by a linear network, 0 evaluates the plain ReLU).
+    (ignored by what has none, 0 evaluates the plain ReLU).
 
     Attributes
     ----------
@@ -101,6 +101,8 @@ class MultipleShootingNLP:
         data = [problem.initial_state]
         data += [problem.targets, problem.readout] if problem.endpoint is None else \
             [problem.endpoint]
+        if problem.criterion.weights is not None:
+            data.append(problem.criterion.weights[None])
         return np.concatenate([
             [problem.weight_decay, problem.effective_depth, epsilon], steps, *map(_column, data)
         ])
@@ -174,6 +176,8 @@ def build_nlp(
         data = [ca.MX.sym("A_1", w, N)]
     else:
         data = [ca.MX.sym("Y", problem.d_out, N), ca.MX.sym("Q", problem.d_out, w)]
+        if problem.criterion.weights is not None:
+            data.append(ca.MX.sym("s", 1, N))
     variables, constraints, norm, A = [], [], 0, A_0
     for k in range(layers):
         W, A_next = ca.MX.sym(f"W_{k + 1}", w, columns), ca.MX.sym(f"A_{k + 1}", w, N)
@@ -186,7 +190,7 @@ def build_nlp(
     if problem.hard_endpoint:
         constraints.append(ca.vec(A - data[0]))
     else:
-        objective += ca.sumsqr(data[1] @ A - data[0]) / (N * lam)
+        objective += _loss(problem, data[1] @ A, data[0], *data[2:]) / (N * lam)
     parts = {
         "x": ca.vertcat(*variables), "f": objective, "g": ca.vertcat(*constraints),
         "p": ca.vertcat(lam, leak, epsilon, rho, *map(ca.vec, [A_0, *data])),
@@ -273,13 +277,13 @@ def casadi_functions(problem: TrainingProblem, integrator: str) -> dict[str, cas
     import casadi as ca
 
     w, N = problem.initial_state.shape
-    code = LINEAR if problem.activation == "linear" else SMOOTH_RELU
+    sigma = problem.sigma.smoothed(1.0)  # ε is a parameter
     A, B = ca.MX.sym("A", w, N), ca.MX.sym("B", w, N)
     W = ca.MX.sym("W", *problem.control_shape)
     rho, leak, epsilon = (ca.MX.sym(n) for n in ("rho", "L", "epsilon"))
 
     def augmented(x: Any) -> Any:
-        S = casadi_value(x, code, epsilon)
+        S = casadi_forms(sigma, x, epsilon)[0]
         return ca.vertcat(S, ca.MX.ones(1, N)) if problem.bias else S
 
     def velocity(x: Any) -> Any:
@@ -297,7 +301,7 @@ def casadi_functions(problem: TrainingProblem, integrator: str) -> dict[str, cas
     W_star = leak * (B @ S.T)
     H = leak / 2 * ca.sumsqr(B @ S.T) - leak * ca.sum1(ca.sum2(B * A))
     dA = W_star @ S - leak * A
-    dB = leak * B - casadi_slope(A, code, epsilon) * (W_star[:, :w].T @ B)
+    dB = leak * B - casadi_forms(sigma, A, epsilon)[1] * (W_star[:, :w].T @ B)
     return {
         "step": ca.Function("step", [A, W, rho, leak, epsilon], [end],
                             ["A", "W", "rho", "effective_depth", "epsilon"], ["A_next"]),
@@ -309,6 +313,25 @@ def casadi_functions(problem: TrainingProblem, integrator: str) -> dict[str, cas
         "flow": ca.Function("flow", [A, B, leak, epsilon], [dA, dB],
                             ["A", "B", "effective_depth", "epsilon"], ["dA", "dB"]),
     }
+
+
+def _loss(problem: TrainingProblem, outputs: Any, targets: Any, weights: Any = None) -> Any:
+    """N·C of outputs (d_out, N) as a CasADi expression."""
+    import casadi as ca
+
+    loss, apart = problem.criterion, outputs - targets
+    if loss.plain:
+        return ca.sumsqr(apart)
+    if loss.name == "squared":
+        terms = apart**2
+    elif loss.name == "huber":
+        size = ca.fabs(apart)
+        terms = ca.if_else(size <= loss.delta, apart**2, 2 * loss.delta * size - loss.delta**2)
+    else:
+        tops = ca.horzcat(*(ca.logsumexp(outputs[:, j]) for j in range(problem.n_samples)))
+        terms = targets * (ca.repmat(tops, problem.d_out, 1) - outputs)
+    sums = ca.sum1(terms)
+    return ca.sum2(sums if weights is None else weights * sums)
 
 
 def _reason(error: RuntimeError) -> str:

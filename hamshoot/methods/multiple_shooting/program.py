@@ -112,12 +112,10 @@ class Program:
                 "total_iterations": self.called_iterations, **self.stats}
 
     def smooth_by(self, epsilon: float) -> None:
-        """Take the smooth ReLU of some ε for the activation of the stage, or the linear one."""
-        self.smooth = self.problem
-        if self.problem.activation == "relu":
-            self.smooth = self.problem.replace(activation="smooth_relu", epsilon=epsilon)
-        elif self.problem.activation == "smooth_relu" and epsilon != self.problem.sigma.epsilon:
-            self.smooth = self.problem.replace(epsilon=epsilon)
+        """Take the smooth ReLU of some ε for the activation of the stage, or what needs none."""
+        sigma = self.problem.sigma.at(epsilon)
+        self.smooth = self.problem if sigma == self.problem.sigma else \
+            self.problem.replace(activation=sigma)
 
     def begin_at(self, weights: NDArray, multiplier: NDArray | None = None) -> None:
         """Roll controls out and sweep back: a feasible x, and the adjoint for multipliers.

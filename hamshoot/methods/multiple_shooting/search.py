@@ -203,7 +203,7 @@ class Search:
         if self.end is None:
             return outcome
         end = self.end.run(outcome.weights, epsilon, outcome.status)
-        smooth = self.problem.activation != "relu"
+        smooth = not self.problem.sigma.kinked
         left = self.end.escape is not None and self.end.escape.left
         if smooth and left and end.status is Status.CONVERGED:  # for its multipliers
             self._set_stage(epsilon, "")
@@ -265,9 +265,9 @@ class Search:
                 self.program.smooth, A[-1], weights, self.steps)[0],
             "multiplier_error": float(np.abs(momenta - B[1:]).max()) / size,
         }
-        if self.problem.activation != "linear":
+        if self.problem.sigma.laddered:
             residuals["epsilon"] = epsilon
-        relu = self.problem.activation == "relu"
+        relu = self.problem.sigma.kinked
         enough = ENOUGH if self._polishes() else self.options.tol
         status = Status.SMOOTHED if relu else Status.CONVERGED
         if not stationarity <= max(enough, self.options.tol):

@@ -358,8 +358,12 @@ class _ActiveSet:
             passed = self.active[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * W[k] @ S[-1])
-        error = problem.readout @ A[-1] - problem.targets
-        B = -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T @ error
+        outputs, decay = problem.readout @ A[-1], problem.weight_decay
+        if problem.criterion.plain:
+            B = -2 / (decay * problem.n_samples) * problem.readout.T @ (outputs - problem.targets)
+        else:
+            B = -1 / decay * problem.readout.T @ problem.criterion.gradient(
+                outputs, problem.targets)
         momenta, v, G = [B], np.empty_like(m, dtype=W.dtype), np.empty_like(W)
         for k in range(len(W) - 1, -1, -1):
             G[k] = self.steps[k] * (W[k] / problem.effective_depth - B @ S[k].T)

@@ -67,7 +67,8 @@ def _backward(
     L, w, c = W.shape
     N = A.shape[2]
     n, m = N * w, c * w
-    block = 2.0 / (problem.weight_decay * N) * problem.readout.T @ problem.readout
+    block = ham.terminal_curvature(A[-1], problem.readout, problem.targets, problem.weight_decay,
+                                   problem.criterion)
     P: NDArray = np.zeros((N, w, N, w))
     q = np.zeros((N, w))
     P[np.arange(N), :, np.arange(N), :] = block

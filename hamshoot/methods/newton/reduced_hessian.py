@@ -27,6 +27,7 @@ from hamshoot.methods.newton.levenberg_marquardt import (
     longest_step,
 )
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Expansion(NamedTuple):
     features, slopes, bends : ndarray, shapes (L, w+1, N), (L, w, N), (L, w, N)
         σ̂, σ′ and σ″ ⊙ ρWᵀB at the left nodes.
     momenta : ndarray, shape (L+1, w, N)
-    share : ndarray, shape (w, w)
-        ∂B_L/∂A_L, −2/(λN) QᵀQ.
+    share : ndarray, shape (w, w) or (N, w, w)
+        ∂B_L/∂A_L, −2/(λN) QᵀQ, or of another loss a block a sample.
     leak : float
         L̃.
     """
@@ -86,6 +87,9 @@ def expansion(
     if problem.bias:
         value = np.concatenate([value, np.ones((len(value), 1, value.shape[2]))], axis=1)
     share = -2 / (problem.weight_decay * problem.n_samples) * problem.readout.T @ problem.readout
+    if not problem.criterion.plain:
+        share = -ham.terminal_curvature(A[-1], problem.readout, problem.targets,
+                                        problem.weight_decay, problem.criterion)
     leak = problem.effective_depth
     return Expansion(W, steps, 1 - steps * leak, value, slopes, bends, B, share, leak)
 
@@ -164,7 +168,7 @@ def _add_block(upper: NDArray, at: Expansion, tangents: list[NDArray], some: sli
     L, w, c = at.weights.shape
     S = at.features[:, :, some]
     count = S.shape[2]
-    dB = at.share @ tangents[L]
+    dB = (at.share if at.share.ndim == 2 else at.share[some]) @ tangents[L]
     for k in range(L - 1, -1, -1):
         T, B = tangents[k], at.momenta[k + 1][:, some]
         lower = np.ascontiguousarray((T * at.slopes[k][:, some].T[:, :, None]).transpose(2, 1, 0))

@@ -386,7 +386,9 @@ def iteration_seconds(problem: TrainingProblem, layers: int, memory: int = MEMOR
     """
     w, N = problem.width, problem.n_samples
     size = layers * int(np.prod(problem.control_shape))
-    return 6 * size * N / 4e10 + 1.2e-9 * layers * w * N + 4 * memory * size / 1e10 + 5e-6
+    compiled = 6 * size * N / 4e10 + 1.2e-9 * layers * w * N + 4 * memory * size / 1e10 + 5e-6
+    # An activation made of functions has its sweeps in NumPy, some twenty calls a layer.
+    return compiled + (0.0 if problem.sigma.compiled else 1e-4 + 5e-5 * layers)
 
 
 def planned_starts(effort: Effort, iteration: float) -> int:

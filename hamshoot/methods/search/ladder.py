@@ -18,7 +18,7 @@ ROUNDING = 1e-12
 def epsilon_stages(
     problem: TrainingProblem, epsilon: tuple[float, float, float], first: float | None = None
 ) -> tuple[float, ...]:
-    """ε of the stages, ending at the last; (0,) for a linear network.
+    """ε of the stages, ending at the last; (0,) for an activation that no ladder leads to.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ def epsilon_stages(
         In place of the first of them.
     """
     given, last, factor = epsilon
-    if problem.activation == "linear":
+    if not problem.sigma.laddered:
         return (0.0,)
-    if problem.activation == "smooth_relu":
+    if not problem.sigma.kinked:
         last = problem.sigma.epsilon
     return epsilon_ladder(max(given if first is None else first, last), last, factor)
 

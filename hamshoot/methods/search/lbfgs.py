@@ -10,6 +10,7 @@ left.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -28,6 +29,10 @@ WINDOW = 100
 CHUNK, CHUNK_FLOPS = 25, 1e9
 #: Hessian products a Newton step may take.
 MOST_PRODUCTS = 4000
+
+
+class _Enough(Exception):
+    """Ends SciPy's iteration."""
 
 
 class Log(Protocol):
@@ -92,6 +97,8 @@ class Minimizer:
         if self.stationarity <= tol or not np.isfinite(value):
             return self._last()
         limit = self.max_iter if limit is None else limit
+        if not self.sweeps.activation.compiled:
+            return self._by_scipy(weights, tol, limit, decrease)
         W = np.array(weights, dtype=float, order="C")
         counts, shrink = np.zeros(3, dtype=np.int64), 1.0
         values, measures = np.empty(0), np.empty(0)
@@ -111,6 +118,30 @@ class Minimizer:
                 self._tell(float(values[k]), self.stationarity)
             if code:
                 break
+        self._accept((self._last() * self.scale).ravel())
+        return self._last()
+
+    def _by_scipy(self, weights: NDArray, tol: float, limit: int, decrease: float) -> NDArray:
+        """The same by SciPy's L-BFGS-B, for an activation that is not compiled."""
+        from scipy.optimize import minimize
+
+        values, measures = list[float](), list[float]()
+
+        def accepted(v: NDArray) -> None:
+            value, _ = self._accept(v)
+            values.append(value)
+            measures.append(self.stationarity)
+            self._record()
+            fell = len(values) <= WINDOW or \
+                values[-1 - WINDOW] - value >= max(decrease, 1e-14) * abs(value) or \
+                (not decrease and measures[-1] <= 0.5 * measures[-1 - WINDOW])
+            if self.stationarity <= tol or len(values) >= limit or not fell:
+                raise _Enough
+
+        options = dict(maxcor=self.memory, maxiter=limit, maxfun=10**9, ftol=0.0, gtol=0.0)
+        with suppress(_Enough):
+            minimize(self._value, (weights * self.scale).ravel(), jac=True, method="L-BFGS-B",
+                     callback=accepted, options=options)
         self._accept((self._last() * self.scale).ravel())
         return self._last()
 

@@ -10,7 +10,7 @@ from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.methods.common.watch import Best, Stop
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.search.lbfgs import Log, Minimizer
-from hamshoot.problem.activations import Activation, epsilon_ladder
+from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Status
 from hamshoot.theory import layers as discrete
@@ -110,7 +110,7 @@ class LadderWalk:
         sigma = self.sweeps.activation
         problem = self.problem
         if sigma != problem.sigma:
-            problem = problem.replace(activation=sigma.name, epsilon=sigma.epsilon)
+            problem = problem.replace(activation=sigma)
         return exact_newton.minimise(
             problem, weights, self.steps, tol=tol, callback=self.record).weights
 
@@ -121,10 +121,8 @@ class LadderWalk:
             raise Stop(Status.MAX_ITER)
 
     def set_activation(self, epsilon: float) -> None:
-        """Take the smooth ReLU of some ε for the activation of the stage; a linear one stays."""
-        linear = self.problem.activation == "linear"
-        self.sweeps.activation = self.problem.sigma if linear else \
-            Activation("smooth_relu", epsilon)
+        """Take the smooth ReLU of some ε for the activation of the stage; others stay."""
+        self.sweeps.activation = self.problem.sigma.at(epsilon)
 
     def stage_name(self, epsilon: float) -> str:
         """What a record's stage says of an ε."""
@@ -146,7 +144,7 @@ class LadderWalk:
     def collapsed(self) -> bool:
         """Whether the network evaluated last ends at a trivial solution."""
         problem, end = self.problem, self.sweeps.representations[-1]
-        residual = problem.readout @ end - problem.targets
+        residual = problem.readout @ end - problem.targets  # of squares; others find it themselves
         return discrete.collapsed(problem, end, float(np.sum(residual**2)) / problem.n_samples)
 
     def relative_gradient(self) -> float:

@@ -120,7 +120,7 @@ class LadderSearch:
         residuals = {"smooth_stationarity": reached,
                      "smooth_objective": self.walk.minimizer.objective, "epsilon": last,
                      "relative_gradient": self.walk.relative_gradient()}
-        smooth = self.problem.activation != "relu"
+        smooth = not self.problem.sigma.kinked
         status = Status.STALLED
         if reached <= options.tol:
             status = Status.CONVERGED if smooth else Status.SMOOTHED

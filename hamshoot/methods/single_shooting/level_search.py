@@ -113,8 +113,7 @@ class LevelSearch:
     def _search(self, guess: NDArray | None) -> NDArray:
         """The last iterate of the last level."""
         options, problem = self.options, self.problem
-        last = {"linear": 0.0, "smooth_relu": problem.sigma.epsilon}.get(
-            problem.activation, options.epsilon[1])
+        last = options.epsilon[1] if problem.sigma.kinked else problem.sigma.epsilon
         levels = schedule(problem, len(self.steps), last, options.stage_iter, coarse=guess is None)
         if guess is not None:
             self.levels.offer(guess)
@@ -144,7 +143,7 @@ class LevelSearch:
 
     def _verdict(self, end: NDArray, guess: NDArray | None) -> tuple[Status, NDArray]:
         """Status, and the weights it is true of: the last iterate, unless that ends too high."""
-        levels, relu = self.levels, self.problem.activation == "relu"
+        levels, relu = self.levels, self.problem.sigma.kinked
         objective = levels.offer(end)
         too_high = guess is not None and objective > levels.offer(guess) * (1 + 1e-12)
         best = end if levels.best.weights is None else levels.best.weights
@@ -212,7 +211,7 @@ class LevelSearch:
             asked = f" (tol {levels.gradient_tol:g})" if levels.gradient_tol else ""
             notes.append(f"relative gradient {levels.relative_gradient:.1e} of the path "
                          f"fit's{asked}")
-        if problem.activation == "relu" and levels.epsilon:
+        if problem.sigma.kinked and levels.epsilon:
             notes.insert(0, f"ε = {levels.epsilon:g}")
         if self.held is not None:
             notes.append(f"{self.held.entries} activations held on the kink in {self.held.rounds} "

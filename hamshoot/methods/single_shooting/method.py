@@ -246,6 +246,8 @@ class DirectSingleShooting:
         """The optimiser that "auto" stands for: the ladder up to the size of the exact methods."""
         if self.optimizer != "auto":
             return self.optimizer
+        if not problem.sigma.compiled or not problem.criterion.plain:
+            return "lbfgs"
         if problem.activation == "relu" and self.polish:
             exact = affordable(problem, self.layers)
         else:

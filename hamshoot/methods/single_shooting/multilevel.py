@@ -39,7 +39,6 @@ from hamshoot.methods.single_shooting.minimal_residual import MinimalResidual
 from hamshoot.methods.single_shooting.optimizer import Ended, Optimizer
 from hamshoot.methods.single_shooting.trust_region import TrustRegionNewton
 from hamshoot.network.follow_path import equidistant_steps
-from hamshoot.problem.activations import Activation
 from hamshoot.solution.solution import Status
 from hamshoot.support.interpolation import interpolate
 
@@ -142,7 +141,7 @@ def schedule(
             samples *= GROWTH
         if few < layers and N <= MOST_COARSE:
             levels.append(Level(N, few, epsilon(FIRST_EPSILON), LAST_COARSE_ITER, HURRIED))
-    warm = coarse and smooth and problem.activation == "relu"
+    warm = coarse and smooth and problem.sigma.kinked
     ladder = [3 * FIRST_EPSILON, FIRST_EPSILON] if warm else [FIRST_EPSILON]
     if warm and N > MOST_COARSE:  # a small ε first: there a time limit may end the first stage
         ladder = [FIRST_EPSILON, *ladder]
@@ -237,8 +236,7 @@ class Multilevel:
         with, which is small after a good walk on the coarse levels.
         """
         problem = _sample(self.problem)
-        smooth = problem.activation == "relu"
-        sigma = Activation("smooth_relu", COARSE_EPSILON) if smooth else problem.sigma
+        sigma = problem.sigma.smoothed(COARSE_EPSILON)
         with np.errstate(all="ignore"):
             start = starting_weights(problem, self.steps, "path", 0)
             gradient = BlockSweeps(problem, self.steps, sigma).gradient(start)[1]
@@ -346,7 +344,7 @@ class Multilevel:
     def _run(
         self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
     ) -> NDArray:
-        activation = Activation("smooth_relu", level.epsilon) if level.epsilon else problem.sigma
+        activation = problem.sigma.at(level.epsilon) if level.epsilon else problem.sigma
         whole = len(steps) == len(self.steps) and problem is self.problem
         self.epsilon, count = level.epsilon, 0
         for phase in self._phases(level):

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from problems import between, one_neuron, teacher
+from problems import SMOOTH, between, one_neuron, teacher
 
 import hamshoot as hs
 from hamshoot.methods.multiple_shooting.method import DirectMultipleShooting
@@ -30,7 +30,7 @@ def solved(activation="relu", nlp_solver="ipopt", layers=8, **options):
 
 
 @pytest.mark.parametrize("integrator", ["euler", "rk4"])
-@pytest.mark.parametrize("activation", ["smooth_relu", "linear"])
+@pytest.mark.parametrize("activation", SMOOTH)
 @pytest.mark.parametrize("bias", [True, False])
 def test_casadi_functions_equal_the_reference(integrator, activation, bias):
     problem = teacher(activation, bias=bias, epsilon=0.2)
