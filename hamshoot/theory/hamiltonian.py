@@ -132,7 +132,7 @@ GELU, others by their formulas). The Hamiltonian form, the discrete costate, H c
 exact identity and Theorem 4 ask nothing else of it. What does:
 
 * balancedness asks for positive homogeneity, zσ′(z) = σ(z): linear, ReLU, leaky ReLU;
-* Proposition 1 follows from ‖A‖_* ≤ ‖Aσ⁺‖_F ‖σ(A)‖_F where |σ(z)| ≤ |z|: for these, tanh and GELU,
+* Proposition 1 follows from ‖A‖_* ≤ ‖Aσ⁺‖_F ‖σ(A)‖_F where σ(z)² ≤ z²: for these, tanh and GELU,
   but not for softplus nor the smooth ReLU, whose σ(0) is not 0;
 * that the cost of identity does not change with the scale of A asks for homogeneity again, and no
   bias. Of small A of rank r it is r/σ′(0)² for a smooth σ with σ(0) = 0, so r for tanh and 4r for
