@@ -28,7 +28,7 @@ def swish_curvature(z):
 
 FUNCTIONS = dict(value=swish, slope=swish_slope, curvature=swish_curvature,
                  casadi=lambda z: z / (1 + casadi.exp(-z)))
-SWISH = hs.Activation.custom("swish", **FUNCTIONS)
+SWISH = hs.Activation.custom("custom_swish", **FUNCTIONS)
 #: One that is known already, by its functions.
 TANH = hs.Activation("tanh")
 TWIN = hs.Activation.custom("tanh_again", np.tanh, TANH.slope, TANH.curvature, casadi.tanh)
@@ -78,7 +78,7 @@ def test_auto_takes_a_method_that_can():
     lambda p: BlockSweeps(p, [1.0]),
 ], ids=["indirect", "descent", "levels", "blocks"])
 def test_what_is_compiled_says_that_it_cannot_take_it(call):
-    with pytest.raises(ValueError, match=r"'swish' is made of functions, which .* cannot take; Di"):
+    with pytest.raises(ValueError, match=r"'custom_swish' is made of functions, .* cannot take; Di"):
         call(problem_of(SWISH))
 
 
