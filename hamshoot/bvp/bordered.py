@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hamshoot.bvp.staircase import equilibrated_lu
+
 
 class BorderedStaircase:
     """Orthogonal factorisation of F_k d_k + E_k d_{k+1} + P_k q = r_k with boundary conditions.
@@ -54,21 +56,7 @@ class BorderedStaircase:
             E = np.concatenate([v[:, n:], E[2 * p :]])
             P = np.concatenate([w[:, n:], P[2 * p :]])
         last = np.concatenate([np.concatenate([F[0], E[0], P[0]], axis=1), ends])
-        self._factor(last)
-
-    def _factor(self, last: NDArray) -> None:
-        from scipy.linalg import get_lapack_funcs
-
-        size = np.linalg.norm(last, axis=1)
-        self.rows = 1.0 / np.where(size > 0, size, 1.0)
-        self.rcond = 0.0
-        if np.all(size > 0) and np.all(np.isfinite(size)):
-            last = last * self.rows[:, None]
-            getrf, gecon = get_lapack_funcs(("getrf", "gecon"), (last,))
-            lu, pivots, info = getrf(last)
-            if info == 0:
-                self.lu = (lu, pivots)
-                self.rcond = float(gecon(lu, np.abs(last).sum(0).max())[0])
+        self.rows, self.lu, self.rcond = equilibrated_lu(last)
 
     def solve(self, r: NDArray, g: NDArray) -> tuple[NDArray, NDArray]:
         """The unknowns d (S + 1, n) and q (m,) from right-hand sides r (S, n) and g (n + m,).

@@ -50,8 +50,6 @@ class StaircaseFactor:
     def __init__(
         self, phi: NDArray, ga: NDArray, gb: NDArray, scale: NDArray | None = None
     ) -> None:
-        from scipy.linalg import lapack
-
         n = phi.shape[1]
         self.nodes = phi.shape[0] + 1
         self.scale = np.ones(n) if scale is None else np.asarray(scale, float)
@@ -69,15 +67,7 @@ class StaircaseFactor:
             F = np.concatenate([f, F[2 * p :]])
             E = np.concatenate([e, E[2 * p :]])
         last = np.block([[F[0], E[0]], [ga * self.scale, gb * self.scale]])
-        size = np.linalg.norm(last, axis=1)
-        self.rows = 1.0 / np.where(size > 0, size, 1.0)
-        self.rcond = 0.0
-        if np.all(size > 0) and np.all(np.isfinite(size)):
-            last *= self.rows[:, None]
-            lu, pivots, info = lapack.dgetrf(last)
-            if info == 0:
-                self.lu = (lu, pivots)
-                self.rcond = float(lapack.dgecon(lu, np.abs(last).sum(0).max())[0])
+        self.rows, self.lu, self.rcond = equilibrated_lu(last)
 
     def solve(self, r: NDArray, g: NDArray) -> NDArray:
         """Solve Φ_k d_k − d_{k+1} = r_k and ∂g/∂y_0 d_0 + ∂g/∂y_S d_S = g.
@@ -122,3 +112,29 @@ class StaircaseFactor:
                 fine[2 * k + 1] = lapack.dtrtrs(upper[k].T, top[k], lower=1, trans=1)[0]
             d = fine
         return d * self.scale
+
+
+def equilibrated_lu(matrix: NDArray) -> tuple[NDArray, tuple[NDArray, NDArray], float]:
+    """LU factors (lu, pivots) of a real or complex matrix whose rows have been scaled to norm 1.
+
+    Returns
+    -------
+    rows : ndarray, shape (n,)
+        What the rows were scaled by.
+    lu : tuple of ndarray
+        For `scipy.linalg.lu_solve`.
+    rcond : float
+        Reciprocal condition number (1-norm estimate); 0 where the matrix is singular, and `lu` of
+        no use.
+    """
+    from scipy.linalg import get_lapack_funcs
+
+    size = np.linalg.norm(matrix, axis=1)
+    rows = 1.0 / np.where(size > 0, size, 1.0)
+    if not (np.all(size > 0) and np.all(np.isfinite(size))):
+        return rows, (matrix, np.arange(len(matrix))), 0.0
+    scaled = matrix * rows[:, None]
+    getrf, gecon = get_lapack_funcs(("getrf", "gecon"), (scaled,))
+    lu, pivots, info = getrf(scaled)
+    rcond = float(gecon(lu, np.abs(scaled).sum(0).max())[0]) if info == 0 else 0.0
+    return rows, (lu, pivots), rcond

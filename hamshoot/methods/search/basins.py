@@ -50,6 +50,9 @@ _logger = logging.getLogger("hamshoot")
 #: small teachers reach other basins; tables with many inputs always the same, and need a small ε.
 HOT = ((0.2, 0.5), (0.2, 1.0), (0.2, 1.5), (0.1, 1.0))
 COLD = ((0.03, 2.0), (0.03, 3.0), (0.003, 0.3), (0.003, 1.0))
+#: Stationarity at which a walk of the search ends, whatever the finisher asks for: else the basin
+#: found would depend on that, and methods end in different ones.
+WALK_TOL = 1e-6
 #: The search's own last ε at least; what is smaller than that does not change basins.
 LAST = 1e-3
 #: Pairs that L-BFGS keeps.
@@ -295,7 +298,7 @@ class BasinSearch:
     def _walks(self, tasks: Sequence[WalkTask]) -> list[Basin]:
         """Ends of walks that know nothing of each other, side by side."""
         options = self.options
-        inputs = (self.steps, options.tol, options.max_iter - self.watch.iterations,
+        inputs = (self.steps, WALK_TOL, options.max_iter - self.watch.iterations,
                   options.stage_iter, options.memory or MEMORY, [vars(task) for task in tasks])
         arrays, numbers = kept(self.watch, self.problem, "walks", inputs,
                                lambda: self._walked(tasks))
@@ -310,7 +313,7 @@ class BasinSearch:
     def _walked(self, tasks: Sequence[WalkTask]) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """The ends of walks made now, the best network on their way, and what they cost."""
         options, into = self.options, Walked()
-        ground = Ground(self.problem, self.steps, options.tol, options.max_iter,
+        ground = Ground(self.problem, self.steps, WALK_TOL, options.max_iter,
                         options.stage_iter, options.memory or MEMORY)
         try:
             walked(ground, tasks, self.watch, options.workers, options.max_iter, into)

@@ -45,6 +45,13 @@ def test_it_ends_early_where_new_starts_agree_and_only_then():
     assert ended["linear"]
 
 
+def test_the_tolerance_of_the_finisher_does_not_choose_the_basin():
+    """Walks that ended at the tolerance asked for would end elsewhere with another one."""
+    loose, tight = (search_of(teacher(), workers=1, tol=tol)[0] for tol in (1e-2, 1e-9))
+    np.testing.assert_array_equal(loose.run().weights, tight.run().weights)
+    assert loose.rounds == tight.rounds
+
+
 def test_what_it_returns_is_the_best_it_saw_and_its_objective_is_right():
     problem = teacher()
     search, best = search_of(problem)
