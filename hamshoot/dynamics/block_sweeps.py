@@ -33,6 +33,7 @@ from hamshoot.dynamics.sweeps import check_loss, stationarity
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import SMOOTH_RELU, Activation
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.support.blas import load_blas
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -444,8 +445,7 @@ def threads(problem: TrainingProblem) -> Iterator[Executor]:
 
     A problem of one block gets the plain loop.
     """
-    import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
-
+    load_blas()
     count = max([lib["num_threads"] for lib in threadpool_info()
                  if lib.get("user_api") == "blas"], default=1)
     with threadpool_limits(limits=1, user_api="blas"):

@@ -22,6 +22,7 @@ from threadpoolctl import ThreadpoolController
 
 from hamshoot.dynamics.block_sums import Node, branches
 from hamshoot.problem.memory_map import MappedRows, MissingMap
+from hamshoot.support.blas import load_blas
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,8 +161,7 @@ def _threads() -> int:
 @lru_cache(maxsize=1)
 def _blas() -> Any:
     """Control of BLAS's threads; looking for the libraries is what costs."""
-    import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
-
+    load_blas()
     return ThreadpoolController()
 
 

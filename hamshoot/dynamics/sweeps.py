@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from hamshoot.problem.activations import SMOOTH_RELU, Activation
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.support.blas import load_blas
 from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def blas_threads(problem: TrainingProblem) -> AbstractContextManager:
     """
     if problem.width >= THREADED_WIDTH:
         return nullcontext()
-    import scipy.linalg.cython_blas  # noqa: F401 - the kernels' BLAS, to be limited, has to be loaded
-
+    load_blas()
     return threadpool_limits(limits=1, user_api="blas")
 
 
