@@ -158,11 +158,14 @@ def test_what_is_found_after_the_limit_does_not_count(peers):
 def test_an_optimiser_keeps_its_seconds(optimisers, monkeypatch, method):
     monkeypatch.setattr(optimisers, "warm", lambda method: None)
     monkeypatch.setattr(optimisers, "problem_of", lambda name: (problem(), LAYERS))
-    row = optimisers.measured("any 0", method, 1.0)
-    assert 0 < row["objective"] < np.inf
+    for limit in (1.0, 4.0, 16.0):  # how long a run takes is the machine's affair
+        row = optimisers.measured("any 0", method, limit)
+        assert 0 < row["objective"] < np.inf
+        assert row["trace"][-1][0] <= limit
+        if row["runs"] > 1:
+            break
     assert row["runs"] > 1
     assert [t for t, _ in row["trace"]] == sorted(t for t, _ in row["trace"])
-    assert row["trace"][-1][0] <= 1.0
     assert row["trace"][-1][1] == pytest.approx(row["objective"], rel=1e-7)
 
 
