@@ -20,7 +20,8 @@ each is, and where it is from:
   Wolfe conditions by bisection, which are those for functions with kinks (Lewis and Overton, 2013);
   SciPy's BFGS multiplies two n × n matrices an iteration, 2n³ flops where 4n² do;
 * trust-krylov: SciPy's, with Hessian products by central differences of gradients. On the kinks of
-  ReLU it stalls, and begins anew after 20 iterations in which J fell by less than FLAT.
+  ReLU it stalls, and begins anew after 20 iterations in which J fell by less than FLAT;
+* Gauss–Newton–CG: in `hessian_free.py`.
 """
 
 from __future__ import annotations

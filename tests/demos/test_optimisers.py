@@ -139,6 +139,25 @@ def test_bfgs_finds_minima(peers, scaled):
         assert min(ends) < 1e-12, least
 
 
+def test_gauss_newton_by_cg_ends_at_the_minimum_of_a_quadratic(peers, monkeypatch):
+    hessian_free = imported(monkeypatch, "hessian_free")
+    p = problem(activation="linear")
+    one = peers.Setting(p, 1)
+    A0, Y = p.block(0, p.n_samples)
+    S = np.vstack([A0, np.ones(p.n_samples)])  # A_1 = (1 − L̃)A_0 + WS: ridge regression
+    c = p.weight_decay / p.effective_depth * p.n_samples / 2
+    Q = p.readout
+    Y = Y - (1 - p.effective_depth) * Q @ A0
+    system = np.kron(Q.T @ Q, S @ S.T) + c * np.eye(Q.shape[1] * len(S))
+    exact = np.linalg.solve(system, (Q.T @ Y @ S.T).ravel()).reshape(one.sweeps.shape)
+    for iterations, power in hessian_free.CG_SETTINGS:
+        method = hessian_free.GaussNewton(one, None)
+        method.iterations, method.power = iterations, power
+        ends = []
+        method.run(np.zeros(exact.size), ends.append)
+        assert min(ends) == pytest.approx(one.sweeps.objective(exact), rel=1e-9)
+
+
 # -- time --------------------------------------------------------------------------------------
 
 
@@ -154,7 +173,8 @@ def test_what_is_found_after_the_limit_does_not_count(peers):
 
 
 @pytest.mark.parametrize("method", ["hamshoot, quick", "L-BFGS", "L-BFGS-B, SciPy", "Adam",
-                                    "self-scaled BFGS", "trust-krylov, SciPy"])
+                                    "self-scaled BFGS", "trust-krylov, SciPy",
+                                    "Gauss–Newton–CG"])
 def test_an_optimiser_keeps_its_seconds(optimisers, monkeypatch, method):
     monkeypatch.setattr(optimisers, "warm", lambda method: None)
     monkeypatch.setattr(optimisers, "problem_of", lambda name: (problem(), LAYERS))
