@@ -15,6 +15,7 @@ import numpy as np
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import WITH_EPSILON, WITH_SLOPE, Activation
 from hamshoot.problem.losses import Loss
+from hamshoot.problem.maps import checked_decays
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.support.checks import brief, finite
@@ -54,6 +55,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     values["criterion"] = _criterion({**given, **values})
     values["sample_weights"] = values["criterion"].weights
     values |= _scalings({**given, **values})
+    values |= checked_decays({**given, **values})
     values |= _matrices({**given, **values})
     return values | _held_out({**given, **values})
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hamshoot.problem import memory_map as mapped
+from hamshoot.problem.maps import DECAYS
 from hamshoot.support import schema
 from hamshoot.support.checks import brief, check_real
 from hamshoot.support.journal import key_of
@@ -63,6 +64,7 @@ def arrays_and_settings(
         settings["loss"] = values["loss"]
     if values["criterion"].delta:
         settings["huber_delta"] = float(values["criterion"].delta)
+    settings |= {name: values[name] for name in DECAYS if values[name] is not None}
     if maps:
         settings["maps"] = maps
     return arrays, settings
@@ -91,6 +93,7 @@ def _check(arrays: Mapping[str, NDArray], settings: dict[str, Any]) -> None:
     check_fields("problem", settings, FIELDS, {
         "epsilon": schema.NUMBER, "negative_slope": schema.NUMBER, "maps": schema.OBJECT,
         "loss": schema.TEXT, "huber_delta": schema.NUMBER,
+        **dict.fromkeys(DECAYS, schema.NUMBER),
         "preparation": schema.OBJECT})
     maps = settings.get("maps", {})
     for name, entry in maps.items():

@@ -26,6 +26,7 @@ from hamshoot.problem.arguments import frozen, positive
 from hamshoot.problem.hints import log_hints, projected
 from hamshoot.problem.losses import Loss
 from hamshoot.problem.magnitude import check_magnitude
+from hamshoot.problem.maps import Maps, told
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TrainingProblem:
+class TrainingProblem(Maps):
     """Data, leak, weight decay and network of one training problem, validated once.
 
     Parameters
@@ -64,8 +65,10 @@ class TrainingProblem:
     bias : bool
         Whether σ̂(A) has a last row of ones, and W a last column b.
     lift, readout : {"embedding", "orthonormal"} or array_like, optional
-        P (w, d_in) and Q (d_out, w), fixed. Default: the embedding [I; 0] where the width
-        allows it, else orthonormal random from `seed`.
+        P (w, d_in) and Q (d_out, w), fixed unless a decay is given. Default: the embedding [I; 0]
+        where the width allows it, else orthonormal random from `seed`.
+    lift_decay, readout_decay : float, optional
+        μ > 0: P or Q is learned, from where it is, with a term (μ/2)‖P‖² or (μ/2)‖Q‖² of J.
     endpoint : array_like, shape (w, N), optional
         Hard endpoint A_1 = given, in place of the loss.
     loss : {"squared", "cross_entropy", "huber"}
@@ -115,6 +118,8 @@ class TrainingProblem:
     bias: bool = field(default=True, kw_only=True)
     lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
     readout: NDArray | Any = field(default=None, kw_only=True)
+    lift_decay: float | None = field(default=None, kw_only=True)
+    readout_decay: float | None = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
     loss: LossName = field(default="squared", kw_only=True)
     huber_delta: float | None = field(default=None, kw_only=True)
@@ -180,11 +185,6 @@ class TrainingProblem:
     # -- what solvers ask --------------------------------------------------------------------------
 
     @cached_property
-    def initial_state(self) -> NDArray:
-        """A_0 = P Xᵀ of the scaled inputs, (w, N)."""
-        return frozen(self.lift @ self.input_scaling.apply(np.asarray(self.X)).T)
-
-    @cached_property
     def targets(self) -> NDArray:
         """Yᵀ, scaled, (d_out, N); with a hard endpoint and no Y, that endpoint read out."""
         if self.Y is None:
@@ -220,16 +220,6 @@ class TrainingProblem:
     def n_samples(self) -> int:
         """N."""
         return len(self.X)
-
-    @property
-    def d_in(self) -> int:
-        """Columns of X."""
-        return self.X.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Rows of the readout Q."""
-        return self.readout.shape[0]
 
     @property
     def control_shape(self) -> tuple[int, int]:
@@ -276,6 +266,7 @@ class TrainingProblem:
         sizes = f"N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
         return (f"TrainingProblem({sizes}{projected(self)}, {what}, L̃={self.effective_depth:g}, "
                 f"λ={self.weight_decay:g}{'' if self.criterion.plain else f', {self.criterion}'}"
+                f"{told(self)}"
                 f"{', hard endpoint' if self.hard_endpoint else ''})")
 
     def __getstate__(self) -> dict[str, Any]:

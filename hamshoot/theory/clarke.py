@@ -15,6 +15,7 @@ import numpy as np
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,8 @@ class ClarkeResult(NamedTuple):
     slopes : ndarray, shape (L, w, N)
         σ′ with d in the entries on the kink.
     on_kink : ndarray of bool, shape (L, w, N)
-        Entry (ℓ, i, j) belongs to the left node of layer ℓ; none at ℓ = 0, where A is given.
+        Entry (ℓ, i, j) belongs to the left node of layer ℓ; none at ℓ = 0, where A is given, unless
+        the lift is learned.
     idle : ndarray of bool, shape (L, w, N)
         Those of them whose neuron no weight reads: their slope is of no account.
     """
@@ -74,12 +76,15 @@ def clarke_residual(
     Every d ∈ [0, 1] gives an upper bound on the least residual. There the search may end early,
     after `MOST_FLOPS` flops or when it gains little, and what is returned is such a bound; a
     residual of 0 to rounding is proof of stationarity either way.
+
+    Of learned maps ∇J has their part as well; the search is then always that with a Jacobian.
     """
     left = representations[:-1]
     slopes = problem.sigma.slope(left)
     on_kink = np.zeros(left.shape, bool)
     if problem.activation == "relu":
-        on_kink[1:] = np.abs(left[1:]) <= KINK_TOLERANCE * max(1.0, float(np.abs(left).max()))
+        on_kink[:] = np.abs(left) <= KINK_TOLERANCE * max(1.0, float(np.abs(left).max()))
+        on_kink[0] &= problem.lift_decay is not None
     evaluate = _ClarkeEvaluation(
         problem, representations, weights, steps, terminal, slopes, on_kink
     )
@@ -90,7 +95,8 @@ def clarke_residual(
     n_kinks = int(evaluate.on_kink.sum())
     if n_kinks == 0:
         d = np.empty(0)
-    elif n_kinks <= MOST_DENSE and n_kinks * weights.size <= CLARKE_DENSE:
+    elif problem.learns or (
+            n_kinks <= MOST_DENSE and n_kinks * weights.size <= CLARKE_DENSE):
         d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5))
     else:
         d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5))
@@ -127,8 +133,12 @@ class _ClarkeEvaluation:
         return slopes
 
     def gradient(self, d: NDArray) -> NDArray:
-        """∂J/∂W, shape (L, w, w+1)."""
-        return self.scale * self._sweep(d)[1]
+        """∂J/∂W, shape (L, w, w+1); with learned maps one vector, those by P and Q behind it."""
+        momenta, scaled = self._sweep(d)
+        if not self.problem.learns:
+            return self.scale * scaled
+        return np.concatenate([(self.scale * scaled).ravel(),
+                               *learned.map_slopes(self.problem, self.A[-1], momenta[0])])
 
     def _sweep(self, d: NDArray) -> tuple[NDArray, NDArray]:
         self.sweeps += 1
@@ -155,7 +165,14 @@ class _ClarkeEvaluation:
             here = layer == k
             D[row[here], here] += force[here]
             jacobian[k - 1] = self.steps[k - 1] * D[:, None] * self.S[k - 1][:, sample][None]
-        return jacobian.reshape(-1, len(layer))
+        if not self.problem.learns:
+            return jacobian.reshape(-1, len(layer))
+        D = slopes[0][:, sample] * (self.steps[0] * self.W[0][:, :w].T @ D) \
+            + (1 - self.steps[0] * L_tilde) * D
+        here = layer == 0
+        D[row[here], here] += force[here]
+        return np.concatenate([jacobian.reshape(-1, len(layer)),
+                               learned.map_slopes_moved(self.problem, D, sample)])
 
     def value_and_slope(self, d: NDArray) -> tuple[float, NDArray]:
         """½‖∇J(d)‖² and its gradient in d, by one backward and one forward (tangent) sweep."""

@@ -70,6 +70,8 @@ def objective(
 ) -> tuple[float, float, float]:
     """J, loss and Σρ‖W‖² of a network that ends at `endpoint` (w, N); a hard endpoint has no loss.
 
+    The weight decay of learned maps is part of J.
+
     Returns
     -------
     objective, loss, parameter_norm : float
@@ -77,7 +79,8 @@ def objective(
     norm = float(np.sum(steps * np.sum(weights**2, axis=(1, 2))))
     loss = 0.0 if problem.hard_endpoint else \
         float(ham.loss(endpoint, problem.readout, problem.targets, problem.criterion))
-    return loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss, norm
+    decays = problem.weight_decay / (2 * problem.effective_depth) * norm + problem.map_decay
+    return loss + decays, loss, norm
 
 
 def objective_of(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:

@@ -42,6 +42,7 @@ from hamshoot.methods.newton.reduced_hessian import expansion, second_derivative
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 from hamshoot.theory.clarke import clarke_residual
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ MOST_STEPS = 15
 RETURNS, NEARLY = 3, 1e-4
 #: Shift of the constraints' block, which lets dependent constraints share their multiplier.
 SHIFT = 1e-11
-_IMAGINARY = 1e-30
+IMAGINARY = 1e-30
 
 
 class Polished(NamedTuple):
@@ -160,27 +161,40 @@ def polish(
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
-    start = discrete.objective_of(problem, weights, steps)
-    state = _ActiveSet(problem, np.array(weights, dtype=float), steps, epsilon, look)
+    start = learned.objective_of(problem, weights, steps)
+    state = state_of(problem, np.array(weights, dtype=float), steps, epsilon, look)
 
     def report() -> None:
         if callback is not None:
-            callback(discrete.objective_of(problem, state.W, steps), state.residual())
+            callback(learned.objective_of(problem, state.stack, steps), state.residual())
 
-    done, iteration = _follow_events(state, 0.1 * tol, max_iter, report)
+    done, iteration = follow_events(state, 0.1 * tol, max_iter, report)
     if not done:
-        done, more = _whole_rounds(state, 0.1 * tol, max_iter - iteration, report)
+        done, more = whole_rounds(state, 0.1 * tol, max_iter - iteration, report)
         iteration += more
-    objective = discrete.objective_of(problem, state.W, steps)
-    A = discrete.roll_out(problem, state.W, steps)
-    clarke = clarke_residual(problem, A, state.W, steps)
-    _, gradient = discrete.costates(problem, A, state.W, steps, slopes=clarke.slopes)
-    stationarity = discrete.stationarity(state.W, gradient)
+    stack = state.stack
+    objective = learned.objective_of(problem, stack, steps)
+    at, W = learned.settled(problem, stack)
+    clarke = clarke_residual(at, discrete.roll_out(at, W, steps), W, steps)
+    gradient = learned.scaled_gradient(problem, stack, steps, slopes=clarke.slopes)[2]
+    stationarity = learned.stationarity_of(problem, stack, gradient)
     # J of the smooth optimum is O(ε) above; a rise means another branch, or none.
     settled = done and stationarity <= tol and objective <= start + 1e-9 * abs(start)
     dead = int(clarke.idle.sum())
-    return Polished(state.W, bool(settled), objective, stationarity,
+    return Polished(stack, bool(settled), objective, stationarity,
                     int(clarke.on_kink.sum()) - dead, dead, iteration)
+
+
+def state_of(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
+    look: Callable[[], None] | None,
+) -> ActiveSet:
+    """Where the polish begins; with learned maps from stacked controls."""
+    if problem.learns:
+        from hamshoot.methods.newton.learned_active_set import LearnedActiveSet
+
+        return LearnedActiveSet(problem, weights, steps, epsilon, look)
+    return ActiveSet(problem, weights, steps, epsilon, look)
 
 
 def _solve_kkt(
@@ -254,8 +268,8 @@ def _convexified(hessian: NDArray, constraints: NDArray, weight: float,
     return None
 
 
-def _follow_events(
-    state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
+def follow_events(
+    state: ActiveSet, tol: float, limit: int, report: Callable[[], None]
 ) -> tuple[bool, int]:
     """Newton steps up to the next event; ends when done, or when the sets cycle."""
     met: dict[bytes, int] = {}
@@ -272,8 +286,8 @@ def _follow_events(
     raise AssertionError("unreachable")
 
 
-def _whole_rounds(
-    state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
+def whole_rounds(
+    state: ActiveSet, tol: float, limit: int, report: Callable[[], None]
 ) -> tuple[bool, int]:
     """Converge with the sets fixed, then let entries change sides, and again.
 
@@ -299,7 +313,7 @@ def _whole_rounds(
     return done, iteration
 
 
-class _Sweep(NamedTuple):
+class Sweep(NamedTuple):
     """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W."""
 
     A: NDArray
@@ -309,28 +323,40 @@ class _Sweep(NamedTuple):
     G: NDArray
 
 
-class _ActiveSet:
+class ActiveSet:
     """Controls W, multipliers m (L, w, N), and the sets `active` and `held`, at left nodes."""
 
     def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
                  look: Callable[[], None] | None = None):
         self.problem, self.W, self.steps, self.look = problem, weights, steps, look
-        sigma = Activation("smooth_relu", epsilon)
-        A = discrete.roll_out(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                              weights, steps)
-        d = sigma.slope(A[:-1])
+        A, B = self.smoothed(epsilon)
+        d = Activation("smooth_relu", epsilon).slope(A[:-1])
         self.hidden = np.ones(d.shape, bool)
-        self.hidden[0] = False  # A_0 is given, whatever its signs
+        self.hidden[0] = problem.lift_decay is not None  # an A_0 that is given has any signs
         inside = INSIDE * min(1.0, np.sqrt(epsilon / 1e-3))
         self.held = self.hidden & (d > inside) & (d < 1 - inside)
         self.active = (A[:-1] > 0) & ~self.held
-        smooth = discrete.costates(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                                   A, weights, steps)[0]
-        v = discrete.pulled(weights, steps, smooth)
+        v = discrete.pulled(self.controls, steps, B)
         self._switch_off_idle()
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
         self.now = self.sweep(self.W, self.m)
+
+    @property
+    def stack(self) -> NDArray:
+        """The controls as they came."""
+        return self.W
+
+    @property
+    def controls(self) -> NDArray:
+        """W, (L, w, w+1)."""
+        return self.W
+
+    def smoothed(self, epsilon: float) -> tuple[NDArray, NDArray]:
+        """States and costates of the smooth network."""
+        smooth = self.problem.replace(activation="smooth_relu", epsilon=epsilon)
+        A = discrete.roll_out(smooth, self.W, self.steps)
+        return A, discrete.costates(smooth, A, self.W, self.steps)[0]
 
     def _switch_off_idle(self) -> None:
         """Set W to 0 where a neuron rests on the kink for every sample, from the start on.
@@ -348,7 +374,7 @@ class _ActiveSet:
             self.held[k, resting] = self.hidden[k, resting] = self.active[k, resting] = False
         self.free = self.free.ravel()
 
-    def sweep(self, W: NDArray, m: NDArray) -> _Sweep:
+    def sweep(self, W: NDArray, m: NDArray) -> Sweep:
         """Roll-out and costate with the sets as they are; real or complex."""
         problem, w = self.problem, self.problem.width
         keep = 1 - self.steps * problem.effective_depth
@@ -370,7 +396,7 @@ class _ActiveSet:
             v[k] = self.steps[k] * W[k][:, :w].T @ B
             B = keep[k] * B + self.active[k] * v[k] + m[k]
             momenta.append(B)
-        return _Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
+        return Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
 
     # -- where it stands ---------------------------------------------------------------------------
 
@@ -434,8 +460,8 @@ class _ActiveSet:
         if direction is None:
             return False
         dW, dm = direction
-        tangent = self.sweep(self.W + 1j * _IMAGINARY * dW, self.m + 1j * _IMAGINARY * dm)
-        dA, dv = tangent.A[:-1].imag / _IMAGINARY, tangent.v.imag / _IMAGINARY
+        tangent = self.sweep(self.W + 1j * IMAGINARY * dW, self.m + 1j * IMAGINARY * dm)
+        dA, dv = tangent.A[:-1].imag / IMAGINARY, tangent.v.imag / IMAGINARY
         reach, release, side = self._events(dA, dv, dm)
         event = min(reach.min(), release.min()) if to_event else np.inf
         longest = LONGEST * max(1.0, float(np.abs(self.W).max())) / max(np.abs(dW).max(), 1e-300)
