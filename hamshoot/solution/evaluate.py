@@ -13,6 +13,7 @@ from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Record, Solution, Status
 from hamshoot.theory import blockwise
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 from hamshoot.theory.clarke import clarke_residual
 
 if TYPE_CHECKING:
@@ -55,19 +56,26 @@ def solution_from_weights(
 
     Parameters
     ----------
+    weights : ndarray, shape (L, w, w+1)
+        Or, where maps are learned, stacked controls (`hamshoot.theory.learned`): then the problem
+        of the solution has those maps.
     terminal : ndarray, shape (w, N), optional
         B_1, the multiplier of a hard endpoint.
     residuals : dict, optional
         The solver's own, added to those computed here.
     """
     weights, steps = np.array(weights, dtype=float), np.array(steps, dtype=float)
-    if blockwise.too_many(problem, len(steps)):
-        found = _found_by_blocks(problem, weights, steps, integrator)
-    else:
+    if len(weights) != len(steps):
+        problem, weights = learned.settled(problem, weights)
+    if problem.learns or not blockwise.too_many(problem, len(steps)):
         found = _found_whole(problem, weights, steps, integrator, terminal)
+    else:
+        found = _found_by_blocks(problem, weights, steps, integrator)
     own = found.residuals
     own["stationarity"] = discrete.stationarity(weights, found.gradient)
     own["gradient_norm"] = blockwise.gradient_norm(problem, steps, found.gradient)
+    if problem.learns:
+        _add_maps(own, problem, found)
     # Momenta and representations come from one roll-out, so the layered defect is exactly zero and
     # only a hard endpoint leaves a boundary residual.
     own["defect"] = 0.0
@@ -119,6 +127,18 @@ def _found_whole(
     own["boundary_residual"] = discrete.boundary_residual(problem, A, B)
     fallen = bool(np.isfinite(J)) and discrete.collapsed(problem, A[-1], loss)
     return _Found(A, B, J, loss, norm, gradient, kinks, idle, fallen, own)
+
+
+def _add_maps(own: dict[str, float], problem: TrainingProblem, found: _Found) -> None:
+    """How stationary learned maps are, which the stationarity and ‖∇J‖ cover then."""
+    assert found.A is not None
+    assert found.B is not None
+    maps = learned.stationarities(problem, found.A, found.B)
+    own["stationarity"] = float(np.max([own["stationarity"], *maps.values()]))
+    slopes = learned.map_slopes(problem, found.A[-1], found.B[0])
+    own["gradient_norm"] = float(np.linalg.norm(
+        [own["gradient_norm"], *(np.linalg.norm(slope) for slope in slopes)]))
+    own.update(maps)
 
 
 def _found_by_blocks(

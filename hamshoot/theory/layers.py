@@ -190,6 +190,8 @@ def collapsed(problem: TrainingProblem, endpoint: NDArray, loss: float) -> bool:
 def trivial_objective(problem: TrainingProblem, steps: NDArray | None = None) -> float:
     """J of the network without weights: the leak alone, A_1 = Π(1 − ρ_ℓL̃) A_0, or e^{−L̃}A_0.
 
+    Where a map is learned it goes without that too: outputs 0.
+
     Parameters
     ----------
     problem : TrainingProblem
@@ -197,6 +199,8 @@ def trivial_objective(problem: TrainingProblem, steps: NDArray | None = None) ->
     steps : ndarray, shape (L,), optional
         Of a layered network; by default the continuous one.
     """
+    if problem.learns:
+        return float(problem.criterion.value(np.zeros_like(problem.targets), problem.targets))
     L_tilde = problem.effective_depth
     left = np.exp(-L_tilde) if steps is None else float(np.prod(1 - L_tilde * np.asarray(steps)))
     return float(ham.loss(left * problem.initial_state, problem.readout, problem.targets,

@@ -28,7 +28,7 @@ from hamshoot.optimality import formulas
 from hamshoot.optimality.second_order_layers import SecondOrder, second_order
 from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
-from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class Escape:
 
 def affordable(problem: TrainingProblem, layers: int) -> bool:
     """Whether the second-order test is cheap enough to end every solve with it."""
-    controls = layers * int(np.prod(problem.control_shape))
+    controls = learned.count(problem, layers)
     return not problem.hard_endpoint and controls <= MAX_CONTROLS
 
 
@@ -124,7 +124,7 @@ def escape(
         Filled along the way, so that what was reached is there when `callback` raises.
     """
     state = Escape(weights, []) if progress is None else progress
-    state.weights, state.objectives = weights, [discrete.objective_of(problem, weights, steps)]
+    state.weights, state.objectives = weights, [learned.objective_of(problem, weights, steps)]
     for _ in range(ROUNDS):
         state.verdict = second_order(problem, state.weights, steps, prove=False,
                                      derivatives=partial(_derivatives, problem))
@@ -137,7 +137,7 @@ def escape(
             break
         state.words.append(state.verdict.verdict.split(";")[0].split(":")[0])
         state.weights, state.polished = found
-        state.objectives.append(discrete.objective_of(problem, state.weights, steps))
+        state.objectives.append(learned.objective_of(problem, state.weights, steps))
     return state
 
 
@@ -157,7 +157,7 @@ def _lower(
             smooth = problem.replace(activation="smooth_relu", epsilon=value)
             weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
                                             callback=callback).weights
-        if not discrete.objective_of(problem, weights, steps) < state.objectives[-1] + value:
+        if not learned.objective_of(problem, weights, steps) < state.objectives[-1] + value:
             continue
         polished = polish(problem, weights, steps, value, tol=min(tol, 1e-10), callback=callback)
         if polished.stationarity <= tol and polished.objective < least:

@@ -17,8 +17,10 @@ from hamshoot.methods.newton import (
     levenberg_marquardt,
     reduced_hessian,
 )
+from hamshoot.methods.newton.learned_minimise import minimise_learned
 from hamshoot.methods.newton.levenberg_marquardt import Minimum, Model
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +51,8 @@ def minimise(
     problem : TrainingProblem
         With a loss and a smooth (or linear) activation.
     weights, steps : ndarray, shapes (L, w, w+1) and (L,)
+        With learned maps, stacked controls (`hamshoot.theory.learned`), which then have a method
+        of their own (`hamshoot.methods.newton.learned_minimise`).
     tol : float
         For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖).
     callback : callable, optional
@@ -67,6 +71,9 @@ def minimise(
     ValueError
         For another form.
     """
+    if problem.learns:
+        return minimise_learned(problem, weights, steps, tol=tol, max_iter=max_iter,
+                                callback=callback)
     if form == "auto":
         form = cheaper_form(problem, len(steps))
     if form not in MODELS:
@@ -85,6 +92,11 @@ def cheaper_form(problem: TrainingProblem, layers: int) -> str:
 def affordable(problem: TrainingProblem, layers: int) -> bool:
     """Whether an iteration of the cheaper form keeps to MAX_FLOPS and MAX_NUMBERS."""
     sizes = w, c, N, L = *problem.control_shape, problem.n_samples, layers
+    if problem.learns:
+        n = learned.count(problem, layers)
+        maps = n - L * w * c
+        flops = reduced_hessian.flops(*sizes) + 2.0 * n * (maps + w * w) * N + n**3 / 3
+        return flops <= MAX_FLOPS and n**2 <= MAX_NUMBERS
     if cheaper_form(problem, layers) == "dense":
         flops, numbers = reduced_hessian.flops(*sizes), (L * w * c) ** 2
     else:

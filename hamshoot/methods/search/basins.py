@@ -39,6 +39,7 @@ from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.checks import check_choice, check_count
 from hamshoot.support.cluster import client_of
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,7 +181,9 @@ class BasinSearch:
     def run(self) -> Basin:
         """The best basin found; idle (`collapsed`) where nothing lower than that was."""
         if self.trivial == 0:  # J is never below that
-            self.best.offer(0.0, idle := np.zeros((len(self.steps), *self.problem.control_shape)))
+            self.best.offer(0.0, idle := np.zeros_like(
+                learned.stacked(self.problem, np.zeros((len(self.steps),
+                                                        *self.problem.control_shape)))))
             return Basin(idle, 0.0, True, "no weights")
         basin = self._from_starts()
         if not basin.collapsed and (self.options.start is None or self.options.reheats):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hamshoot.dynamics.sweeps import EulerSweeps
+from hamshoot.dynamics.learned_sweeps import sweeps_of
 from hamshoot.methods.common.watch import Best, Stop
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.search.lbfgs import Log, Minimizer
@@ -14,6 +14,7 @@ from hamshoot.problem.activations import epsilon_ladder
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Status
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,7 @@ NEAR, NEARING = 1e-4, 2000
 
 
 class LadderWalk:
-    """Controls on their way down a ladder, whatever it begins with.
+    """Controls on their way down a ladder, whatever it begins with; stacked with learned maps.
 
     Parameters
     ----------
@@ -51,9 +52,10 @@ class LadderWalk:
                  max_iter: int, stage_iter: int, memory: int):
         self.problem, self.steps, self.watch = problem, steps, watch
         self.tol, self.max_iter, self.stage_iter = tol, max_iter, stage_iter
-        self.sweeps = EulerSweeps(problem, steps)
+        self.sweeps = sweeps_of(problem, steps)
         self.best = Best()  # by the objective of the problem's own activation
         self.first_gradient = float("nan")
+        self.latest: NDArray = np.zeros(self.sweeps.shape)
         self.minimizer = Minimizer(self.sweeps, watch, memory=memory, max_iter=max_iter)
 
     def descend(
@@ -130,6 +132,7 @@ class LadderWalk:
 
     def evaluate(self, weights: NDArray) -> float:
         """Objective of the problem's own network."""
+        self.latest = weights
         smoothed, self.sweeps.activation = self.sweeps.activation, self.problem.sigma
         value = self.sweeps.objective(weights)
         self.sweeps.activation = smoothed
@@ -144,6 +147,7 @@ class LadderWalk:
     def collapsed(self) -> bool:
         """Whether the network evaluated last ends at a trivial solution."""
         problem, end = self.problem, self.sweeps.representations[-1]
+        problem = learned.settled(problem, self.latest)[0]
         residual = problem.readout @ end - problem.targets  # of squares; others find it themselves
         return discrete.collapsed(problem, end, float(np.sum(residual**2)) / problem.n_samples)
 

@@ -246,7 +246,7 @@ class DirectSingleShooting:
         """The optimiser that "auto" stands for: the ladder up to the size of the exact methods."""
         if self.optimizer != "auto":
             return self.optimizer
-        if not problem.sigma.compiled or not problem.criterion.plain:
+        if not problem.sigma.compiled or not problem.criterion.plain or problem.learns:
             return "lbfgs"
         if problem.activation == "relu" and self.polish:
             exact = affordable(problem, self.layers)

@@ -10,14 +10,13 @@ from scipy.linalg import null_space
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import (
-    _ActiveSet,
-    _convexified,
-    _follow_events,
-    _solve_kkt,
-    _whole_rounds,
+    ActiveSet,
     affordable,
+    follow_events,
     polish,
+    whole_rounds,
 )
+from hamshoot.methods.newton.kkt import convexified, solve_kkt
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_layers import second_order
@@ -71,8 +70,8 @@ def test_different_epsilon_lead_to_the_same_optimum():
 @pytest.mark.parametrize("seed", [0, 1, 3, 6])
 def test_following_events_suffices_with_entries_that_change_sides(seed):
     problem, W = smoothed(seed, last=3e-3)
-    state = _ActiveSet(problem, W.copy(), STEPS, 3e-3)
-    done, iterations = _follow_events(state, 1e-11, 40, lambda: None)
+    state = ActiveSet(problem, W.copy(), STEPS, 3e-3)
+    done, iterations = follow_events(state, 1e-11, 40, lambda: None)
     assert done
     assert iterations < 25
     assert state.changes.any()  # otherwise there were no events to follow
@@ -98,8 +97,8 @@ def test_neurons_that_are_never_switched_on_leave_the_system():
 def test_whole_rounds_reach_the_same_optimum(seed):
     """What the polish falls back to when following events cycles."""
     problem, W = smoothed(seed)
-    state = _ActiveSet(problem, W.copy(), STEPS, 2e-4)
-    done, _ = _whole_rounds(state, 1e-11, 60, lambda: None)
+    state = ActiveSet(problem, W.copy(), STEPS, 2e-4)
+    done, _ = whole_rounds(state, 1e-11, 60, lambda: None)
     assert done
     np.testing.assert_allclose(state.W, polish(problem, W, STEPS, 2e-4).weights, atol=1e-9)
 
@@ -110,9 +109,9 @@ def test_a_saddle_is_made_convex_only_where_the_constraints_leave_freedom():
     hessian = Q @ np.diag([-1.0, 2.0, 3.0, 1.0, 0.5, 2.0]) @ Q.T
     held = Q[:, :1].T  # the constraint forbids the one direction of descent
     kept, shifted = hessian.copy(), hessian.copy()
-    _convexified(kept, held, 1e5)
+    convexified(kept, held, 1e5)
     np.testing.assert_array_equal(kept, hessian)
-    _convexified(shifted, Q[:, 1:2].T, 1e5)
+    convexified(shifted, Q[:, 1:2].T, 1e5)
     assert np.linalg.eigvalsh(shifted)[0] > 0
     moved = shifted - hessian
     np.testing.assert_allclose(moved, moved[0, 0] * np.eye(6), atol=1e-14)
@@ -125,7 +124,7 @@ def test_the_factorised_kkt_solve_is_that_of_the_whole_matrix(dependent):
     hessian, C = root @ root.T + 1e-3 * np.eye(30), rng.standard_normal((8, 30))
     C = np.concatenate([C, C[:2] + C[3:5]]) if dependent else C
     right, change = rng.standard_normal(30), C @ rng.standard_normal(30)
-    x, m = _solve_kkt(hessian.copy(), C, right, change)
+    x, m = solve_kkt(hessian.copy(), C, right, change)
     k = len(C)
     whole = np.block([[hessian, -C.T], [C, np.zeros((k, k))]])
     expected = np.linalg.lstsq(whole, np.concatenate([right, change]), rcond=1e-12)[0]
@@ -140,7 +139,7 @@ def test_the_kkt_blocks_are_those_of_the_reference():
     A = discrete.roll_out(problem, polished.weights, STEPS)
     clarke = clarke_residual(problem, A, polished.weights, STEPS)
     momenta, _ = discrete.costates(problem, A, polished.weights, STEPS, slopes=clarke.slopes)
-    state = _ActiveSet(problem, polished.weights, STEPS, 1e-7)
+    state = ActiveSet(problem, polished.weights, STEPS, 1e-7)
     np.testing.assert_array_equal(state.held, clarke.on_kink)
     pull = STEPS[:, None, None] * np.swapaxes(polished.weights[:, :, :4], 1, 2) @ momenta[1:]
     state.m = np.where(state.held, clarke.slopes * pull, 0.0)
