@@ -91,7 +91,15 @@ def setting_of(
     return Setting(start, targets, problem.endpoint, problem.readout, problem.effective_depth,
                    problem.weight_decay, problem.bias, problem.sigma.name, problem.sigma.epsilon,
                    problem.n_samples, problem.sigma.negative_slope, problem.sigma.functions,
-                   loss.name, loss.delta, weights)
+                   loss.name, loss.delta, weights, *learned_in(problem))
+
+
+def learned_in(problem: TrainingProblem) -> tuple[NDArray | None, NDArray | None, float, float]:
+    """P, Xᵀ, μ_P and μ_Q for the formulas; nothing where the maps are fixed."""
+    if not problem.learns:
+        return None, None, 0.0, 0.0
+    inputs = problem.input_scaling.apply(np.asarray(problem.X)).T
+    return problem.lift, inputs, problem.lift_decay or 0.0, problem.readout_decay or 0.0
 
 
 def smoothed(setting: Setting, solution: Solution) -> Setting | None:

@@ -66,6 +66,7 @@ class Kinks(NamedTuple):
 
 def told_apart(
     representations: NDArray, weights: NDArray, steps: NDArray, momenta: NDArray, slopes: NDArray,
+    inputs: NDArray | None = None,
 ) -> Kinks:
     """Tell the entries on the kink of a ReLU network apart by the force on them.
 
@@ -78,15 +79,19 @@ def told_apart(
     slopes : ndarray, shape (L, w, N)
         σ′ with d ∈ [0, 1] on the kink, where |A| ≤ KINK_TOLERANCE·max(1, max|A|). A_0 is given and
         never counts, nor does a sample that no control moves.
+    inputs : ndarray, shape (d_in, N), optional
+        Xᵀ where the lift is learned, which moves A_0 wherever x is not 0.
     """
     A, w = representations[:-1], representations.shape[1]
     columns = np.linalg.norm(weights[:, :, :w], axis=1)[:, :, None]
     force = steps[:, None, None] * (np.swapaxes(weights[:, :, :w], 1, 2) @ momenta[1:])
     size, strongest = max(1.0, float(np.abs(A).max())), float(np.abs(force).max())
     hidden = np.zeros(A.shape, bool)
+    if inputs is not None:
+        hidden[:] = np.any(inputs != 0, axis=0)
     if weights.shape[2] > w:
         hidden[1:] = True
-    else:  # without a bias a sample of no features at the start has none ever, and its A is fixed
+    elif inputs is None:  # without a bias a sample of no features at the start has none ever, and its A is fixed
         hidden[1:] = np.any(A[0] > 0, axis=0)
     kink = hidden & (np.abs(A) <= KINK_TOLERANCE * size)
     unread = kink & (columns <= NO_COLUMN * max(1.0, float(columns.max())))

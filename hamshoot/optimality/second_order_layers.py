@@ -55,6 +55,9 @@ if W is a strict local minimum of that, it is one of the norm among the networks
 endpoint. What is refuted at one weight is tried again at larger ones, where the way down has to
 keep closer to the endpoint.
 
+Where lift or readout are learned all of this is in the vector of controls and maps, with the
+reasons and the symmetries that are left in `hamshoot.optimality.learned`.
+
 Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, 4n²k for
 the null space of k entries held, n³/3 for a Cholesky factor, and 4n³/3 more for the eigenvalues
 where that does not exist; for k idle entries another O(n²k), and what
@@ -128,7 +131,7 @@ class SecondOrder(NamedTuple):
     tries : int
         Starts of the search for it.
     direction : ndarray, shape (L, w, w+1), or None
-        Along which J falls, of length 1.
+        Along which J falls, of length 1; (n,) where a map is learned, as `lowest`.
     descent : tuple of (float, float)
         Pairs of a step length and the change of J there, after the entries held are set back to 0.
     lowest : ndarray, shape (L, w, w+1), or None
@@ -196,10 +199,11 @@ def second_order(
     if problem.hard_endpoint:
         return _with_endpoint(problem, weights, steps, multiplier, max_controls, dict(
             slopes=slopes, derivatives=derivatives, prove=prove, starts=starts, seed=seed))
-    if weights.size > max_controls:
+    size = weights.size + sum(M.size for M, mu in (
+        (problem.lift, problem.lift_decay), (problem.readout, problem.readout_decay)) if mu)
+    if size > max_controls:
         return SecondOrder(
-            f"not decided: {weights.size} controls, the dense test takes {max_controls}",
-            nan, (nan, nan))
+            f"not decided: {size} controls, the dense test takes {max_controls}", nan, (nan, nan))
     if problem.activation != "relu":
         slopes = None
     elif slopes is None:  # a witness: with wrong slopes the gradient does not vanish
@@ -257,6 +261,10 @@ def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:
     smallest, largest, vector = smallest_eigenvalue(at.reduced)
     number = f"smallest eigenvalue {smallest:.2e}"
     of = "network" if at.kinks is None else "ReLU network"
+    if at.setting.learns:
+        of += ", its learned maps included"
+    if at.turns.size:
+        of += f", up to {len(at.turns)} turns of its neurons that leave J as it is"
     if smallest < -EIGENVALUE_TOLERANCE * largest:
         return _falling(at, f"saddle of the {of}: {number}", at.free.directions(vector), smallest)
     if smallest <= EIGENVALUE_TOLERANCE * largest:
@@ -276,7 +284,7 @@ def _doubt(at: Expansion) -> str:
     The form is that of the exact stationary point near by, and of the pattern of activations here.
     """
     step = np.linalg.solve(at.reduced, at.free.coordinates(at.slope))
-    away = float(np.linalg.norm(step)) / max(1.0, float(np.linalg.norm(at.weights)))
+    away = float(np.linalg.norm(step)) / max(1.0, float(np.linalg.norm(at.controls)))
     if away > CLOSE:
         return (f"the stationary point is still {away:.1e} of the weights away by a Newton step, "
                 f"for a proof at most {CLOSE:g}")
@@ -368,9 +376,10 @@ class _Dead:
         read[np.arange(len(layer)), layer, :, neuron] = force
         self._factor, self._free = cholesky(at.reduced, lower=True), at.free
         self._weights, self._neurons = at.weights, neuron
+        self._setting, self._size = at.setting, at.controls.size
         self.feeding, self.reading = (
             solve_triangular(self._factor, at.free.coordinates(part.T), lower=True)
-            for part in (at.feeding, read.reshape(len(layer), -1)))
+            for part in (at.feeding, self._whole(read)))
 
     def crossed(self) -> bool:
         """Whether a control both feeds an idle entry and reads one, beyond rounding."""
@@ -409,7 +418,18 @@ class _Dead:
         rows = np.zeros((len(self._weights[0]), *self._weights.shape))
         for k, row in enumerate(rows):
             row[:, neuron] = self._weights[:, k]
-        return self._free.coordinates(rows.reshape(len(rows), -1).T).T @ self._factor
+        whole = self._whole(rows)
+        lift = self._setting.lift
+        if self._setting.lift_decay > 0 and lift is not None:
+            own = whole[:, self._weights.size :][:, : lift.size].reshape(-1, *lift.shape)
+            own[:, neuron] = lift
+        return self._free.coordinates(whole.T).T @ self._factor
+
+    def _whole(self, rows: NDArray) -> NDArray:
+        """Rows (k, L, w, w+1) in the controls as rows (k, n), 0 in learned maps."""
+        flat = np.zeros((len(rows), self._size))
+        flat[:, : self._weights.size] = rows.reshape(len(rows), -1)
+        return flat
 
     def switched_on(self, own: NDArray, found: coupling.Found) -> NDArray:
         """The direction in the controls of a coupling: y, and the c that answers it best."""
@@ -445,5 +465,5 @@ def _falling(
                            f"({verdict})", smallest, **more)
     length, change = min(falls, key=lambda pair: pair[1])
     return _result(at, f"{verdict}; J falls by {-change:.3g} at a distance of {length:.2g}",
-                   smallest, direction=direction.reshape(at.weights.shape), descent=falls,
+                   smallest, direction=direction.reshape(at.controls.shape), descent=falls,
                    lowest=lowest, **more)

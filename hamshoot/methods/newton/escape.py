@@ -23,6 +23,7 @@ import numpy as np
 
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import Polished, polish
+from hamshoot.methods.newton.learned_hessian import joint_second_derivatives
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.optimality import formulas
 from hamshoot.optimality.second_order_layers import SecondOrder, second_order
@@ -126,11 +127,12 @@ def escape(
     state = Escape(weights, []) if progress is None else progress
     state.weights, state.objectives = weights, [learned.objective_of(problem, weights, steps)]
     for _ in range(ROUNDS):
-        state.verdict = second_order(problem, state.weights, steps, prove=False,
-                                     derivatives=partial(_derivatives, problem))
+        at, own = learned.settled(problem, state.weights)
+        state.verdict = second_order(at, own, steps, prove=False,
+                                     derivatives=partial(_derivatives, at))
         if not state.verdict.refuted:
             break
-        start = state.verdict.lowest
+        start = _stack(problem, state.verdict.lowest)
         found = None if start is None else _lower(problem, state, start, steps, epsilon, tol,
                                                   callback)
         if found is None:
@@ -165,6 +167,14 @@ def _lower(
     return None
 
 
+def _stack(problem: TrainingProblem, controls: NDArray | None) -> NDArray | None:
+    """Controls of the test as controls; with learned maps the vector of both as a stack."""
+    if controls is None or not problem.learns:
+        return controls
+    W, P, Q = learned.unflat(problem, controls)
+    return learned.stacked(problem.with_maps(P, Q), W)
+
+
 def _derivatives(
     problem: TrainingProblem, setting: Setting, weights: NDArray, steps: NDArray,
     pattern: NDArray | None, entries: NDArray,
@@ -172,5 +182,7 @@ def _derivatives(
     """`complex_step_derivatives` by the sweeps over samples of `newton.reduced_hessian`."""
     A = formulas.roll_out(setting, weights, steps, pattern=pattern)
     B, _ = formulas.costates(setting, A, weights, steps, slopes=pattern, pattern=pattern)
-    hessian, rows = second_derivatives(expansion(problem, A, B, weights, steps, pattern), entries)
+    at = expansion(problem, A, B, weights, steps, pattern)
+    hessian, rows = joint_second_derivatives(problem, at, A, entries) if problem.learns else \
+        second_derivatives(at, entries)
     return problem.weight_decay * hessian, rows

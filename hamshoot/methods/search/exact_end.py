@@ -111,7 +111,7 @@ class ExactEnd:
     def _left(self, end: End, epsilon: float) -> End:
         """Leave stationary points that are no minima."""
         walk = self.walk
-        if walk.problem.learns or not testable(walk.problem, walk.sweeps.layers):
+        if not testable(walk.problem, walk.sweeps.layers):
             return end
         walk.offer(end.weights)
         walk.watch.stage = "second-order test"
