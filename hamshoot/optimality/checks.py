@@ -245,6 +245,29 @@ def terminal_terms(setting: Setting, end: NDArray) -> NDArray:
     return np.abs(formulas.terminal(positive, np.abs(end)))
 
 
+def map_terms(setting: Setting, A: NDArray, B: NDArray, terms: dict[str, float]
+              ) -> dict[str, float]:
+    """The stationarity of learned maps with the absolute values of its terms, beside `terms`."""
+    if not setting.learns:
+        return terms
+    found = {}
+    if setting.lift_decay > 0 and setting.inputs is not None:
+        positive = setting._replace(lift=np.abs(setting.lift), inputs=np.abs(setting.inputs))
+        found["lift_stationarity"] = formulas.map_stationarities(
+            positive._replace(readout_decay=0.0), A[-1], -np.abs(B[0]))["lift_stationarity"]
+    if setting.readout_decay > 0:
+        pull = np.abs(formulas.slopes_of_loss(setting, setting.readout @ A[-1])) / setting.samples
+        size = max(1.0, float(np.linalg.norm(setting.readout)))
+        found["readout_stationarity"] = float(np.linalg.norm(
+            np.abs(setting.readout) + pull @ np.abs(A[-1]).T / setting.readout_decay)) / size
+    return {**terms, **found, "stationarity": max(terms["stationarity"], *found.values())}
+
+
+def map_parts(setting: Setting) -> dict[str, float]:
+    """The part of J that learned maps have; nothing where they are fixed."""
+    return {"map_decay": float(formulas.map_decay(setting))} if setting.learns else {}
+
+
 def missed(stored: NDArray, given: NDArray) -> float:
     """‖stored − given‖ / max(1, ‖given‖)."""
     return float(np.linalg.norm(stored - given) / max(1.0, np.linalg.norm(given)))
