@@ -178,14 +178,17 @@ class BasinSearch:
         self.budget = self.effort.budget(WALK * self.iteration)
         self.trivial = discrete.trivial_objective(self.problem, self.steps)
 
-    def run(self) -> Basin:
-        """The best basin found; idle (`collapsed`) where nothing lower than that was."""
+    def run(self, further: Sequence[NDArray] = ()) -> Basin:
+        """The best basin found; idle (`collapsed`) where nothing lower than that was.
+
+        `further` are controls to begin at besides, walked down from a small ε.
+        """
         if self.trivial == 0:  # J is never below that
             self.best.offer(0.0, idle := np.zeros_like(
                 learned.stacked(self.problem, np.zeros((len(self.steps),
                                                         *self.problem.control_shape)))))
             return Basin(idle, 0.0, True, "no weights")
-        basin = self._from_starts()
+        basin = self._from_starts(further)
         if not basin.collapsed and (self.options.start is None or self.options.reheats):
             basin = self._reheated(basin)
         if basin.objective > self.trivial and not basin.collapsed:
@@ -195,7 +198,7 @@ class BasinSearch:
 
     # -- starts ------------------------------------------------------------------------------------
 
-    def _from_starts(self) -> Basin:
+    def _from_starts(self, further: Sequence[NDArray] = ()) -> Basin:
         """Best end of the walks from all starts; where all collapse, from more."""
         count = _count(self.options, self.effort, self.iteration)
         ends: list[Basin] = []
@@ -204,6 +207,11 @@ class BasinSearch:
             prefixes = [f"start {k + 1}/{count}, " if count > 1 else "" for k in numbers]
             done = self._walks([self._start_task(*_start(self.options, k), prefix)
                                 for k, prefix in zip(numbers, prefixes, strict=True)])
+            self.start_objectives += [end.objective for end in done]
+            ends = [_best([*ends, *done])]
+        if further:
+            done = self._walks([WalkTask(weights, self._ladder(self.options.epsilon[1]), PATIENT,
+                                         "fixed maps, ", "fixed maps") for weights in further])
             self.start_objectives += [end.objective for end in done]
             ends = [_best([*ends, *done])]
         if ends[0].collapsed:
