@@ -238,7 +238,7 @@ def _structure(name: str, row_blocks: tuple[Block, ...], column_blocks: tuple[Bl
 def _kkt(nlp: MultipleShootingNLP, jacobian: Structure, hessian: Structure) -> Structure:
     """[H Jᵀ; J 0] with the multipliers of a layer between its control and its node."""
     variables, constraints = variable_blocks(nlp), constraint_blocks(nlp)
-    order = {"W": 0, "d": 1, "A": 2, "e": 3}
+    order = {"P": 0, "Q": 1, "W": 0, "d": 1, "A": 2, "e": 3}
     blocks = sorted([(block.layer, order[block.name[0]], offset, block)
                      for offset, group in ((0, variables), (variables[-1].stop, constraints))
                      for block in group], key=lambda item: item[:2])
@@ -280,19 +280,26 @@ def _residuals(
 ) -> tuple[tuple[BlockResidual, ...], int]:
     """All blocks in the order of the layers, and how many entries are on the kink."""
     gradient, g = (np.asarray(part.full()).ravel() for part in nlp.lagrangian(
-        nlp.pack(W, A), nlp.parameters(problem, steps, epsilon), 1.0, nlp.multipliers(B)))
+        nlp.pack(W, A, problem.lift, problem.readout), nlp.parameters(problem, steps, epsilon), 1.0, nlp.multipliers(B)))
     parts = {block.name: vector[block.start : block.stop].reshape(block.shape, order="F")
              for blocks, vector in ((variable_blocks(nlp), gradient), (constraint_blocks(nlp), g))
              for block in blocks}
     kinks = 0
     if problem.activation == "relu" and epsilon == 0 and integrator == "euler":
         kinks = _within_slopes(problem, steps, A, B, W, parts)
+        if "P" in parts and problem.lift_decay:  # by the slopes that B_0 was computed with
+            parts["P"] = problem.lift_decay / problem.weight_decay * problem.lift \
+                - B[0] @ problem.scaled_inputs.T
     found = []
     for k in range(1, nlp.layers + 1):
         scale = problem.effective_depth / steps[k - 1]
         found += [_block(f"W_{k}", k, "stationarity", parts, scale, W[k - 1]),
                   _block(f"A_{k}", k, "costate", parts, 1.0, B[k]),
                   _block(f"defect {k}", k, "defect", parts, 1.0, A[k])]
+    for name, mu, M in (("P", problem.lift_decay, problem.lift),
+                        ("Q", problem.readout_decay, problem.readout)):
+        if mu is not None:
+            found.append(_block(name, 0, "stationarity", parts, problem.weight_decay / mu, M))
     if problem.endpoint is not None:
         found.append(_block("endpoint", nlp.layers, "endpoint", parts, 1.0, problem.endpoint))
     return tuple(found), kinks

@@ -20,6 +20,7 @@ from hamshoot.methods.multiple_shooting.program import Counter, Program
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.search.basins import MEMORY, BasinOptions, BasinSearch
 from hamshoot.methods.search.exact_end import ExactEnd
+from hamshoot.methods.search.fixed_first import Fixed, fixed_first
 from hamshoot.methods.search.ladder import (
     GUESS_LADDER,
     ROUNDING,
@@ -32,7 +33,7 @@ from hamshoot.methods.search.walk import LadderWalk
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Callback, Solution, Status
-from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +95,7 @@ class Search:
         self.best = Best()
         self.start_objectives: list[float] = []
         self.end: ExactEnd | None = None
+        self.fixed: Fixed | None = None
         self._set_up(program["integrator"])
         self.program = Program(problem, steps, counter=self.counter, offer=self._offer, **program)
 
@@ -150,7 +152,20 @@ class Search:
 
     def _from_basin(self) -> Outcome:
         """From the shared search, carried to the program's last ε and solved there."""
-        weights, first = self.basins.run().weights, self.basins.last
+        further = []
+        if self.problem.learns and self.end is not None:
+            self.fixed = fixed_first(self.problem, self.steps, self.options, self.watch, self.best)
+            further.append(self.fixed.stack)
+        outcome = self._end_of(self.basins.run(further).weights)
+        if self.fixed is not None:
+            if not outcome.objective <= self.fixed.objective * (1 + ROUNDING):
+                outcome = self._from_guess(self.fixed.stack)
+            outcome.notes.append(self.fixed.note())
+        return outcome
+
+    def _end_of(self, weights: NDArray) -> Outcome:
+        """Where a basin's network leads."""
+        first = self.basins.last
         if self.end is not None:
             weights = self.end.converged(weights, first)
             last = epsilon_stages(self.problem, self.options.epsilon)[-1]
@@ -257,12 +272,12 @@ class Search:
         weights = self.program.weights
         momenta = self.program.momenta
         assert momenta is not None  # a stage begins with some
-        A, B, stationarity = self.program.adjoint(weights, momenta)
+        _, B, stationarity = self.program.adjoint(weights, momenta)
         size = max(1.0, float(np.abs(B[1:]).max()))
         residuals = {
             "smooth_stationarity": stationarity,
-            "smooth_objective": discrete.objective(
-                self.program.smooth, A[-1], weights, self.steps)[0],
+            "smooth_objective": learned.objective_of(
+                self.program.smooth, weights, self.steps, self.program.integrator),
             "multiplier_error": float(np.abs(momenta - B[1:]).max()) / size,
         }
         if self.problem.sigma.laddered:
@@ -288,8 +303,7 @@ class Search:
 
     def _objective(self, weights: NDArray) -> float:
         """J of the problem's own network."""
-        A = discrete.roll_out(self.problem, weights, self.steps, self.program.integrator)
-        return discrete.objective(self.problem, A[-1], weights, self.steps)[0]
+        return learned.objective_of(self.problem, weights, self.steps, self.program.integrator)
 
     def _offer(self, weights: NDArray) -> float:
         with np.errstate(all="ignore"):
@@ -302,6 +316,8 @@ class Search:
         extra: dict[str, Any] = {"start_objectives": self.start_objectives}
         if searched:
             extra = self.basins.record()
+        if self.fixed is not None:
+            extra |= self.fixed.record()
         if self.end is not None and self.end.escape is not None:
             extra |= self.end.escape.record()
         if stats := self.program.statistics():
