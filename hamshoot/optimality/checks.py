@@ -251,7 +251,9 @@ def map_terms(setting: Setting, A: NDArray, B: NDArray, terms: dict[str, float]
     if not setting.learns:
         return terms
     found = {}
-    if setting.lift_decay > 0 and setting.inputs is not None:
+    if setting.lift_decay > 0:
+        assert setting.lift is not None
+        assert setting.inputs is not None
         positive = setting._replace(lift=np.abs(setting.lift), inputs=np.abs(setting.inputs))
         found["lift_stationarity"] = formulas.map_stationarities(
             positive._replace(readout_decay=0.0), A[-1], -np.abs(B[0]))["lift_stationarity"]

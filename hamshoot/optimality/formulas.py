@@ -358,6 +358,7 @@ def costates(
 def lift_slope(setting: Setting, start: NDArray) -> NDArray:
     """∂J/∂P = μ_P P − λ B_0 X, (…, w, d_in), of B_0 (…, w, N)."""
     assert setting.inputs is not None
+    assert setting.lift is not None
     return setting.lift_decay * setting.lift - setting.decay * start @ _T(setting.inputs)
 
 

@@ -91,7 +91,8 @@ def told_apart(
         hidden[:] = np.any(inputs != 0, axis=0)
     if weights.shape[2] > w:
         hidden[1:] = True
-    elif inputs is None:  # without a bias a sample of no features at the start has none ever, and its A is fixed
+    elif inputs is None:
+        # Without a bias a sample of no features at the start has none ever, and its A is fixed.
         hidden[1:] = np.any(A[0] > 0, axis=0)
     kink = hidden & (np.abs(A) <= KINK_TOLERANCE * size)
     unread = kink & (columns <= NO_COLUMN * max(1.0, float(columns.max())))

@@ -93,7 +93,8 @@ def kinks(
 ) -> tuple[NDArray, NDArray]:
     """Entries of the left nodes on the kink, (L, w, N), and those of them that nothing reads.
 
-    None at the first node, where A is given unless the lift is learned, nor between RK4 layers, whose stages pass the kink.
+    None at the first node, where A is given unless the lift is learned, nor between RK4 layers,
+    whose stages pass the kink.
     """
     left = A[:-1]
     on_kink = np.zeros(left.shape, bool)

@@ -63,12 +63,9 @@ def slopes(setting: Setting, steps: NDArray, G: NDArray, end: NDArray, start: ND
     """∂J of the vector, (…, n), from the scaled gradient G of the controls, A_L and B_0."""
     scale = (setting.decay / setting.leak * steps)[:, None, None]
     parts = [(scale * G).reshape(*G.shape[:-3], -1)]
-    for learned, slope in ((setting.lift_decay > 0, lambda: formulas.lift_slope(setting, start)),
-                           (setting.readout_decay > 0,
-                            lambda: formulas.readout_slope(setting, end))):
-        if learned:
-            values = slope()
-            parts.append(values.reshape(*values.shape[:-2], -1))
+    maps = [formulas.lift_slope(setting, start)] if setting.lift_decay > 0 else []
+    maps += [formulas.readout_slope(setting, end)] if setting.readout_decay > 0 else []
+    parts += [slope.reshape(*slope.shape[:-2], -1) for slope in maps]
     return np.concatenate(parts, axis=-1)
 
 

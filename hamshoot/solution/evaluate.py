@@ -11,9 +11,8 @@ import numpy as np
 
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Record, Solution, Status
-from hamshoot.theory import blockwise
+from hamshoot.theory import blockwise, learned
 from hamshoot.theory import layers as discrete
-from hamshoot.theory import learned
 from hamshoot.theory.clarke import clarke_residual
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def _add_maps(own: dict[str, float], problem: TrainingProblem, found: _Found) ->
     own["stationarity"] = float(np.max([own["stationarity"], *maps.values()]))
     slopes = learned.map_slopes(problem, found.A[-1], found.B[0])
     own["gradient_norm"] = float(np.linalg.norm(
-        [own["gradient_norm"], *(np.linalg.norm(slope) for slope in slopes)]))
+        np.concatenate([[own["gradient_norm"]], *slopes])))
     own.update(maps)
 
 

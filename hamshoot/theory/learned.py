@@ -223,7 +223,7 @@ def _as_matrix(layers: NDArray, columns: int) -> NDArray:
 
 
 def flat(problem: TrainingProblem, W: NDArray, P: NDArray, Q: NDArray) -> NDArray:
-    """W, and P and Q where they are learned, as one vector (n,): the unknowns of Newton's method."""
+    """W, and P and Q where they are learned, as one vector (n,), for Newton's method."""
     parts = [W] + [P] * (problem.lift_decay is not None) + [Q] * (problem.readout_decay is not None)
     return np.concatenate([part.ravel() for part in parts])
 

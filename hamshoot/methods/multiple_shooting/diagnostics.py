@@ -280,7 +280,8 @@ def _residuals(
 ) -> tuple[tuple[BlockResidual, ...], int]:
     """All blocks in the order of the layers, and how many entries are on the kink."""
     gradient, g = (np.asarray(part.full()).ravel() for part in nlp.lagrangian(
-        nlp.pack(W, A, problem.lift, problem.readout), nlp.parameters(problem, steps, epsilon), 1.0, nlp.multipliers(B)))
+        nlp.pack(W, A, problem.lift, problem.readout), nlp.parameters(problem, steps, epsilon),
+        1.0, nlp.multipliers(B)))
     parts = {block.name: vector[block.start : block.stop].reshape(block.shape, order="F")
              for blocks, vector in ((variable_blocks(nlp), gradient), (constraint_blocks(nlp), g))
              for block in blocks}

@@ -8,11 +8,11 @@ matrix column by column, one column after the other::
     p      λ | L̃ | ε | ρ_1 … ρ_L | A_0 (w, N) | Y (d_out, N) | Q (d_out, w)
                                             or | A_1 (w, N) of a hard endpoint in place of Y and Q
 
-A learned lift P (w, d_in), and then a learned readout Q, stand at the end of x; p has X (d_in, N) in
-place of A_0 for the former, no Q for the latter, and at its end μ of each that is learned::
+A learned lift P (w, d_in), and then a learned readout Q, stand at the end of x; p has X (d_in, N)
+in place of A_0 for the former, no Q for the latter, and at its end μ of each that is learned::
 
     x      … | W_L | A_L | P | Q
-    p      λ | L̃ | ε | ρ_1 … ρ_L | X (d_in, N) | Y (d_out, N) | s (1, N) if there are weights | μ_P | μ_Q
+    p      λ | L̃ | ε | ρ_1 … ρ_L | X (d_in, N) | Y (d_out, N) | s (1, N) of samples | μ_P | μ_Q
 """
 
 from __future__ import annotations

@@ -125,12 +125,13 @@ class MultipleShootingNLP:
         With learned maps P (w, d_in) and Q (d_out, w) behind them.
         """
         given = {"P": lift, "Q": readout}
-        if any(given[name] is None for name in self.learned):
+        maps = [M for name in self.learned if (M := given[name]) is not None]
+        if len(maps) < len(self.learned):
             raise ValueError(f"pack: expected the learned maps {', '.join(self.learned)} as well")
         return np.concatenate([
             *(part for W, A in zip(weights, representations[1:], strict=True)
               for part in (_column(W), _column(A))),
-            *(_column(given[name]) for name in self.learned)])
+            *map(_column, maps)])
 
     def maps(self, x: Any) -> dict[str, NDArray]:
         """P and Q within x, of those that are learned."""

@@ -152,15 +152,14 @@ class Search:
 
     def _from_basin(self) -> Outcome:
         """From the shared search, carried to the program's last ε and solved there."""
-        further = []
-        if self.problem.learns and self.end is not None:
-            self.fixed = fixed_first(self.problem, self.steps, self.options, self.watch, self.best)
-            further.append(self.fixed.stack)
-        outcome = self._end_of(self.basins.run(further).weights)
-        if self.fixed is not None:
-            if not outcome.objective <= self.fixed.objective * (1 + ROUNDING):
-                outcome = self._from_guess(self.fixed.stack)
-            outcome.notes.append(self.fixed.note())
+        if not self.problem.learns or self.end is None:
+            return self._end_of(self.basins.run().weights)
+        fixed = fixed_first(self.problem, self.steps, self.options, self.watch, self.best)
+        self.fixed = fixed
+        outcome = self._end_of(self.basins.run([fixed.stack]).weights)
+        if not outcome.objective <= fixed.objective * (1 + ROUNDING):
+            outcome = self._from_guess(fixed.stack)
+        outcome.notes.append(fixed.note())
         return outcome
 
     def _end_of(self, weights: NDArray) -> Outcome:
@@ -248,7 +247,8 @@ class Search:
 
     def _begin_at(self, weights: NDArray) -> None:
         """Set the program to controls, descended where that applies."""
-        self.program.begin_at(self._descended(weights) if self._can_descend() else weights)
+        self.program.begin_at(_descended(self.program, weights) if self._can_descend()
+                              else weights)
 
     def _set_stage(self, epsilon: float, prefix: str) -> None:
         self.program.smooth_by(epsilon)
@@ -258,28 +258,13 @@ class Search:
     def _can_descend(self) -> bool:
         return self.options.warm_up and self.program.integrator == "euler"
 
-    def _descended(self, weights: NDArray) -> NDArray:
-        """Controls near a stationary point of the stage, by Newton's method with descent."""
-        stage = self.watch.stage
-        self.watch.stage = stage + ", descent"
-        found = exact_newton.minimise(self.program.smooth, weights, self.steps, tol=1e-6,
-                                      max_iter=LONG, callback=self.counter.count)
-        self.watch.stage = stage
-        return found.weights
-
     def _judge(self, epsilon: float, solved: bool) -> Outcome:
         """What the last stage reached, by the adjoint of its own roll-out."""
         weights = self.program.weights
         momenta = self.program.momenta
         assert momenta is not None  # a stage begins with some
         _, B, stationarity = self.program.adjoint(weights, momenta)
-        size = max(1.0, float(np.abs(B[1:]).max()))
-        residuals = {
-            "smooth_stationarity": stationarity,
-            "smooth_objective": learned.objective_of(
-                self.program.smooth, weights, self.steps, self.program.integrator),
-            "multiplier_error": float(np.abs(momenta - B[1:]).max()) / size,
-        }
+        residuals = _numbers(self.program, weights, momenta, B, stationarity)
         if self.problem.sigma.laddered:
             residuals["epsilon"] = epsilon
         relu = self.problem.sigma.kinked
@@ -339,6 +324,28 @@ class Search:
             terminal=outcome.multiplier if self.problem.hard_endpoint else None,
             residuals=outcome.residuals, extra=extra,
         )
+
+
+def _descended(program: Program, weights: NDArray) -> NDArray:
+    """Controls near a stationary point of the stage, by Newton's method with descent."""
+    watch = program.counter.watch
+    stage, watch.stage = watch.stage, watch.stage + ", descent"
+    found = exact_newton.minimise(program.smooth, weights, program.steps, tol=1e-6,
+                                  max_iter=LONG, callback=program.counter.count)
+    watch.stage = stage
+    return found.weights
+
+
+def _numbers(program: Program, weights: NDArray, momenta: NDArray, B: NDArray,
+             stationarity: float) -> dict[str, float]:
+    """Stationarity and J of the smooth network, and how far the multipliers are off."""
+    size = max(1.0, float(np.abs(B[1:]).max()))
+    return {
+        "smooth_stationarity": stationarity,
+        "smooth_objective": learned.objective_of(program.smooth, weights, program.steps,
+                                                 program.integrator),
+        "multiplier_error": float(np.abs(momenta - B[1:]).max()) / size,
+    }
 
 
 def stationarity_note(solution: Solution, tol: float) -> str:

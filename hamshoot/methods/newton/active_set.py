@@ -120,6 +120,7 @@ def polish(
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
     look: Callable[[], None] | None = None,
+    kind: type[ActiveSet] | None = None,
 ) -> Polished:
     """Go from a stationary point of the network smoothed with ε to one of the ReLU network itself.
 
@@ -140,6 +141,9 @@ def polish(
     look : callable, optional
         Called between the factorisations of a step, each O(n³) in the n controls; may raise.
 
+    kind : type, optional
+        The sets and their system; `ActiveSet` by default.
+
     Returns
     -------
     Polished
@@ -157,7 +161,7 @@ def polish(
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
     start = learned.objective_of(problem, weights, steps)
-    state = state_of(problem, np.array(weights, dtype=float), steps, epsilon, look)
+    state = (kind or ActiveSet)(problem, np.array(weights, dtype=float), steps, epsilon, look)
 
     def report() -> None:
         if callback is not None:
@@ -178,18 +182,6 @@ def polish(
     dead = int(clarke.idle.sum())
     return Polished(stack, bool(settled), objective, stationarity,
                     int(clarke.on_kink.sum()) - dead, dead, iteration)
-
-
-def state_of(
-    problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
-    look: Callable[[], None] | None,
-) -> ActiveSet:
-    """Where the polish begins; with learned maps from stacked controls."""
-    if problem.learns:
-        from hamshoot.methods.newton.learned_active_set import LearnedActiveSet
-
-        return LearnedActiveSet(problem, weights, steps, epsilon, look)
-    return ActiveSet(problem, weights, steps, epsilon, look)
 
 
 def follow_events(

@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hamshoot.methods.newton import minimise as exact_newton
-from hamshoot.methods.newton.active_set import Polished, polish
+from hamshoot.methods.newton.active_set import Polished
+from hamshoot.methods.newton.learned_active_set import polish
 from hamshoot.methods.newton.learned_hessian import joint_second_derivatives
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.optimality import formulas

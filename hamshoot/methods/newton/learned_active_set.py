@@ -1,4 +1,4 @@
-"""The polish of a ReLU network whose lift or readout is learned: the sets, and one vector (W, P, Q).
+"""The polish of a ReLU network whose lift or readout is learned, in one vector (W, P, Q).
 
 What the activations do is as in `hamshoot.methods.newton.active_set`. With a learned lift those of
 A_0 = P Xᵀ move too, and are held, let go and told apart as all others are; their multipliers are
@@ -8,11 +8,12 @@ part of B_0, by which P is stationary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.methods.newton.active_set import ActiveSet, Sweep
+from hamshoot.methods.newton import active_set
+from hamshoot.methods.newton.active_set import ActiveSet, Polished, Sweep
 from hamshoot.methods.newton.learned_hessian import joint_second_derivatives
 from hamshoot.methods.newton.reduced_hessian import expansion
 from hamshoot.problem.training_problem import TrainingProblem
@@ -21,6 +22,13 @@ from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+def polish(problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
+           **options: Any) -> Polished:
+    """The polish of any problem, see `active_set.polish`; of learned maps from stacked controls."""
+    return active_set.polish(problem, weights, steps, epsilon, **options,
+                             kind=LearnedActiveSet if problem.learns else ActiveSet)
 
 
 class LearnedActiveSet(ActiveSet):

@@ -68,7 +68,7 @@ def minimise_learned(
             if found is None:
                 shift = max(10 * shift, LEAST)
             else:
-                gain, *trial = found
+                gain, trial = found[0], found[1:]
         if trial is None:
             break
         x_new, J_new = trial

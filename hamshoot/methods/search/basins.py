@@ -178,17 +178,17 @@ class BasinSearch:
         self.budget = self.effort.budget(WALK * self.iteration)
         self.trivial = discrete.trivial_objective(self.problem, self.steps)
 
-    def run(self, further: Sequence[NDArray] = ()) -> Basin:
+    def run(self, besides: Sequence[NDArray] = ()) -> Basin:
         """The best basin found; idle (`collapsed`) where nothing lower than that was.
 
-        `further` are controls to begin at besides, walked down from a small ε.
+        `besides` are more controls to begin at, walked down from a small ε.
         """
         if self.trivial == 0:  # J is never below that
             self.best.offer(0.0, idle := np.zeros_like(
                 learned.stacked(self.problem, np.zeros((len(self.steps),
                                                         *self.problem.control_shape)))))
             return Basin(idle, 0.0, True, "no weights")
-        basin = self._from_starts(further)
+        basin = self._from_starts(besides)
         if not basin.collapsed and (self.options.start is None or self.options.reheats):
             basin = self._reheated(basin)
         if basin.objective > self.trivial and not basin.collapsed:
@@ -198,7 +198,7 @@ class BasinSearch:
 
     # -- starts ------------------------------------------------------------------------------------
 
-    def _from_starts(self, further: Sequence[NDArray] = ()) -> Basin:
+    def _from_starts(self, besides: Sequence[NDArray]) -> Basin:
         """Best end of the walks from all starts; where all collapse, from more."""
         count = _count(self.options, self.effort, self.iteration)
         ends: list[Basin] = []
@@ -209,9 +209,9 @@ class BasinSearch:
                                 for k, prefix in zip(numbers, prefixes, strict=True)])
             self.start_objectives += [end.objective for end in done]
             ends = [_best([*ends, *done])]
-        if further:
+        if besides:
             done = self._walks([WalkTask(weights, self._ladder(self.options.epsilon[1]), PATIENT,
-                                         "fixed maps, ", "fixed maps") for weights in further])
+                                         "fixed maps, ", "fixed maps") for weights in besides])
             self.start_objectives += [end.objective for end in done]
             ends = [_best([*ends, *done])]
         if ends[0].collapsed:

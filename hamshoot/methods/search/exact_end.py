@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hamshoot.methods.common.watch import Stop
-from hamshoot.methods.newton.active_set import affordable, polish
+from hamshoot.methods.newton.active_set import affordable
 from hamshoot.methods.newton.escape import Escape, escape
 from hamshoot.methods.newton.escape import affordable as testable
+from hamshoot.methods.newton.learned_active_set import polish
 from hamshoot.methods.search.walk import LadderWalk
 from hamshoot.solution.solution import Status
 
