@@ -37,6 +37,7 @@ from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Stop, Watch
 from hamshoot.methods.indirect.continuation import read_guess
 from hamshoot.methods.indirect.first_geodesic import SearchOptions
+from hamshoot.methods.indirect.learned_maps import LearnedGeodesics
 from hamshoot.methods.indirect.search import GeodesicSearch
 from hamshoot.methods.indirect.stage_solver import ShootingOptions
 from hamshoot.methods.search.basins import EFFORTS
@@ -215,6 +216,8 @@ class IndirectShooting:
         check_problem("solve", problem)
         problem.sigma.check_compiled("indirect shooting")
         self.check(problem)
+        if problem.learns:
+            return LearnedGeodesics(self, problem, callback).run(initial_guess)
         run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,
                              Watch(callback, self.time_limit))
         guess = None if initial_guess is None else read_guess(initial_guess, problem)
