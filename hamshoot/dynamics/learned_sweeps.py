@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class LearnedSweeps(EulerSweeps):
     """J and its gradient in stacked controls, (L + a + b, w, c); see `hamshoot.theory.learned`.
 
-    `steps` are those of the stack. For the rest what is said of `EulerSweeps` holds; a gradient
+    For the rest what is said of `EulerSweeps` holds; a gradient
     costs 2w(w + d_in + d_out)N flops more.
 
     Raises
@@ -37,7 +37,18 @@ class LearnedSweeps(EulerSweeps):
         self._inputs = np.array(problem.scaled_inputs, dtype=float, order="C")
         self._plain = self._G
         self._G = np.empty((self.layers + self.sizes.maps, *problem.control_shape))
-        self._steps = learned.stacked_steps(problem, self._steps)
+        self.steps = self._steps
+
+    @property
+    def steps(self) -> NDArray:
+        """Those of the stack, (L + a + b,); given are layer steps ρ, (L,)."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, steps: ArrayLike) -> None:
+        EulerSweeps.steps.__set__(self, steps)  # checked
+        if hasattr(self, "sizes"):
+            self._steps = learned.stacked_steps(self.problem, self._steps)
 
     @property
     def layers(self) -> int:

@@ -28,7 +28,7 @@ from hamshoot.methods.common.watch import Stop, Watch, thinned
 from hamshoot.methods.descent.epochs import Descent, EpochLoop, Run, Stage
 from hamshoot.methods.descent.grid import HISTORY
 from hamshoot.methods.descent.optimizers import SGD, Adam
-from hamshoot.methods.descent.train import STEPS
+from hamshoot.methods.descent.train import STEPS, check_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
@@ -261,6 +261,7 @@ def train_for(
     mesh = steps_of(steps, layers, problem.effective_depth, names=STEPS)
     watch = CpuWatch(callback, time_limit, seconds)
     adaptive = isinstance(steps, str) and steps == "adaptive"
+    check_steps(problem, adaptive)
     descent = Descent(problem, mesh, adaptive, None, watch, sparse=True)
     restarts = Restarts(optimizer, descent, watch, seed)
     with blas_threads(problem):
