@@ -87,6 +87,8 @@ class _LeakyResNetEstimator(BaseEstimator):
         negative_slope: float | None = None,
         loss: LossName = "squared",
         huber_delta: float | None = None,
+        lift_decay: float | None = None,
+        readout_decay: float | None = None,
         bias: bool = True,
         standardize: bool | ScalingName = True,
         effort: EffortName = "quick",
@@ -108,6 +110,8 @@ class _LeakyResNetEstimator(BaseEstimator):
         self.negative_slope = negative_slope
         self.loss = loss
         self.huber_delta = huber_delta
+        self.lift_decay = lift_decay
+        self.readout_decay = readout_decay
         self.bias = bias
         self.standardize = standardize
         self.effort = effort
@@ -173,7 +177,7 @@ class _LeakyResNetEstimator(BaseEstimator):
             X, Y, effective_depth=depth, weight_decay=decay, width=width,
             activation=self.activation, epsilon=self.epsilon,
             negative_slope=self.negative_slope, loss=self.loss, huber_delta=self.huber_delta,
-            bias=self.bias,
+            lift_decay=self.lift_decay, readout_decay=self.readout_decay, bias=self.bias,
             standardize=standardize, classes=classes,
             lift=_lift(scaled[0], width), readout=_readout(scaled[1], width),
             input_names=None if names is None else tuple(names))
@@ -228,6 +232,8 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
     loss : {"squared", "huber", "cross_entropy"}
     huber_delta : float, optional
         As of `hamshoot.TrainingProblem`; cross-entropy is for classifiers.
+    lift_decay, readout_decay : float, optional
+        With one of these the lift or the readout is learned, with this weight decay.
     bias : bool
     standardize : {True, False, "columns", "varying", "common"}
         As in `hamshoot.TrainingProblem`. True is "varying": every column to mean 0 and deviation 1,

@@ -46,6 +46,7 @@ activation = "relu"         # "relu", "leaky_relu" (with negative_slope = 0.01),
 # loss = "squared"          # or "huber" (with huber_delta = 1.0), "cross_entropy" for classes
 bias = true
 # lift = "embedding"        # "embedding" or "orthonormal"; readout likewise
+# lift_decay = 0.01         # the lift is learned, with this weight decay; readout_decay likewise
 seed = 0                    # of random lifts, and of the test rows
 
 [solve]
@@ -142,7 +143,8 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
     "problem": {"effective_depth": NUMBER, "weight_decay": NUMBER, "width": INTEGER,
                 "activation": TEXT, "epsilon": NUMBER, "negative_slope": NUMBER, "bias": FLAG,
                 "loss": TEXT, "huber_delta": NUMBER,
-                "lift": TEXT, "readout": TEXT, "seed": INTEGER},
+                "lift": TEXT, "readout": TEXT, "lift_decay": NUMBER, "readout_decay": NUMBER,
+                "seed": INTEGER},
     "validate": {"held_out": SHARE, "weight_decay": NUMBERS, "effective_depth": NUMBERS,
                  "width": INTEGERS},
     "sweep": {"effective_depth": NUMBERS, "weight_decay": NUMBERS, "epsilon": NUMBERS,

@@ -9,6 +9,7 @@ import numpy as np
 
 from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.problem.activations import Activation
+from hamshoot.problem.maps import check_fixed
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import learned
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class LearnedSweeps(EulerSweeps):
     """J and its gradient in stacked controls, (L + a + b, w, c); see `hamshoot.theory.learned`.
 
-    For the rest what is said of `EulerSweeps` holds; a gradient
+    `steps` are given as layer steps ρ (L,), and are those of the stack. For the rest what is said of `EulerSweeps` holds; a gradient
     costs 2w(w + d_in + d_out)N flops more.
 
     Raises
@@ -31,7 +32,9 @@ class LearnedSweeps(EulerSweeps):
     def __init__(
         self, problem: TrainingProblem, steps: ArrayLike, activation: Activation | None = None
     ):
-        problem.sigma.check_compiled("learned lifts and readouts")
+        if not problem.sigma.compiled:
+            check_fixed(problem, f"the activation {problem.sigma.name!r}, made of functions, is",
+                        "those that are known by name learn them")
         super().__init__(problem, steps, activation)
         self.sizes = learned.sizes_of(problem)
         self._inputs = np.array(problem.scaled_inputs, dtype=float, order="C")
@@ -39,16 +42,10 @@ class LearnedSweeps(EulerSweeps):
         self._G = np.empty((self.layers + self.sizes.maps, *problem.control_shape))
         self.steps = self._steps
 
-    @property
-    def steps(self) -> NDArray:
-        """Those of the stack, (L + a + b,); given are layer steps ρ, (L,)."""
-        return self._steps
-
-    @steps.setter
-    def steps(self, steps: ArrayLike) -> None:
-        EulerSweeps.steps.__set__(self, steps)  # checked
-        if hasattr(self, "sizes"):
-            self._steps = learned.stacked_steps(self.problem, self._steps)
+    def _checked_steps(self, steps: ArrayLike) -> NDArray:
+        """Those of the stack, (L + a + b,), of layer steps ρ, (L,)."""
+        plain = super()._checked_steps(steps)
+        return learned.stacked_steps(self.problem, plain) if hasattr(self, "sizes") else plain
 
     @property
     def layers(self) -> int:

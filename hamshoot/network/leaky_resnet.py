@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LeakyResNet(PortableNetwork):
-    """A Leaky ResNet of L layers with fixed linear maps in and out. Immutable.
+    """A Leaky ResNet of L layers with linear maps in and out. Immutable.
 
     Parameters
     ----------
@@ -60,6 +60,8 @@ class LeakyResNet(PortableNetwork):
     target_names, input_names : tuple of str, optional
     hard_endpoint : bool
         Whether it was built for a prescribed A_1 in place of targets: then it is not exported.
+    lift_decay, readout_decay : float, optional
+        μ of a map that was learned along; to PyTorch it is a parameter then.
     preparation : Preparation, optional
         How the columns of a table become inputs, where the network was trained on one.
 
@@ -100,7 +102,8 @@ class LeakyResNet(PortableNetwork):
             input_scaling=problem.input_scaling, target_scaling=problem.target_scaling,
             classes=problem.classes, target_names=problem.target_names,
             input_names=problem.input_names, preparation=problem.preparation,
-            hard_endpoint=problem.hard_endpoint,
+            hard_endpoint=problem.hard_endpoint, lift_decay=problem.lift_decay,
+            readout_decay=problem.readout_decay,
         )
 
     @classmethod

@@ -341,7 +341,8 @@ def _beside(
         momenta=np.asarray(B, dtype=float), solved_representations=solved[0],
         solved_momenta=solved[1], state_error=errors[0], costate_error=errors[1],
         state_defect=apart[0], costate_defect=apart[1],
-        objective=loss + problem.weight_decay / (2 * problem.effective_depth) * norm,
+        objective=loss + problem.weight_decay / (2 * problem.effective_depth) * norm
+        + problem.map_decay,
         solved_objective=solution.objective, continuous=continuous)
 
 

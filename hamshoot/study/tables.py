@@ -19,6 +19,7 @@ QUANTITIES = (
     ("train_accuracy", "train accuracy", ".1%"),
     ("test_accuracy", "test accuracy", ".1%"),
     ("parameter_norm", "parameter norm ∫‖W‖²", ".6g"),
+    ("map_decay", "weight decay of learned maps", ".5g"),
     ("stationarity", "stationarity", ".1e"),
     ("second_order", "second order", "verdict"),
     ("kinks", "activations on the kink", "d"),
