@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class LearnedSweeps(EulerSweeps):
     """J and its gradient in stacked controls, (L + a + b, w, c); see `hamshoot.theory.learned`.
 
-    `steps` are given as layer steps ρ (L,), and are those of the stack. For the rest what is said of `EulerSweeps` holds; a gradient
-    costs 2w(w + d_in + d_out)N flops more.
+    `steps` are given as layer steps ρ (L,), and are those of the stack. For the rest what is said
+    of `EulerSweeps` holds; a gradient costs 2w(w + d_in + d_out)N flops more.
 
     Raises
     ------
