@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import dress, run, said
+from common import dress, run, said, verdicts
 
 import hamshoot as hs
 
@@ -150,11 +150,9 @@ def findings(record: dict[str, Any]) -> list[str]:
         errors = ", ".join(f"{NAMES[v]} {median(record, 'test_error', kind, v):.4g}"
                            for v in VARIANTS)
         lines.append(f"Test error on {where}, medians: {errors}.")
-    proved = [row for row in record["rows"] if row["variant"] != "fixed"
-              and str(row["second_order"]).startswith("strict local minimum")]
-    learned = [row for row in record["rows"] if row["variant"] != "fixed"]
-    lines.append(f"Of {len(learned)} networks with learned maps {len(proved)} are proved strict "
-                 "local minima, in weights and maps together.")
+    told = [row["second_order"] for row in record["rows"]
+            if row["variant"] != "fixed" and row["second_order"]]
+    lines.append(f"Second-order tests of weights and maps together: {verdicts(told)}.")
     return lines
 
 

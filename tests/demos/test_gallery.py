@@ -279,6 +279,8 @@ def named(stem, record, name):
         return record["rows"]
     if number == "15":
         return record["rows" if "left out" in name else "spreads"]
+    if number == "17":
+        return [row for row in record["rows"] if row["variant"] == name]
     if number == "16":
         return record["map"]["rows"] if name == "networks" else \
             record["decays"]["points"] + record["depths"]["points"]
