@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,16 @@ def rows(solution: SolvedNodes, hamiltonian: NDArray, drift: float, rank: str
         ("Hamiltonian", f"{np.median(hamiltonian):.8g}, drift {drift:.1e}, rank {rank}"),
         ("effort", f"{solution.nit} iterations, {solution.seconds:.2f} s"),
     ]
+
+
+def map_numbers(solution: SolvedNodes) -> dict[str, Any]:
+    """Of learned maps their part of J, how stationary they are, and J before they moved."""
+    if not solution.problem.learns:
+        return {}
+    return {"map_decay": solution.problem.map_decay,
+            "lift_stationarity": solution.residuals.get("lift_stationarity"),
+            "readout_stationarity": solution.residuals.get("readout_stationarity"),
+            "fixed_objective": solution.extra.get("fixed_objective")}
 
 
 def _maps(solution: SolvedNodes) -> list[tuple[str, str]]:

@@ -37,8 +37,6 @@ __all__ = ["Callback", "Record", "Solution", "Status"]
 #: Fields that the Hamiltonian does not depend on.
 NUMBERS = {"objective", "loss", "parameter_norm", "success", "status", "message", "nit",
            "residuals", "history", "seconds", "method", "kinks", "idle_kinks"}
-#: Residuals of learned maps.
-MAPS = ("lift_stationarity", "readout_stationarity")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -203,7 +201,7 @@ class Solution(SecondLook):
             "layers": self.layers,
             "objective": self.objective,
             "loss": self.loss, "loss_function": str(self.problem.criterion),
-            "parameter_norm": self.parameter_norm, **self._maps(),
+            "parameter_norm": self.parameter_norm, **printed.map_numbers(self),
             "test_error": self.test_error(),
             "stationarity": self.stationarity,
             "defect": self.residuals.get("defect"),
@@ -219,14 +217,6 @@ class Solution(SecondLook):
             "seconds": self.seconds,
         }
         return {k: _json_number(v) for k, v in values.items()}
-
-    def _maps(self) -> dict[str, Any]:
-        """Of learned maps their part of J, how stationary they are, and J before they moved."""
-        if not self.problem.learns:
-            return {}
-        return {"map_decay": self.problem.map_decay,
-                **{name: self.residuals.get(name) for name in MAPS},
-                "fixed_objective": self.extra.get("fixed_objective")}
 
     def __repr__(self) -> str:
         rows = (f"  {name:<13} {text}" for name, text in self._rows())

@@ -60,7 +60,8 @@ def test_solve_verify_predict_and_go_on(folder, capsys):
     assert code == 0
     assert told["holds"] is True
     assert told["readout_stationarity"] < 1e-9
-    code, _, _ = run(capsys, "predict", "hamshoot-results/solution.npz", "houses.csv", "-o", "p.csv")
+    code, _, _ = run(capsys, "predict", "hamshoot-results/solution.npz", "houses.csv", "-o",
+                     "p.csv")
     assert code == 0
     predicted = np.loadtxt(folder / "p.csv", skiprows=1)
     np.testing.assert_allclose(predicted, solution.to_network().predict(solution.problem.X)[:, 0],
