@@ -20,7 +20,6 @@ lift_decay = 0.02
 readout_decay = 0.03
 [solve]
 layers = 5
-effort = "quick"
 reheats = 0
 """
 

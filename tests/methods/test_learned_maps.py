@@ -14,8 +14,8 @@ LAYERS = 5
 STEPS = np.full(LAYERS, 1 / LAYERS)
 DECAYS = {"lift": {"lift_decay": 0.01}, "readout": {"readout_decay": 0.01},
           "both": {"lift_decay": 0.01, "readout_decay": 0.01}}
-DIRECT = {"single": hs.DirectSingleShooting(layers=LAYERS, effort="quick"),
-          "multiple": hs.DirectMultipleShooting(layers=LAYERS, effort="quick")}
+DIRECT = {"single": hs.DirectSingleShooting(layers=LAYERS),
+          "multiple": hs.DirectMultipleShooting(layers=LAYERS)}
 
 
 def problem_of(activation="relu", which="both", seed=1, **more):
@@ -31,7 +31,7 @@ def solved(method, activation="relu", which="both", seed=1):
 
 @cache
 def path(activation="tanh", which="both"):
-    return hs.solve(problem_of(activation, which), hs.IndirectShooting(effort="quick", layers=12))
+    return hs.solve(problem_of(activation, which), hs.IndirectShooting(layers=12))
 
 
 def value(problem, W, P, Q):
@@ -128,7 +128,7 @@ def test_never_above_the_optimum_of_the_maps_as_they_were(seed):
 def test_an_optimum_of_one_map_starts_the_other():
     half = solved("single", "tanh", "lift")
     whole = half.problem.replace(readout_decay=0.01)
-    found = hs.solve(whole, layers=LAYERS, initial_guess=half, effort="quick")
+    found = hs.solve(whole, layers=LAYERS, initial_guess=half)
     before = half.objective + 0.005 * np.sum(half.problem.readout**2)
     assert found.objective <= before * (1 + 1e-12)
     assert found.stationarity < 1e-6
@@ -208,7 +208,7 @@ def test_j_rises_with_a_decay_by_half_the_squared_norm(decay):
 
 
 def test_an_interrupted_run_keeps_its_best():
-    for method in (DIRECT["single"], hs.IndirectShooting(effort="quick", layers=12)):
+    for method in (DIRECT["single"], hs.IndirectShooting(layers=12)):
         records = []
         found = hs.solve(problem_of("tanh"), method, callback=lambda record, seen=records: (
             seen.append(record), len(seen) > 300)[1])
@@ -230,7 +230,7 @@ def test_gradient_descent_trains_the_maps_along():
     fixed = hs.train(problem.with_fixed_maps(), layers=LAYERS, start="identity", optimizer=hs.Adam(
         epochs=400, rate=0.03, schedule="cosine", sgd_epochs=0))
     assert trained.objective < fixed.objective + problem.map_decay
-    better = hs.solve(problem, layers=LAYERS, initial_guess=trained, effort="quick")
+    better = hs.solve(problem, layers=LAYERS, initial_guess=trained)
     assert better.success
     assert better.objective < trained.objective
     with pytest.raises(ValueError, match="adaptive ones are for a fixed lift and readout"):

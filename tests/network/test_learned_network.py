@@ -15,7 +15,7 @@ def solved():
     problem = hs.teacher_problem(
         (3, 1, 3), 8, width=4, effective_depth=2.0, weight_decay=5e-3, seed=1, test_samples=5,
         activation="tanh", lift_decay=0.01, readout_decay=0.02)
-    return hs.solve(problem, layers=5, effort="quick")
+    return hs.solve(problem, layers=5)
 
 
 def test_in_pytorch_they_are_parameters_and_j_is_stationary_in_all_three():

@@ -16,7 +16,7 @@ def solved(activation="relu"):
     problem = hs.teacher_problem(
         (3, 1, 3), 8, width=3, effective_depth=2.0, weight_decay=5e-3, seed=1, test_samples=0,
         activation=activation, lift_decay=0.01, readout_decay=0.01)
-    return hs.solve(problem, layers=5, effort="quick")
+    return hs.solve(problem, layers=5)
 
 
 def test_a_file_brings_back_what_holds(tmp_path):
@@ -73,7 +73,7 @@ def test_a_saddle_in_the_maps_is_left():
     mu = 2e-3
     narrow = hs.TrainingProblem(X, Y, effective_depth=1.5, weight_decay=2e-3, width=1, bias=False,
                                 activation="tanh", lift_decay=2 * mu, readout_decay=mu / 2)
-    one = hs.solve(narrow, layers=4, effort="quick")
+    one = hs.solve(narrow, layers=4)
     wide = narrow.replace(width=2, lift=np.vstack([one.problem.lift] * 2), lift_decay=mu,
                           readout=np.hstack([one.problem.readout] * 2) / 2, readout_decay=mu)
     steps, W = np.full(4, 0.25), one.weights * np.ones((2, 2)) / 2

@@ -156,7 +156,7 @@ def geodesic(activation, bias):
     problem = hs.teacher_problem(
         (3, 1, 3), 6, width=3, effective_depth=1.5, weight_decay=2e-2, seed=2, bias=bias,
         activation=activation, lift_decay=0.02, readout_decay=0.03, test_samples=0)
-    return hs.solve(problem, hs.IndirectShooting(effort="quick", layers=12))
+    return hs.solve(problem, hs.IndirectShooting(layers=12))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -190,7 +190,7 @@ def test_one_neuron_is_the_minimum_of_a_function_of_three_numbers():
 
     best = minimize(J, [1.0, 1.0, 1.0], method="Nelder-Mead",
                     options={"xatol": 1e-12, "fatol": 1e-15, "maxiter": 10_000})
-    path = hs.solve(problem, hs.IndirectShooting(effort="quick", layers=12))
+    path = hs.solve(problem, hs.IndirectShooting(layers=12))
     assert path.success
     assert path.objective == pytest.approx(best.fun, rel=1e-10)
     found = np.abs([path.problem.lift[0, 0], path.representations[-1, 0, 0],
