@@ -15,8 +15,10 @@ import numpy as np
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import WITH_EPSILON, WITH_SLOPE, Activation
 from hamshoot.problem.losses import Loss
+from hamshoot.problem.open_rows import adopted
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
+from hamshoot.problem.stored_rows import StoredRows
 from hamshoot.support.checks import brief, finite
 
 if TYPE_CHECKING:
@@ -125,7 +127,7 @@ def _activation(activation: Any, epsilon: Any, negative_slope: Any) -> Activatio
 def _data(given: Mapping[str, Any]) -> dict[str, Any]:
     """Samples, targets or endpoint, and the names of their columns."""
     values: dict[str, Any] = {}
-    X = matrix("X", given["X"])
+    X = matrix("X", adopted("X", given["X"]))
     if given["endpoint"] is not None:
         endpoint, width = matrix("endpoint", given["endpoint"]), given["width"]
         if endpoint.shape != (width, len(X)):
@@ -136,7 +138,7 @@ def _data(given: Mapping[str, Any]) -> dict[str, Any]:
         values["endpoint"] = frozen(endpoint)
     elif given["Y"] is None:
         raise ValueError("Y: expected targets (or an endpoint), got none")
-    Y = None if given["Y"] is None else matrix("Y", given["Y"])
+    Y = None if given["Y"] is None else matrix("Y", adopted("Y", given["Y"]))
     if Y is not None and len(Y) != len(X):
         raise ValueError(f"Y: expected {len(X)} rows as X has, got {len(Y)}")
     # Frozen first: sums depend on the memory order in the last digit, a reload must not.
@@ -168,7 +170,7 @@ def _criterion(given: Mapping[str, Any]) -> Loss:
         raise ValueError("loss: a hard endpoint stands in place of the loss, which has neither "
                          f"another form nor sample weights then, got {criterion}")
     if any(map(mapped.is_mapped, (given["X"], Y))):
-        criterion.check_plain("memory-mapped data")
+        criterion.check_plain("data that stay in their files, as memory maps do,")
     if name == "cross_entropy" and (
             Y.shape[1] < 2 or np.any(Y < 0) or np.any(np.abs(Y.sum(axis=1) - 1) > 1e-9)):
         raise ValueError("loss: cross_entropy needs targets that are probabilities of at least 2 "
@@ -315,9 +317,13 @@ def matrix(name: str, value: ArrayLike) -> NDArray:
         raise ValueError(_not_finite(name, len(bad), i, j, array[i, j]))
     largest = float(np.abs(array).max())
     if largest > LARGEST:
-        raise ValueError(f"{name}: expected numbers up to {LARGEST:g} in size, whose squares are "
-                         f"numbers too, got {largest:.3g}; give them in other units")
+        raise ValueError(_too_large(name, largest))
     return array
+
+
+def _too_large(name: str, largest: float) -> str:
+    return (f"{name}: expected numbers up to {LARGEST:g} in size, whose squares are numbers too, "
+            f"got {largest:.3g}; give them in other units")
 
 
 def _mapped_matrix(name: str, array: Any) -> Any:
@@ -329,12 +335,19 @@ def _mapped_matrix(name: str, array: Any) -> Any:
     bad = mapped.not_finite(array)
     if bad is not None:
         count, i, j, value = bad
-        raise ValueError(_not_finite(name, count, i, j, value))
+        raise ValueError(_not_finite(name, count, i, j, value, array))
+    if isinstance(array, StoredRows) and (largest := mapped.survey(array).moments.size.max()) > \
+            LARGEST:
+        raise ValueError(_too_large(name, largest))
     return array
 
 
-def _not_finite(name: str, count: int, i: int, j: int, value: float) -> str:
+def _not_finite(name: str, count: int, i: int, j: int, value: float, array: Any = None) -> str:
     more = f" and {count - 1} more" if count > 1 else ""
+    if isinstance(array, StoredRows):
+        got = "a gap or nan" if np.isnan(value) else str(value)
+        return (f"{name}: {array.name}, row {i + 1}, column {array.called(j)}: expected a finite "
+                f"number, got {got}{more}; rows that stay in their file have to be complete")
     return f"{name}: expected finite numbers, got {value} in row {i}, column {j}{more}"
 
 
@@ -385,7 +398,8 @@ def _instead(name: str, value: Any) -> str:
     if isinstance(value, str) and name.startswith("Y"):
         return f"; take the column: frame[{brief(value)}]"
     if isinstance(value, (str, PathLike)):
-        return "; read the file with TrainingProblem.from_csv"
+        return ("; read a table with TrainingProblem.from_csv or from_parquet, and rows that stay "
+                "in their file with hamshoot.open_rows")
     if hasattr(value, "columns") and hasattr(value, "dtypes"):
         kinds = dict(zip(value.columns, value.dtypes, strict=True))
         words = [str(column) for column, kind in kinds.items()

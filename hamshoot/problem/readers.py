@@ -100,6 +100,7 @@ class Scaling:
                 f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
             )
         mean, spread, size, common = mapped.moments(values)
+        spread = spread.copy()
         if not np.isfinite([*spread, common]).all():
             raise ValueError(f"{argument}: expected numbers whose squares are numbers too, got "
                              f"{size.max():.3g}; give them in other units")
