@@ -398,8 +398,8 @@ def _instead(name: str, value: Any) -> str:
     if isinstance(value, str) and name.startswith("Y"):
         return f"; take the column: frame[{brief(value)}]"
     if isinstance(value, (str, PathLike)):
-        return ("; read a table with TrainingProblem.from_csv or from_parquet, and rows that stay "
-                "in their file with hamshoot.open_rows")
+        return ("; read the file with TrainingProblem.from_csv or from_parquet, or with "
+                "hamshoot.open_rows where its rows stay in it")
     if hasattr(value, "columns") and hasattr(value, "dtypes"):
         kinds = dict(zip(value.columns, value.dtypes, strict=True))
         words = [str(column) for column, kind in kinds.items()

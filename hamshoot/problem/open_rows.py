@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def open_rows(
 
 
 def kind_of(source: Source) -> str | None:
-    """ "parquet", "zarr", "npy", or None; by the name, of a folder without one by what it holds."""
+    """Parquet, zarr, npy, or None; by the name, of a folder without one by what it holds."""
     path = source.path.lower().rstrip("/")
     if path.endswith(PARQUET):
         return "parquet"
@@ -143,8 +144,6 @@ def reopened(name: str, entry: Mapping[str, Any]) -> StoredRows:
 
 
 def _mapped(source: Source) -> NDArray:
-    from pathlib import Path
-
     check_regular(Path(source.path), "a .npy file")
     try:
         array: NDArray = np.load(source.path, mmap_mode="r", allow_pickle=False)

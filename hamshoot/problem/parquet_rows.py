@@ -50,7 +50,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(source: Source) -> Layout:
-    """Columns and row groups of a Parquet file or a folder of such; of each file the footer is read.
+    """Columns and row groups of a Parquet file or a folder of such; read are the footers alone.
 
     Raises
     ------
@@ -196,7 +196,7 @@ class ParquetRows(StoredRows):
 
 def versions_of(pieces: Sequence[Piece]) -> list[list[Any]]:
     """The files of the pieces, each once: size and tag, in order."""
-    return [list(version) for version in dict((one.place, one.version) for one in pieces).values()]
+    return [list(version) for version in {one.place: one.version for one in pieces}.values()]
 
 
 def _numeric(kind: Any) -> bool:
