@@ -146,9 +146,12 @@ def _data(given: Mapping[str, Any]) -> dict[str, Any]:
     columns = {"input_names": X.shape[1]}
     if Y is not None:
         columns.update(target_names=Y.shape[1], classes=Y.shape[1])
+    own = {"input_names": X, "target_names": Y}  # stored columns have names of their own
     for name, expected in columns.items():
         if given[name] is not None:
             values[name] = _names(name, given[name], expected)
+        elif isinstance(own.get(name), StoredRows):
+            values[name] = own[name].columns
     values["preparation"] = _preparation(given["preparation"], X.shape[1])
     return {**values, "X": X, "Y": Y}
 
@@ -200,16 +203,17 @@ def _names(name: str, value: Any, expected: int) -> tuple[str, ...]:
 def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the inputs; of the targets too where there are any, classes and hard endpoints as are."""
     X, Y, kind = given["X"], given["Y"], _scaling_kind(given["standardize"])
+    weights = given["sample_weights"]
     inputs = [str(n) for n in given["input_names"] or range(X.shape[1])]
     values = {"input_scaling": Scaling.identity(X.shape[1]) if kind is None else
-              Scaling.fit(X, kind, "X", inputs)}
+              Scaling.fit(X, kind, "X", inputs, weights)}
     if Y is None:
         return values
     outputs = [str(n) for n in given["target_names"] or range(Y.shape[1])]
     as_are = given["classes"] is not None or given["endpoint"] is not None or \
         given["loss"] == "cross_entropy"
     values["target_scaling"] = Scaling.identity(Y.shape[1]) if kind is None or as_are else \
-        Scaling.fit(Y, kind, "Y", outputs)
+        Scaling.fit(Y, kind, "Y", outputs, weights)
     return values
 
 

@@ -233,13 +233,24 @@ class Survey(NamedTuple):
     bad: tuple[int, int, int, float] | None
 
 
-def moments(array: Any) -> Moments:
+def moments(array: Any, weights: NDArray | None = None) -> Moments:
     """Moments of the columns; the same to the last bit wherever the numbers are.
 
     Up to `CHUNK_NUMBERS` as NumPy takes them, beyond in one pass over chunks, whose means and
-    squares are merged (Chan, Golub and LeVeque 1979).
+    squares are merged (Chan, Golub and LeVeque 1979). With weights (N,), of rows in memory, those
+    of rows that are there so many times.
     """
-    return survey(array).moments
+    return survey(array).moments if weights is None else _weighted(array, weights)
+
+
+@np.errstate(all="ignore")
+def _weighted(array: NDArray, weights: NDArray) -> Moments:
+    rows = array[weights > 0]
+    shares = weights[weights > 0] / weights.sum()
+    mean = shares @ rows
+    total = mean.mean()
+    return Moments(mean, np.sqrt(shares @ (rows - mean) ** 2), np.abs(rows).max(axis=0),
+                   float(np.sqrt((shares @ (rows - total) ** 2).mean())))
 
 
 @np.errstate(all="ignore")  # numbers that are not finite are told, and squares that are none

@@ -81,7 +81,8 @@ class Scaling:
         return cls(np.zeros(d), np.ones(d))
 
     @classmethod
-    def fit(cls, values: NDArray, kind: str, argument: str, names: Sequence[str]) -> Scaling:
+    def fit(cls, values: NDArray, kind: str, argument: str, names: Sequence[str],
+            weights: NDArray | None = None) -> Scaling:
         """Scaling that demeans each column and divides by its deviation, or by a common one.
 
         Parameters
@@ -92,6 +93,9 @@ class Scaling:
             scales each column as "columns" does, and of a constant one takes off the mean alone.
         argument, names
             For messages: the argument's name, and those of its columns.
+        weights : ndarray, shape (N,), optional
+            Of the rows: means and deviations are those of rows given so many times, and what has
+            the weight 0 has no part in them.
 
         Raises
         ------
@@ -103,7 +107,7 @@ class Scaling:
             raise ValueError(
                 f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
             )
-        mean, spread, size, common = mapped.moments(values)
+        mean, spread, size, common = mapped.moments(values, weights)
         spread = spread.copy()
         if not np.isfinite([*spread, common]).all():
             raise ValueError(f"{argument}: expected numbers whose squares are numbers too, got "
