@@ -188,7 +188,7 @@ def test_scores_take_weights_and_classes_without_weight_are_none():
     assert list(model.classes_) == ["high", "low"]
     met = model.predict(X) == labels
     assert model.score(X, labels, sample_weight=s) == pytest.approx(np.average(met, weights=s))
-    with pytest.raises(ValueError, match="2 classes, got 1 class, .*sample_weight is not 0"):
+    with pytest.raises(ValueError, match=r"2 classes, got 1 class, .*sample_weight is not 0"):
         LeakyResNetClassifier().fit(X, labels, np.where(labels == "mid", 1.0, 0.0))
 
 

@@ -90,7 +90,11 @@ class Source(NamedTuple):
 
     def check(self, path: str, version: Version) -> None:
         """Raise MissingMap unless a file is what it was."""
-        now = self.version(path)
+        try:
+            now = self.version(path)
+        except MissingMap as error:
+            raise MissingMap(f"{error}; the data of a run have to stay where they were opened, and "
+                             "every worker has to see them under the same name") from None
         if now != version:
             size = f"{now.bytes} bytes" if now.bytes == version.bytes else \
                 f"{now.bytes} bytes, and had {version.bytes}"
@@ -115,8 +119,7 @@ class Source(NamedTuple):
         """The error of a file that cannot be read."""
         where = self.shown(path)
         if isinstance(error, FileNotFoundError):
-            return MissingMap(f"{where}: no such file; every worker has to see the data's files "
-                              "under the same name")
+            return MissingMap(f"{where}: no such file")
         reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
         return MissingMap(f"{where}: cannot be read ({reason})")
 

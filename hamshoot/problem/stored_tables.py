@@ -112,9 +112,9 @@ def sheet_of_parquet(layout: Layout, words: Sequence[str] = ()) -> Sheet:
     return Sheet(source.name, columns, range(1, layout.rows + 1))
 
 
-def new_rows(path: str | PathLike) -> Sheet:
-    """The columns of a Parquet file, for predictions."""
-    return sheet_of_parquet(layout_of(source_of(path)))
+def new_rows(path: str | PathLike, words: Sequence[str] = ()) -> Sheet:
+    """The columns of a Parquet file, for predictions; some as they are written."""
+    return sheet_of_parquet(layout_of(source_of(path)), words)
 
 
 def read_zarr(path: str | PathLike, *, storage_options: Mapping[str, Any] | None = None) -> Table:

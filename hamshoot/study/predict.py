@@ -100,7 +100,7 @@ def load_network(path: Path, layers: int | None = None) -> tuple[LeakyResNet, So
 
 def read_new(
     source: Path | bytes, preparation: Preparation | None, separator: str | None,
-    decimal: str | None,
+    decimal: str | None, keep: Sequence[str] = (),
 ) -> Sheet:
     """New rows: of a CSV file or its content, of Parquet, or the X of an .npz file, without names.
 
@@ -110,6 +110,8 @@ def read_new(
     preparation : Preparation, optional
         Its decimal comma, and a separator that is not recognised, are used where none is given.
     separator, decimal : str, optional
+    keep : sequence of str
+        Columns that come along as they are written.
     """
     if isinstance(source, Path) and source.suffix == ".npz":
         X = load_npz(source).get("X")
@@ -118,7 +120,7 @@ def read_new(
         columns: dict[str, Any] = {str(k): column for k, column in enumerate(X.T.astype(float))}
         return Sheet(source.name, columns, range(len(X)))
     if isinstance(source, Path) and source.suffix.lower() in PARQUET:
-        return new_rows(source)
+        return new_rows(source, keep)
     if preparation is not None:
         decimal = decimal or preparation.decimal
         if preparation.separator not in SEPARATORS:
