@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hamshoot.problem.parquet_rows import ParquetRows, layout_of, versions_of
+from hamshoot.problem.parquet_rows import PARQUET, ParquetRows, layout_of, versions_of
 from hamshoot.problem.stored_files import Source, is_url, source_of
 from hamshoot.problem.stored_rows import MissingMap, StoredRows
 from hamshoot.problem.zarr_rows import GROUP, METADATA, NpyRows, ZarrRows, zarr_rows
@@ -21,11 +21,11 @@ from hamshoot.support.schema import Kind, check_fields
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PARQUET = (".parquet", ".pq", ".parq")
 #: Protocols whose URLs a saved solution may hold: stores of bytes, and none that reads what it
 #: finds there as instructions.
 TRUSTED = ("file", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "hdfs",
-           "webhdfs", "http", "https", "ftp", "sftp", "smb", "hf")
+           "webhdfs", "http", "https", "ftp", "sftp", "smb", "hf",
+           "simplecache", "filecache", "blockcache", "zip", "tar")
 #: What is written of such rows.
 ENTRY = {"kind": schema.TEXT, "url": schema.TEXT, "columns": schema.MAYBE_TEXTS,
          "shape": Kind("two integers", lambda v: isinstance(v, list) and len(v) == 2
@@ -35,14 +35,14 @@ ENTRY = {"kind": schema.TEXT, "url": schema.TEXT, "columns": schema.MAYBE_TEXTS,
 
 
 def open_rows(
-    place: str | PathLike, columns: Sequence[str] | None = None, *,
+    place: str | PathLike | Any, columns: Sequence[str] | None = None, *,
     storage_options: Mapping[str, Any] | None = None,
 ) -> NDArray | StoredRows:
     """Rows (N, d) of numbers that stay in their file, for X or Y of a `TrainingProblem`.
 
     Parameters
     ----------
-    place : str or path
+    place : str, path or zarr.Array
         Of a Parquet file, or a folder of such (extra ``parquet``); of a Zarr array (extra
         ``zarr``); or of a .npy file. A path, or a URL of fsspec (extra ``fsspec``, and the package
         of its file system, as s3fs).
@@ -71,6 +71,8 @@ def open_rows(
     process. What workers are sent is the place and their pieces. A file that changes under a run
     ends it with a sentence.
     """
+    if is_zarr(place):
+        return zarr_rows(place)
     source = source_of(place, storage_options)
     kind = kind_of(source)
     if kind != "parquet" and columns is not None:
@@ -78,7 +80,7 @@ def open_rows(
                          f"{source.name}")
     if kind == "parquet":
         layout = layout_of(source)
-        return ParquetRows(layout, list(layout.kinds) if columns is None else list(columns))
+        return ParquetRows(layout, list(layout.kinds) if columns is None else columns)
     if kind == "zarr":
         return ZarrRows(source)
     if kind == "npy":
@@ -103,10 +105,15 @@ def kind_of(source: Source) -> str | None:
         else None
 
 
+def is_zarr(value: Any) -> bool:
+    """Whether it is a `zarr.Array`."""
+    kind = type(value)
+    return kind.__module__.partition(".")[0] == "zarr" and kind.__name__ == "Array"
+
+
 def adopted(name: str, value: Any) -> Any:
     """Data as they were given, or opened where it is the place or the Zarr array of stored rows."""
-    kind = type(value)
-    if kind.__module__.partition(".")[0] == "zarr" and kind.__name__ == "Array":
+    if is_zarr(value):
         return zarr_rows(value)
     place = isinstance(value, (str, PathLike)) and os.fspath(value)
     if isinstance(place, str) and (is_url(place) or place.lower().rstrip("/").endswith(
@@ -130,7 +137,7 @@ def reopened(name: str, entry: Mapping[str, Any]) -> StoredRows:
     """
     check_fields(f"maps: {name}", dict(entry), ENTRY)
     url, kind = entry["url"], entry["kind"]
-    if is_url(url) and (url.partition("://")[0] not in TRUSTED or "::" in url):
+    if is_url(url) and any(link.partition("://")[0] not in TRUSTED for link in url.split("::")):
         raise ValueError(f"maps: {name}: expected a path or a URL of a plain store, got "
                          f"{brief(url)}")
     made = {"parquet": lambda source: ParquetRows(layout_of(source), entry["columns"] or []),

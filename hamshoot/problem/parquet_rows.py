@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Rows that are put in order at a time: of some columns they fit a core's cache.
 STRIPE = 4096
+#: How names of Parquet files end, in a folder.
+PARQUET = (".parquet", ".pq", ".parq")
 
 
 class Layout(NamedTuple):
@@ -64,17 +66,17 @@ def layout_of(source: Source) -> Layout:
         import pyarrow.dataset as datasets
     except ImportError:
         raise missing(f"reading {source.name}", "pyarrow", "parquet") from None
-    if not source.is_folder():
-        source.version(source.path)  # says it if there is none
+    files = source.files(PARQUET) if source.is_folder() else source.files(())
+    if not files:
+        raise ValueError(f"{source.name}: expected Parquet files ({', '.join(PARQUET)}) in this "
+                         "folder, found none")
     try:
-        data = datasets.dataset(source.path, format="parquet", filesystem=source.system,
-                                partitioning="hive")
+        data = datasets.dataset(files, format="parquet", filesystem=source.system,
+                                partitioning="hive", partition_base_dir=source.path)
         fragments = sorted(data.get_fragments(), key=lambda one: one.path)
         footers = [(one, one.metadata) for one in fragments]
     except (pyarrow.ArrowException, OSError) as error:
         raise damaged(source.name, error) from None
-    if not fragments:
-        raise ValueError(f"{source.name}: expected Parquet files, found none")
     names = data.schema.names
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -133,6 +135,9 @@ class ParquetRows(StoredRows):
 
     def __init__(self, layout: Layout, columns: Sequence[str]):
         name, kinds = layout.source.name, layout.kinds
+        if isinstance(columns, str) or not columns:
+            raise ValueError(f"columns: expected a list of at least one column name, got "
+                             f"{brief(columns)}")
         for column in columns:
             if column not in kinds:
                 shown = ", ".join(brief(one)[1:-1] for one in list(kinds)[:8])

@@ -111,6 +111,24 @@ class Source(NamedTuple):
         path = f"{self.path.rstrip('/')}/{name}"
         return os.path.isfile(path) if self.system is None else bool(self.system.isfile(path))
 
+    def files(self, endings: tuple[str, ...]) -> list[str]:
+        """Files in the folder and below that end so, by name; hidden ones, and _metadata, left out.
+
+        Of a file, itself.
+        """
+        if not self.is_folder():
+            self.version(self.path)  # says it where there is none
+            return [self.path]
+        root = self.path.rstrip("/")
+        if self.system is None:
+            found = [os.path.join(folder, name) for folder, _, names in os.walk(root)
+                     for name in names]
+        else:
+            self.system.invalidate_cache(root)
+            found = [str(path) for path in self.system.find(root)]
+        return sorted(path for path in found if path.lower().endswith(endings) and not any(
+            part.startswith((".", "_")) for part in path[len(root) :].split("/")))
+
     def shown(self, path: str) -> str:
         """A path of the file system as its user would write it."""
         return path if self.system is None else str(self.system.unstrip_protocol(path))
@@ -145,9 +163,9 @@ def source_of(place: str | PathLike, options: Mapping[str, Any] | None = None) -
     ValueError
         For a protocol that there is not, and options of a path.
     """
-    text = os.fspath(place)
+    text = os.fspath(place) if isinstance(place, PathLike) else place
     if not isinstance(text, str):
-        raise ValueError(f"expected a path or a URL as text, got {brief(text)}")
+        raise TypeError(f"expected a path or a URL as text, got {brief(place)}")
     scheme = text.partition("://")[0]
     if not is_url(text) or scheme in ("file", "local"):
         if options:
@@ -161,6 +179,9 @@ def source_of(place: str | PathLike, options: Mapping[str, Any] | None = None) -
         raise missing(f"reading {brief(text)}", "fsspec", "fsspec") from None
     try:
         system, path = url_to_fs(text, **dict(options or {}))
+    except OSError as error:  # of a chain, the file that holds the others
+        raise MissingMap(f"{brief(text)}: cannot be opened ({' '.join(str(error).split())})"
+                         ) from None
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{brief(text)}: fsspec does not read it ({reason})") from None

@@ -152,6 +152,9 @@ class StoredRows(ABC):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {len(self)} rows of {self.width} numbers)"
+
     def part(self, a: int, b: int) -> StoredRows:
         """Rows a to b, with the pieces alone that hold them."""
         if self.rows is not None:

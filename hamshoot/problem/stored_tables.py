@@ -14,7 +14,7 @@ import numpy as np
 
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.open_rows import kind_of, open_rows
-from hamshoot.problem.parquet_rows import Layout, ParquetRows, damaged, layout_of
+from hamshoot.problem.parquet_rows import PARQUET, Layout, ParquetRows, damaged, layout_of
 from hamshoot.problem.readers import Table, check_reading, columns_of, read_csv, table_of
 from hamshoot.problem.sheets import Sheet
 from hamshoot.problem.stored_files import Source, source_of
@@ -54,6 +54,9 @@ def read_parquet(
     """
     check_reading(missing, categories, classes, lazy)
     layout = layout_of(source_of(path, storage_options))
+    if len(layout.kinds) == 1:
+        raise ValueError(f"{layout.source.name}: expected at least two columns, an input and a "
+                         f"target, got {brief(next(iter(layout.kinds)))} alone")
     if lazy is None:
         lazy = 8 * layout.rows * len(layout.kinds) > mapped.MEMORY_BYTES
     if lazy:
@@ -98,8 +101,9 @@ def sheet_of_parquet(layout: Layout, words: Sequence[str] = ()) -> Sheet:
     source = layout.source
     files = list(dict.fromkeys(piece.place for piece in layout.pieces))
     try:
-        data = datasets.dataset(files or source.path, format="parquet", filesystem=source.system,
-                                partitioning="hive")
+        data = datasets.dataset(files or source.files(PARQUET), format="parquet",
+                                filesystem=source.system, partitioning="hive",
+                                partition_base_dir=source.path)
         table = data.to_table(columns=list(layout.kinds), use_threads=False)
     except (pyarrow.ArrowException, OSError) as error:
         raise damaged(source.name, error) from None

@@ -167,8 +167,6 @@ def url_of(array: Any) -> tuple[str, dict[str, Any]] | None:
     store = array.store
     system = getattr(store, "fs", None)
     root = getattr(store, "root", None) if system is None else None
-    if root is None and type(store).__name__ in ("DirectoryStore", "NestedDirectoryStore"):
-        root = store.path
     if root is not None:
         return f"{root}/{array.path}".rstrip("/"), {}
     if system is not None:
@@ -176,7 +174,7 @@ def url_of(array: Any) -> tuple[str, dict[str, Any]] | None:
         options = {name: value for name, value in system.storage_options.items()
                    if name != "asynchronous"}
         return str(system.unstrip_protocol(f"{store.path}/{array.path}".rstrip("/"))), options
-    if type(store).__name__ in ("MemoryStore", "KVStore", "ManagedMemoryStore", "dict"):
+    if type(store).__name__ in ("MemoryStore", "ManagedMemoryStore"):
         return None
     raise ValueError(f"expected a Zarr array in a folder or a store of fsspec, got one in "
                      f"{brief(type(store).__name__)}; give its numbers, array[:]")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.network.leaky_resnet import LeakyResNet
-from hamshoot.problem.open_rows import PARQUET
+from hamshoot.problem.parquet_rows import PARQUET
 from hamshoot.problem.preparation import (
     Column,
     Preparation,

@@ -48,7 +48,7 @@ def mapped(problem, tmp_path_factory):
 @pytest.fixture(scope="module")
 def stored(problem, tmp_path_factory):
     """X in Parquet, Y in Zarr."""
-    pyarrow, zarr = pytest.importorskip("pyarrow"), pytest.importorskip("zarr")
+    pyarrow, zarr = pytest.importorskip("pyarrow"), pytest.importorskip("zarr", minversion="3")
     parquet = pytest.importorskip("pyarrow.parquet")
     folder = tmp_path_factory.mktemp("stored")
     parquet.write_table(pyarrow.table({f"x{j}": column for j, column in enumerate(problem.X.T)}),

@@ -18,7 +18,7 @@ from hamshoot.problem.stored_rows import MissingMap, StoredRows
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
-zarr = pytest.importorskip("zarr")
+zarr = pytest.importorskip("zarr", minversion="3")
 fsspec = pytest.importorskip("fsspec")
 
 OPTIONS = dict(width=7, effective_depth=2.0, weight_decay=1e-2, standardize=True)
@@ -373,7 +373,8 @@ def test_a_solution_whose_files_have_changed_says_so(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"url": "reference://x.json"}, "URL of a plain store"),
-    ({"url": "zip://a::memory://b"}, "URL of a plain store"),
+    ({"url": "simplecache::reference://b"}, "URL of a plain store"),
+    ({"url": "zip://a::memory://none"}, "cannot be opened"),
     ({"kind": "pickle"}, "expected parquet, zarr or npy"),
     ({"shape": [1]}, "expected two integers"),
     ({"columns": 3}, "expected a list of strings"),
@@ -394,7 +395,8 @@ def test_no_file_may_ask_for_any_place(tmp_path, change, message):
     ("memory://none/X.npy", "no such file"),
     ("memory://none/X.parquet", "no such file"),
     ("nosuch://x/X.npy", "fsspec does not read it"),
-    ("{}/empty", "expected Parquet files, found none"),
+    ("zip://X.npy::memory://none.zip", "cannot be opened"),
+    ("{}/empty", r"expected Parquet files \(\.parquet, .* in this folder, found none"),
 ])
 def test_places_without_rows_are_refused_in_a_sentence(tmp_path, place, message):
     for name in ("bad.parquet", "bad.npy", "table.csv"):

@@ -11,7 +11,7 @@ from hamshoot.problem.stored_rows import StoredRows
 from hamshoot.problem.stored_tables import read_parquet, read_table, read_zarr
 
 pytest.importorskip("pyarrow")
-zarr = pytest.importorskip("zarr")
+zarr = pytest.importorskip("zarr", minversion="3")
 OPTIONS = dict(effective_depth=2.0, weight_decay=0.01, width=8)
 
 
