@@ -68,8 +68,9 @@ def open_rows(
     -----
     Rows are read by the row group, by chunks of about 16 MB, or by as many bytes. Each piece is
     decoded once where blocks of samples follow each other, and up to 500 MB of them are kept in a
-    process. What workers are sent is the place and their pieces. A file that changes under a run
-    ends it with a sentence.
+    process: ``python demos/benchmarks/inputs.py`` prints rows a second. What workers are sent is
+    the place and their pieces; a `ProcessPoolExecutor` has to spawn its processes where data come
+    over a network. A file that changes under a run ends it with a sentence.
     """
     if is_zarr(place):
         return zarr_rows(place)

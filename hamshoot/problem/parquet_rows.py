@@ -187,11 +187,15 @@ class ParquetRows(StoredRows):
             import pyarrow.parquet as parquet
         except ImportError:
             raise missing(f"reading {self.name}", "pyarrow", "parquet") from None
+        opened = self.source.open(piece.place)
         try:
-            with parquet.ParquetFile(self.source.open(piece.place), pre_buffer=False) as file:
+            with parquet.ParquetFile(opened, pre_buffer=False) as file:
                 return file.read_row_group(piece.number, columns=names, use_threads=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise MissingMap(str(damaged(self.source.shown(piece.place), error))) from None
+        finally:
+            if self.source.system is not None:
+                opened.close()
 
     def to_dict(self) -> dict[str, Any]:
         """Its URL and columns, and what the files were."""

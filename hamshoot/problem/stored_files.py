@@ -43,6 +43,12 @@ class Source(NamedTuple):
         """The last part of the path, or the URL, for messages."""
         return os.path.basename(self.path.rstrip("/")) if self.system is None else self.url
 
+    @property
+    def connected(self) -> bool:
+        """Whether its file system keeps connections, as those of networks do."""
+        inner = getattr(self.system, "fs", None)  # of one that keeps copies of another's files
+        return any(getattr(one, "async_impl", False) for one in (self.system, inner))
+
     def open(self, path: str) -> Any:
         """What readers take: a path of this machine, or an open file.
 

@@ -167,6 +167,11 @@ class StoredRows(ABC):
         return self._cut(chosen if self.rows is None else self.rows[chosen])
 
     @property
+    def connected(self) -> bool:
+        """Whether they come through connections that a forked process must not share."""
+        return bool(getattr(getattr(self, "source", None), "connected", False))
+
+    @property
     def whole(self) -> bool:
         """Whether these are all rows, as they were opened."""
         return self.rows is None and self.skip == 0 and \

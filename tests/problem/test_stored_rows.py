@@ -4,6 +4,7 @@ import os
 import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -233,6 +234,19 @@ def test_a_pool_computes_the_same_and_is_sent_places(places, kind, monkeypatch):
     np.testing.assert_array_equal(gradient, G)
     assert len(sizes) == len(sweeps._shards)
     assert max(sizes) < 4000 < 50 * 6 * 8 * 2  # a shard of one block has 2400 bytes of numbers
+
+
+def test_a_pool_that_forks_is_refused_where_connections_would_be_shared(places, monkeypatch):
+    monkeypatch.setattr(block_executors, "LEAST_FLOPS", 0)
+    problem = hs.TrainingProblem(*opened(places, "npy of a URL"), **OPTIONS)
+    monkeypatch.setattr(type(problem.X.source.system), "async_impl", True)
+    assert problem.X.connected
+    assert not opened(places, "parquet")[0].connected
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool, \
+            pytest.raises(ValueError, match=r"get_context\('spawn'\)\); connections to a store"):
+        BlockSweeps(problem, STEPS, block=50, executor=pool)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        BlockSweeps(problem, STEPS, block=50, executor=pool)
 
 
 def test_a_problem_takes_arrays_of_zarr_and_places(places, tmp_path):
