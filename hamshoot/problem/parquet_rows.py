@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot.problem.stored_files import Source
+from hamshoot.problem.stored_files import Source, failures
 from hamshoot.problem.stored_rows import MissingMap, Piece, StoredRows
 from hamshoot.support.checks import brief
 from hamshoot.support.extras import missing
@@ -75,7 +75,7 @@ def layout_of(source: Source) -> Layout:
                                 partitioning="hive", partition_base_dir=source.path)
         fragments = sorted(data.get_fragments(), key=lambda one: one.path)
         footers = [(one, one.metadata) for one in fragments]
-    except (pyarrow.ArrowException, OSError) as error:
+    except failures(pyarrow.ArrowException) as error:
         raise damaged(source.name, error) from None
     names = data.schema.names
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -191,7 +191,7 @@ class ParquetRows(StoredRows):
         try:
             with parquet.ParquetFile(opened, pre_buffer=False) as file:
                 return file.read_row_group(piece.number, columns=names, use_threads=False)
-        except (pyarrow.ArrowException, OSError) as error:
+        except failures(pyarrow.ArrowException) as error:
             raise MissingMap(str(damaged(self.source.shown(piece.place), error))) from None
         finally:
             if self.source.system is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.cells import number
 from hamshoot.problem.frames import read_large
+from hamshoot.problem.parquet_rows import PARQUET
 from hamshoot.problem.preparation import (
     FEW_LEVELS,
     Preparation,
@@ -115,6 +116,8 @@ def read_csv(
         return table_of(sheet_of(text, source.url, separator, decimal), **choices)
     path = Path(path)
     check_regular(path, "a CSV file")
+    if path.suffix.lower() in PARQUET:
+        raise ValueError(f"{path}: expected a CSV file; TrainingProblem.from_parquet reads Parquet")
     if isinstance(categories, str) and not classes:
         large = read_large(path, separator, decimal)
         if large is not None:

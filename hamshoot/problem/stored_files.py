@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -59,16 +60,13 @@ class Source(NamedTuple):
         """
         if self.system is None:
             return path
-        try:
-            return self.system.open(path, "rb")
-        except OSError as error:
-            raise self.gone(path, error) from None
+        return self._asked(self.system.open, path, "rb")
 
     def bytes_of(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
         """The content of a file, or a range of it."""
+        if self.system is not None:
+            return bytes(self._asked(self.system.cat_file, path, start=start, end=end))
         try:
-            if self.system is not None:
-                return bytes(self.system.cat_file(path, start=start, end=end))
             with open(path, "rb") as file:
                 file.seek(start or 0)
                 return file.read(-1 if end is None else end - (start or 0))
@@ -83,14 +81,14 @@ class Source(NamedTuple):
         MissingMap
             If there is no such file, or it may not be read.
         """
-        try:
-            if self.system is None:
+        if self.system is None:
+            try:
                 about = os.stat(path)
-                return Version(about.st_size, str(about.st_mtime_ns))
-            self.system.invalidate_cache(path.rpartition("/")[0])
-            info = self.system.info(path)
-        except OSError as error:
-            raise self.gone(path, error) from None
+            except OSError as error:
+                raise self.gone(path, error) from None
+            return Version(about.st_size, str(about.st_mtime_ns))
+        self.system.invalidate_cache(path.rpartition("/")[0])
+        info = self._asked(self.system.info, path)
         tag = next((str(info[name]) for name in TAGS if info.get(name)), "")
         return Version(int(info.get("size") or 0), tag)
 
@@ -110,12 +108,13 @@ class Source(NamedTuple):
     def is_folder(self) -> bool:
         """Whether it is a folder."""
         return os.path.isdir(self.path) if self.system is None else bool(
-            self.system.isdir(self.path))
+            self._asked(self.system.isdir, self.path))
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name in the folder."""
         path = f"{self.path.rstrip('/')}/{name}"
-        return os.path.isfile(path) if self.system is None else bool(self.system.isfile(path))
+        return os.path.isfile(path) if self.system is None else bool(
+            self._asked(self.system.isfile, path))
 
     def files(self, endings: tuple[str, ...]) -> list[str]:
         """Files in the folder and below that end so, by name; hidden ones, and _metadata, left out.
@@ -131,7 +130,7 @@ class Source(NamedTuple):
                      for name in names]
         else:
             self.system.invalidate_cache(root)
-            found = [str(path) for path in self.system.find(root)]
+            found = [str(path) for path in self._asked(self.system.find, root)]
         return sorted(path for path in found if path.lower().endswith(endings) and not any(
             part.startswith((".", "_")) for part in path[len(root) :].split("/")))
 
@@ -139,13 +138,35 @@ class Source(NamedTuple):
         """A path of the file system as its user would write it."""
         return path if self.system is None else str(self.system.unstrip_protocol(path))
 
-    def gone(self, path: str, error: OSError) -> MissingMap:
+    def _asked(self, question: Callable[..., Any], path: str, *arguments: Any, **options: Any
+               ) -> Any:
+        """What a file system of fsspec answers; where it fails, MissingMap says why."""
+        try:
+            return question(path, *arguments, **options)
+        except failures() as error:
+            raise self.gone(path, error) from None
+
+    def gone(self, path: str, error: BaseException) -> MissingMap:
         """The error of a file that cannot be read."""
         where = self.shown(path)
         if isinstance(error, FileNotFoundError):
             return MissingMap(f"{where}: no such file")
-        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = reason or type(error).__name__
         return MissingMap(f"{where}: cannot be read ({reason})")
+
+
+#: What clients of stores raise besides OSError: without credentials, or connections.
+FAILURES = {"botocore.exceptions": ("BotoCoreError", "ClientError"), "aiohttp": ("ClientError",),
+            "google.auth.exceptions": ("GoogleAuthError",), "gcsfs.retry": ("HttpError",),
+            "azure.core.exceptions": ("AzureError",), "zarr.errors": ("BaseZarrError",)}
+
+
+def failures(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """The errors of reading a file, with those of the clients that are loaded, and more."""
+    named = [getattr(sys.modules[module], name, OSError) for module, names in FAILURES.items()
+             if module in sys.modules for name in names]
+    return (OSError, *named, *more)
 
 
 def is_url(value: Any) -> bool:

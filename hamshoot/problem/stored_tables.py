@@ -17,7 +17,7 @@ from hamshoot.problem.open_rows import kind_of, open_rows
 from hamshoot.problem.parquet_rows import PARQUET, Layout, ParquetRows, damaged, layout_of
 from hamshoot.problem.readers import Table, check_reading, columns_of, read_csv, table_of
 from hamshoot.problem.sheets import Sheet
-from hamshoot.problem.stored_files import Source, source_of
+from hamshoot.problem.stored_files import Source, failures, source_of
 from hamshoot.support.checks import brief
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def sheet_of_parquet(layout: Layout, words: Sequence[str] = ()) -> Sheet:
                                 filesystem=source.system, partitioning="hive",
                                 partition_base_dir=source.path)
         table = data.to_table(columns=list(layout.kinds), use_threads=False)
-    except (pyarrow.ArrowException, OSError) as error:
+    except failures(pyarrow.ArrowException) as error:
         raise damaged(source.name, error) from None
     columns: dict[str, Any] = {}
     for name in layout.kinds:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.problem.parquet_rows import versions_of
-from hamshoot.problem.stored_files import Source, source_of
+from hamshoot.problem.stored_files import Source, failures, source_of
 from hamshoot.problem.stored_rows import PIECE_BYTES, MissingMap, Piece, StoredRows, Version
 from hamshoot.support.checks import brief
 from hamshoot.support.extras import missing
@@ -70,7 +70,7 @@ class ZarrRows(StoredRows):
         array = self._open()
         try:
             numbers = np.asarray(array[piece.number : piece.number + piece.rows])
-        except (OSError, RuntimeError, ValueError) as error:  # of the file system, or the codec
+        except failures(RuntimeError, ValueError) as error:  # of the store, or the codec
             raise MissingMap(f"{self.name}: {self.unit(piece)} cannot be read "
                              f"({' '.join(str(error).split())[:200]})") from None
         return np.ascontiguousarray(numbers.reshape(piece.rows, self.width), dtype=self.dtype)
@@ -88,7 +88,7 @@ class ZarrRows(StoredRows):
         except (FileNotFoundError, KeyError):
             self._metadata()
             raise MissingMap(f"{self.source.url}: expected an array of Zarr") from None
-        except (OSError, ValueError, TypeError) as error:
+        except failures(ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{self.source.name}: not an array of Zarr ({reason})") from None
 
