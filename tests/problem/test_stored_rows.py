@@ -440,6 +440,32 @@ def test_packages_that_are_missing_are_named(tmp_path, monkeypatch):
             hs.open_rows("s3://bucket/X.npy")
 
 
+def test_what_clients_of_stores_raise_is_a_sentence(places, monkeypatch):
+    """They have errors of their own, as for missing credentials, that are no OSError."""
+    import sys
+    from types import ModuleType
+
+    class NoCredentials(Exception):
+        pass
+
+    client = ModuleType("botocore.exceptions")
+    client.BotoCoreError = NoCredentials
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", client)
+    rows = opened(places, "npy of a URL")[0]
+
+    def refuse(*_, **__):
+        raise NoCredentials("Unable to locate credentials")
+
+    for method in ("info", "cat_file", "isdir", "find", "open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(rows.source.system), method, refuse)
+            with pytest.raises(MissingMap, match=r"X\.npy: cannot be read .Unable to"):
+                {"info": rows.source.version, "cat_file": rows.source.bytes_of,
+                 "isdir": lambda _: rows.source.is_folder(),
+                 "find": lambda _: rows.source._asked(rows.source.system.find, rows.source.path),
+                 "open": rows.source.open}[method](rows.source.path)
+
+
 def test_columns_are_of_parquet_and_options_of_urls(places, tmp_path):
     with pytest.raises(ValueError, match="columns: expected none but of Parquet"):
         hs.open_rows(places["zarr"][0][0], ["a"])

@@ -70,6 +70,15 @@ def test_what_a_table_holds_besides_is_named(files, options, message):
         read_parquet(files / "t.parquet", **{"targets": ["price"], **options})
 
 
+def test_other_readers_say_whose_file_it_is(files):
+    with pytest.raises(ValueError, match=r"TrainingProblem\.from_parquet reads"):
+        read_csv(files / "t.parquet")
+    with pytest.raises(ValueError, match="not a complete Parquet file"):
+        read_parquet(files / "t.csv")
+    with pytest.raises(ValueError, match=r"expected a table \(CSV, Parquet\), or a Zarr group"):
+        read_table(files / "t.npy", {})
+
+
 def test_dates_and_lists_are_named(tmp_path):
     table = frame().drop(columns=["place", "kind", "size"])
     table.assign(day=pd.Timestamp("2024-01-02")).to_parquet(tmp_path / "d.parquet")
