@@ -245,11 +245,11 @@ class Search:
 
     def _descended(self, weights: NDArray) -> NDArray:
         """Controls near a stationary point of the stage, by Newton's method with descent."""
-        stage = self.watch.stage
-        self.watch.stage = stage + ", descent"
+        watch, stage = self.watch, self.watch.stage
+        watch.stage = stage + ", descent"
         found = exact_newton.minimise(self.program.smooth, weights, self.steps, tol=1e-6,
-                                      max_iter=LONG, callback=self.counter.count)
-        self.watch.stage = stage
+                                      max_iter=LONG, callback=self.counter.count, watch=watch)
+        watch.stage = stage
         return found.weights
 
     def _judge(self, epsilon: float, solved: bool) -> Outcome:
