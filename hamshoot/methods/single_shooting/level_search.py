@@ -202,7 +202,8 @@ class LevelSearch:
             success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
             method=f"single shooting ({levels.optimizer})", nit=watch.iterations,
             history=thinned(watch.history), seconds=watch.seconds, residuals=residuals,
-            extra={"start_objectives": self.start_objectives, "trace": levels.trace[:: 1 + len(levels.trace) // HISTORY],
+            extra={"start_objectives": self.start_objectives,
+                   "trace": levels.trace[:: 1 + len(levels.trace) // HISTORY],
                    "evaluations": levels.gradients, "products": levels.products,
                    **({"held_rounds": self.held.rounds} if self.held is not None else {})})
         notes = list(self.notes)
