@@ -82,10 +82,11 @@ def processes(folder):
 def test_where_the_scheduler_alone_is_killed_it_ends_and_goes_on_with_another(kind, tmp_path):
     pytest.importorskip("distributed")
     out = tmp_path / "out"
-    arguments = ["--set", "data.teacher={dims=[6,2,6], samples=40, test_samples=0}", "--set",
-                 "problem.width=8", "--layers", "12", "--effort", "default", "-o", str(out)]
+    arguments = ["--set", "data.teacher={dims=[4,2,4], samples=12, test_samples=0}", "--set",
+                 "problem.width=4", "--set", "problem.effective_depth=3", "--layers", "8",
+                 "--effort", "default", "-o", str(out)]
     if kind == "sweep":
-        arguments += ["--over", "weight_decay=0.002:0.1:8:log", "--search", "1"]
+        arguments += ["--over", "weight_decay=0.002:0.1:6:log", "--search", "1"]
 
     def command(address):
         return subprocess.Popen([sys.executable, "-m", "hamshoot", kind, *arguments,
