@@ -9,11 +9,14 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
+import problems
 import pytest
 
 import hamshoot as hs
 from hamshoot.command import scheduler
 from hamshoot.command.cli import main
+from hamshoot.dynamics import block_executors
+from hamshoot.methods.common import kept
 
 QUICK = ["--layers", "10", "--effort", "quick", "--set", "solve.reheats=1"]
 
@@ -111,6 +114,43 @@ def test_where_the_scheduler_alone_is_killed_it_ends_and_goes_on_with_another(ki
     assert process.returncode == 0, said
     assert "Going on from what an earlier run had kept" in said
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_gradients_whose_scheduler_is_killed_end_with_the_best_and_go_on_with_another(
+        tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(block_executors, "LEAST_FLOPS", 0)
+    monkeypatch.setattr(kept, "EVERY", 0.0)
+    problem = problems.teacher("smooth_relu", samples=200, seed=0)
+
+    def solve(executor, callback=None):
+        method = hs.DirectSingleShooting(layers=6, optimizer="kronecker", executor=executor)
+        return hs.solve(problem, method, callback=callback, journal=tmp_path / "journal")
+
+    with processes(tmp_path) as (scheduler, address), \
+            distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2)
+        first = []
+
+        def callback(record):
+            if record.stage.startswith("200 samples, 6 layers"):  # the whole problem
+                first.append(record.objective)
+            if len(first) == 30:
+                scheduler.kill()
+
+        lost = solve(client, callback)
+    assert lost.status is hs.Status.WORKERS_LOST
+    assert "the best iterate is kept" in lost.message
+    assert lost.objective < first[0]
+    again = []
+    with processes(tmp_path) as (_, address), \
+            distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2)
+        whole = solve(client, again.append)
+    alone = hs.DirectSingleShooting(layers=6, optimizer="kronecker").solve(problem)
+    assert len(again) < alone.nit
+    np.testing.assert_array_equal(whole.weights, alone.weights)
 
 
 def test_what_to_install_where_dask_is_missing(tmp_path, monkeypatch, capsys):
