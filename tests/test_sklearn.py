@@ -52,7 +52,7 @@ def labelled(rows=30, seed=0):
     size, place = rng.standard_normal(rows), rng.choice(["north", "south", "west"], rows)
     frame = pd.DataFrame({"size": size, "place": place, "noise": rng.standard_normal(rows)})
     frame.loc[3, "size"] = np.nan
-    frame.loc[5, "place"] = None
+    frame.loc[5, "place"] = np.nan  # None is no gap to scikit-learn with pandas 2
     return frame, np.where((size > 0) ^ (place == "west"), "dear", "cheap")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from hamshoot.command.config import Config
 from hamshoot.command.results import SWEEP, Results
 from hamshoot.command.scheduler import cluster
-from hamshoot.command.signals import Stoppable
+from hamshoot.command.signals import Stoppable, Stopped
 from hamshoot.problem.saved import key as problem_key
 from hamshoot.study.plot import save_figure
 from hamshoot.study.sweep import sweep
@@ -87,7 +87,9 @@ def swept(config: Config, over: Sequence[str], search: str | None, output: Path,
                           directory=results.new, executor=served.get("workers", pool),
                           callback=progress, on_point=tell, **options)
         if not found.points:
-            raise KeyboardInterrupt
+            if progress.stopping:
+                raise KeyboardInterrupt
+            raise Stopped(f"{found.reason[:-1]}; nothing was written")
         progress.saving()
         written = [*SWEEP[:3], *_figure(found, results.path(FIGURE))]
         summary = found.to_dict()

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 #: Iterations that a stage may take from a start, and warm from the stage before (where 6 to 30 are
 #: usual), until it is restarted; and how often that happens.
 LONG, WARM, RESTARTS = 150, 60, 2
-#: Records kept in the history of a solution.
-HISTORY = 1000
 #: Stationarity of the program's last stage from which the polish goes on wherever Newton's method
 #: converges; only without the polish is the tolerance itself due there.
 ENOUGH = 1e-4
@@ -245,11 +243,11 @@ class Search:
 
     def _descended(self, weights: NDArray) -> NDArray:
         """Controls near a stationary point of the stage, by Newton's method with descent."""
-        stage = self.watch.stage
-        self.watch.stage = stage + ", descent"
+        watch, stage = self.watch, self.watch.stage
+        watch.stage = stage + ", descent"
         found = exact_newton.minimise(self.program.smooth, weights, self.steps, tol=1e-6,
-                                      max_iter=LONG, callback=self.counter.count)
-        self.watch.stage = stage
+                                      max_iter=LONG, callback=self.counter.count, watch=watch)
+        watch.stage = stage
         return found.weights
 
     def _judge(self, epsilon: float, solved: bool) -> Outcome:
@@ -319,7 +317,7 @@ class Search:
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.success, method=f"multiple shooting ({self.program.nlp_solver})",
             integrator=self.program.integrator, nit=watch.iterations,
-            history=thinned(watch.history, HISTORY), seconds=watch.seconds,
+            history=thinned(watch.history), seconds=watch.seconds,
             terminal=outcome.multiplier if self.problem.hard_endpoint else None,
             residuals=outcome.residuals, extra=extra,
         )

@@ -34,10 +34,12 @@ controls and k entries held, and 3n² + 3nk numbers of memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hamshoot.methods.common.kept import Midway, Step, kept
+from hamshoot.methods.newton.kkt import solve_kkt
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
@@ -47,6 +49,8 @@ from hamshoot.theory.clarke import clarke_residual
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hamshoot.methods.common.watch import Watch
+
 #: More controls than this are not polished, nor with more entries held: the KKT matrix is dense,
 #: and one iteration takes 5 s and 1.5 GB at n = 7000. Nor with more activations, since entries
 #: change sides one event, and one iteration, at a time.
@@ -54,10 +58,6 @@ MAX_CONTROLS, MAX_HELD, MAX_ACTIVATIONS = 7000, 7000, 200_000
 #: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
 #: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.
 INSIDE = 0.05
-#: Weight of the constraints, against the Hessian, in the test for convexity; first shift tried.
-PENALTY, LEAST_SHIFT = 1e5, 1e-5
-#: Solves with one factorisation of the KKT system, each but the first a refinement.
-REFINEMENTS = 4
 #: How far d may lie outside [0, 1], and an entry on the wrong side of 0, by rounding.
 SLACK, ZERO = 1e-9, 1e-12
 #: Largest change of a control in one step, against the largest control.
@@ -67,9 +67,9 @@ MOST_STEPS = 15
 #: The sets cycle when they come back more often than this; not counted are the steps in which
 #: Newton's method converges with the sets as they are.
 RETURNS, NEARLY = 3, 1e-4
-#: Shift of the constraints' block, which lets dependent constraints share their multiplier.
-SHIFT = 1e-11
 _IMAGINARY = 1e-30
+#: The arrays that say where it stands.
+PARTS = ("W", "m", "active", "held", "hidden", "changes", "free")
 
 
 class Polished(NamedTuple):
@@ -124,6 +124,7 @@ def polish(
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
     look: Callable[[], None] | None = None,
+    watch: Watch | None = None,
 ) -> Polished:
     """Go from a stationary point of the network smoothed with ε to one of the ReLU network itself.
 
@@ -143,6 +144,9 @@ def polish(
         Receives objective and residual of every iterate; may raise.
     look : callable, optional
         Called between the factorisations of a step, each O(n³) in the n controls; may raise.
+    watch : Watch, optional
+        Of the solve that this is a step of, which `callback` tells: with it the step is kept
+        (`hamshoot.methods.common.kept`), and so are the sets on the way.
 
     Returns
     -------
@@ -160,6 +164,23 @@ def polish(
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
+    def compute(midway: Midway) -> Step:
+        found = _polished(problem, weights, steps, epsilon, tol, max_iter, callback, look, midway)
+        numbers = found._asdict()
+        return {"weights": numbers.pop("weights")}, numbers
+
+    inputs = (weights, steps, epsilon, tol, max_iter)
+    arrays, numbers = kept(watch, problem, "polish", inputs, compute)
+    found: dict[str, Any] = {**arrays, **numbers}
+    return Polished(**found)
+
+
+def _polished(
+    problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float, tol: float,
+    max_iter: int, callback: Callable[[float, float], None] | None,
+    look: Callable[[], None] | None, midway: Midway,
+) -> Polished:
+    """`polish`, made now."""
     start = discrete.objective_of(problem, weights, steps)
     state = _ActiveSet(problem, np.array(weights, dtype=float), steps, epsilon, look)
 
@@ -167,10 +188,15 @@ def polish(
         if callback is not None:
             callback(discrete.objective_of(problem, state.W, steps), state.residual())
 
-    done, iteration = _follow_events(state, 0.1 * tol, max_iter, report)
+    begun = midway.resumed()
+    met, iteration = ({}, 0) if begun is None else (state.take(begun[0]), begun[1]["iteration"])
+    done, whole = False, begun is not None and begun[1]["whole"]
+    if not whole:
+        done, iteration = _follow_events(state, met, iteration, 0.1 * tol, max_iter, report,
+                                         midway)
     if not done:
-        done, more = _whole_rounds(state, 0.1 * tol, max_iter - iteration, report)
-        iteration += more
+        done, iteration = _whole_rounds(state, met if whole else None, iteration, 0.1 * tol,
+                                        max_iter, report, midway)
     objective = discrete.objective_of(problem, state.W, steps)
     A = discrete.roll_out(problem, state.W, steps)
     clarke = clarke_residual(problem, A, state.W, steps)
@@ -179,87 +205,23 @@ def polish(
     # J of the smooth optimum is O(ε) above; a rise means another branch, or none.
     settled = done and stationarity <= tol and objective <= start + 1e-9 * abs(start)
     dead = int(clarke.idle.sum())
-    return Polished(state.W, bool(settled), objective, stationarity,
+    return Polished(state.W, bool(settled), float(objective), float(stationarity),
                     int(clarke.on_kink.sum()) - dead, dead, iteration)
 
 
-def _solve_kkt(
-    hessian: NDArray, constraints: NDArray, right: NDArray, change: NDArray,
-    look: Callable[[], None] | None = None,
-) -> tuple[NDArray, NDArray] | None:
-    """Solve H x − Cᵀ m = right, C x = change; H convexified, and dependent rows sharing their m.
-
-    The Cholesky factor of H + weight CᵀC, by which convexity was tested, serves the solve: with
-    what C x = change says of the added term, x and m follow from the k × k Schur complement. Its
-    rounding, of the order of 1e-16 weight/size times the condition number, is taken off by steps of
-    refinement. H is overwritten where it is shifted.
-    """
-    from scipy.linalg import cho_solve, cholesky, solve_triangular
-
-    C, weight = constraints, 0.0
-    size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
-    if len(C):
-        weight = PENALTY * size / float(np.mean(np.sum(C**2, axis=1)) + 1e-300)
-    factor = _convexified(hessian, C, weight, look)
-    if factor is None:
-        return None
-    half = solve_triangular(factor, C.T, lower=True, check_finite=False)
-    schur = half.T @ half
-    diagonal = np.arange(len(C))
-    schur[diagonal, diagonal] += SHIFT * float(np.mean(np.diag(schur))) if len(C) else 0.0
-    try:
-        schur = cholesky(schur, lower=True, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        return None
-    x, m = np.zeros(len(hessian)), np.zeros(len(C))
-    before, kept = np.inf, (x, m)
-    for round_ in range(REFINEMENTS + 1):
-        r, q = right - hessian @ x + C.T @ m, change - C @ x
-        error = float(np.linalg.norm(r)) + size * float(np.linalg.norm(q))
-        if round_ > 1 and not error < before:
-            break
-        before, kept = error, (x, m)
-        if round_ == REFINEMENTS:
-            break
-        y = cho_solve((factor, True), r + weight * (C.T @ q), check_finite=False)
-        # SciPy's solvers before 1.14 refuse systems of no equations.
-        dm = cho_solve((schur, True), q - C @ y, check_finite=False) if len(C) else m
-        x = x + y + solve_triangular(factor, half @ dm, lower=True, trans=1, check_finite=False)
-        m = m + dm
-    return kept if all(np.all(np.isfinite(part)) for part in kept) else None
-
-
-def _convexified(hessian: NDArray, constraints: NDArray, weight: float,
-                 look: Callable[[], None] | None = None) -> NDArray | None:
-    """Cholesky factor of H + weight CᵀC, after the least of a few shifts τI, in place, of H.
-
-    A piece on the way may have a saddle, and Newton's method would go there, up in J. With the
-    weight large the sum is definite where H is convex as far as A_𝒦 = 0 allows.
-    """
-    from scipy.linalg import cholesky
-
-    size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
-    diagonal, shift = np.arange(len(hessian)), 0.0
-    penalty = weight * (constraints.T @ constraints) if len(constraints) else 0.0
-    while shift < size:
-        if look is not None:
-            look()
-        probe = penalty + hessian
-        try:
-            return cholesky(probe.T, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            more = 3 * shift if shift else LEAST_SHIFT * size
-            hessian[diagonal, diagonal] += more
-            shift += more
-    return None
-
-
 def _follow_events(
-    state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
+    state: _ActiveSet, met: dict[bytes, int], first: int, tol: float, limit: int,
+    report: Callable[[], None], midway: Midway,
 ) -> tuple[bool, int]:
-    """Newton steps up to the next event; ends when done, or when the sets cycle."""
-    met: dict[bytes, int] = {}
-    for iteration in range(limit + 1):
+    """Newton steps up to the next event; ends when done, or when the sets cycle.
+
+    `met` counts the patterns met, in place.
+    """
+    def here() -> Step:
+        return state.arrays(met), {"iteration": iteration, "whole": False}
+
+    for iteration in range(first, limit + 1):
+        midway.offer(here)
         residual = state.residual()
         report()
         if residual <= tol and state.consistent():
@@ -273,18 +235,25 @@ def _follow_events(
 
 
 def _whole_rounds(
-    state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
+    state: _ActiveSet, met: dict[bytes, int] | None, iteration: int, tol: float, limit: int,
+    report: Callable[[], None], midway: Midway,
 ) -> tuple[bool, int]:
     """Converge with the sets fixed, then let entries change sides, and again.
 
     The way to a consistent point is not monotone when a piece on it has a saddle: an entry that
     changes sides at its event comes straight back. Held through to the end, its d returns into
-    [0, 1] by itself.
+    [0, 1] by itself. The patterns met are None to begin with.
     """
-    state.hold(state.changes > 1)
-    seen, done, iteration = set(), False, 0
+    if met is None:
+        state.hold(state.changes > 1)
+    seen, done = {} if met is None else met, False
+
+    def here() -> Step:
+        return state.arrays(seen), {"iteration": iteration, "whole": True}
+
     while iteration < limit and state.pattern() not in seen:
-        seen.add(state.pattern())
+        midway.offer(here)
+        seen[state.pattern()] = 1
         for _ in range(MOST_STEPS):
             residual = state.residual()
             if residual <= tol or iteration == limit or not state.step(to_event=False):
@@ -331,6 +300,19 @@ class _ActiveSet:
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
         self.now = self.sweep(self.W, self.m)
+
+    def arrays(self, met: dict[bytes, int]) -> dict[str, NDArray]:
+        """Where it stands, with patterns and how often each was met: what `take` goes on from."""
+        patterns = np.frombuffer(b"".join(met), np.int8).reshape(len(met), self.held.size)
+        return {**{name: getattr(self, name) for name in PARTS}, "patterns": patterns,
+                "often": np.array(list(met.values()), dtype=np.int64)}
+
+    def take(self, arrays: dict[str, NDArray]) -> dict[bytes, int]:
+        """Stand where `arrays` says; the patterns met."""
+        for name in PARTS:
+            setattr(self, name, np.array(arrays[name]))
+        self.now = self.sweep(self.W, self.m)
+        return dict(zip(map(bytes, arrays["patterns"]), arrays["often"].tolist(), strict=True))
 
     def _switch_off_idle(self) -> None:
         """Set W to 0 where a neuron rests on the kink for every sample, from the start on.
@@ -482,7 +464,7 @@ class _ActiveSet:
         if not self.free.all():
             hessian = hessian[np.ix_(self.free, self.free)]
             constraints = constraints[:, self.free]
-        solution = _solve_kkt(hessian, constraints, -self.now.G.ravel()[self.free],
+        solution = solve_kkt(hessian, constraints, -self.now.G.ravel()[self.free],
                               -self.now.A[:-1][self.held], self.look)
         if solution is None:
             return None

@@ -7,17 +7,17 @@ import pytest
 from problems import teacher
 from scipy.linalg import null_space
 
+from hamshoot.methods.common.kept import Midway
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import (
     _ActiveSet,
-    _convexified,
     _follow_events,
-    _solve_kkt,
     _whole_rounds,
     affordable,
     polish,
 )
+from hamshoot.methods.newton.kkt import _convexified, solve_kkt
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_layers import second_order
@@ -72,7 +72,7 @@ def test_different_epsilon_lead_to_the_same_optimum():
 def test_following_events_suffices_with_entries_that_change_sides(seed):
     problem, W = smoothed(seed, last=3e-3)
     state = _ActiveSet(problem, W.copy(), STEPS, 3e-3)
-    done, iterations = _follow_events(state, 1e-11, 40, lambda: None)
+    done, iterations = _follow_events(state, {}, 0, 1e-11, 40, lambda: None, Midway())
     assert done
     assert iterations < 25
     assert state.changes.any()  # otherwise there were no events to follow
@@ -99,7 +99,7 @@ def test_whole_rounds_reach_the_same_optimum(seed):
     """What the polish falls back to when following events cycles."""
     problem, W = smoothed(seed)
     state = _ActiveSet(problem, W.copy(), STEPS, 2e-4)
-    done, _ = _whole_rounds(state, 1e-11, 60, lambda: None)
+    done, _ = _whole_rounds(state, None, 0, 1e-11, 60, lambda: None, Midway())
     assert done
     np.testing.assert_allclose(state.W, polish(problem, W, STEPS, 2e-4).weights, atol=1e-9)
 
@@ -125,7 +125,7 @@ def test_the_factorised_kkt_solve_is_that_of_the_whole_matrix(dependent):
     hessian, C = root @ root.T + 1e-3 * np.eye(30), rng.standard_normal((8, 30))
     C = np.concatenate([C, C[:2] + C[3:5]]) if dependent else C
     right, change = rng.standard_normal(30), C @ rng.standard_normal(30)
-    x, m = _solve_kkt(hessian.copy(), C, right, change)
+    x, m = solve_kkt(hessian.copy(), C, right, change)
     k = len(C)
     whole = np.block([[hessian, -C.T], [C, np.zeros((k, k))]])
     expected = np.linalg.lstsq(whole, np.concatenate([right, change]), rcond=1e-12)[0]
