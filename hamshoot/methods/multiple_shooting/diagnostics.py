@@ -285,7 +285,7 @@ def _residuals(
              for blocks, vector in ((variable_blocks(nlp), gradient), (constraint_blocks(nlp), g))
              for block in blocks}
     kinks = 0
-    if problem.activation == "relu" and epsilon == 0 and integrator == "euler":
+    if problem.sigma.kinked and epsilon == 0 and integrator == "euler":
         kinks = _within_slopes(problem, steps, A, B, W, parts)
     found = []
     for k in range(1, nlp.layers + 1):
@@ -306,7 +306,8 @@ def _within_slopes(problem: TrainingProblem, steps: NDArray, A: NDArray, B: NDAr
     for k in range(1, len(W)):
         on = np.abs(A[k]) <= kink
         passed = B[k] - (1 - steps[k] * problem.effective_depth) * B[k + 1]
-        allowed = np.clip(passed, np.minimum(force[k], 0), np.maximum(force[k], 0))
+        least = problem.sigma.negative_slope * force[k]
+        allowed = np.clip(passed, np.minimum(force[k], least), np.maximum(force[k], least))
         parts[f"A_{k}"] = np.where(on, passed - allowed, parts[f"A_{k}"])
         count += int(on.sum())
     return count

@@ -13,6 +13,10 @@ in which an entry held contributes its multiplier in place of slope times v. The
 for the ReLU network itself in Clarke's sense when every d = m/v lies in [0, 1] and the sign of
 every other entry agrees with its set.
 
+A leaky ReLU has the slopes 1 and α in place of 1 and 0. With σ = α z + (1 − α) ReLU(z), inactive
+entries and those held pass αA and αv, active ones (1 − α)A and (1 − α)v more, and m is (1 − α)v
+times d, so that σ′ = α + (1 − α)d on the kink; all else is as it stands here, with (1 − α)v for v.
+
 The sets are found on the way. A Newton step is followed only up to the first *event*. Where v < 0,
 J as a function of the entry has a convex kink: an entry that reaches 0 is held from there on, with
 the multiplier its old set gave it, and one whose d reaches 1 (or 0) is let go to the active
@@ -38,6 +42,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hamshoot.methods.newton.kkt import solve_kkt
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
@@ -54,10 +59,6 @@ MAX_CONTROLS, MAX_HELD, MAX_ACTIVATIONS = 7000, 7000, 200_000
 #: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
 #: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.
 INSIDE = 0.05
-#: Weight of the constraints, against the Hessian, in the test for convexity; first shift tried.
-PENALTY, LEAST_SHIFT = 1e5, 1e-5
-#: Solves with one factorisation of the KKT system, each but the first a refinement.
-REFINEMENTS = 4
 #: How far d may lie outside [0, 1], and an entry on the wrong side of 0, by rounding.
 SLACK, ZERO = 1e-9, 1e-12
 #: Largest change of a control in one step, against the largest control.
@@ -67,8 +68,6 @@ MOST_STEPS = 15
 #: The sets cycle when they come back more often than this; not counted are the steps in which
 #: Newton's method converges with the sets as they are.
 RETURNS, NEARLY = 3, 1e-4
-#: Shift of the constraints' block, which lets dependent constraints share their multiplier.
-SHIFT = 1e-11
 _IMAGINARY = 1e-30
 
 
@@ -106,8 +105,8 @@ class Polished(NamedTuple):
 
 
 def affordable(problem: TrainingProblem, layers: int) -> bool:
-    """Whether a network of so many layers can be polished: ReLU, a loss, and not too large."""
-    if problem.activation != "relu" or problem.hard_endpoint:
+    """Whether a network of so many layers can be polished: ReLUs, a loss, and not too large."""
+    if not problem.sigma.kinked or problem.hard_endpoint:
         return False
     activations = layers * problem.width * problem.n_samples
     controls = layers * int(np.prod(problem.control_shape))
@@ -130,7 +129,7 @@ def polish(
     Parameters
     ----------
     problem : TrainingProblem
-        ReLU with a loss.
+        ReLU or leaky ReLU, with a loss.
     weights : ndarray, shape (L, w, w+1)
         Stationary, or nearly, for the smooth ReLU of width `epsilon`.
     steps : ndarray, shape (L,)
@@ -154,8 +153,9 @@ def polish(
     ValueError
         For another activation, a hard endpoint, or more than MAX_CONTROLS controls.
     """
-    if problem.activation != "relu":
-        raise ValueError(f"activation: only relu has a kink to polish, got {problem.activation}")
+    if not problem.sigma.kinked:
+        raise ValueError("activation: only relu and leaky_relu have a kink to polish, got "
+                         f"{problem.activation}")
     if problem.hard_endpoint:
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
@@ -181,77 +181,6 @@ def polish(
     dead = int(clarke.idle.sum())
     return Polished(state.W, bool(settled), objective, stationarity,
                     int(clarke.on_kink.sum()) - dead, dead, iteration)
-
-
-def _solve_kkt(
-    hessian: NDArray, constraints: NDArray, right: NDArray, change: NDArray,
-    look: Callable[[], None] | None = None,
-) -> tuple[NDArray, NDArray] | None:
-    """Solve H x − Cᵀ m = right, C x = change; H convexified, and dependent rows sharing their m.
-
-    The Cholesky factor of H + weight CᵀC, by which convexity was tested, serves the solve: with
-    what C x = change says of the added term, x and m follow from the k × k Schur complement. Its
-    rounding, of the order of 1e-16 weight/size times the condition number, is taken off by steps of
-    refinement. H is overwritten where it is shifted.
-    """
-    from scipy.linalg import cho_solve, cholesky, solve_triangular
-
-    C, weight = constraints, 0.0
-    size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
-    if len(C):
-        weight = PENALTY * size / float(np.mean(np.sum(C**2, axis=1)) + 1e-300)
-    factor = _convexified(hessian, C, weight, look)
-    if factor is None:
-        return None
-    half = solve_triangular(factor, C.T, lower=True, check_finite=False)
-    schur = half.T @ half
-    diagonal = np.arange(len(C))
-    schur[diagonal, diagonal] += SHIFT * float(np.mean(np.diag(schur))) if len(C) else 0.0
-    try:
-        schur = cholesky(schur, lower=True, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        return None
-    x, m = np.zeros(len(hessian)), np.zeros(len(C))
-    before, kept = np.inf, (x, m)
-    for round_ in range(REFINEMENTS + 1):
-        r, q = right - hessian @ x + C.T @ m, change - C @ x
-        error = float(np.linalg.norm(r)) + size * float(np.linalg.norm(q))
-        if round_ > 1 and not error < before:
-            break
-        before, kept = error, (x, m)
-        if round_ == REFINEMENTS:
-            break
-        y = cho_solve((factor, True), r + weight * (C.T @ q), check_finite=False)
-        # SciPy's solvers before 1.14 refuse systems of no equations.
-        dm = cho_solve((schur, True), q - C @ y, check_finite=False) if len(C) else m
-        x = x + y + solve_triangular(factor, half @ dm, lower=True, trans=1, check_finite=False)
-        m = m + dm
-    return kept if all(np.all(np.isfinite(part)) for part in kept) else None
-
-
-def _convexified(hessian: NDArray, constraints: NDArray, weight: float,
-                 look: Callable[[], None] | None = None) -> NDArray | None:
-    """Cholesky factor of H + weight CᵀC, after the least of a few shifts τI, in place, of H.
-
-    A piece on the way may have a saddle, and Newton's method would go there, up in J. With the
-    weight large the sum is definite where H is convex as far as A_𝒦 = 0 allows.
-    """
-    from scipy.linalg import cholesky
-
-    size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
-    diagonal, shift = np.arange(len(hessian)), 0.0
-    penalty = weight * (constraints.T @ constraints) if len(constraints) else 0.0
-    while shift < size:
-        if look is not None:
-            look()
-        probe = penalty + hessian
-        try:
-            return cholesky(probe.T, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            more = 3 * shift if shift else LEAST_SHIFT * size
-            hessian[diagonal, diagonal] += more
-            shift += more
-    return None
 
 
 def _follow_events(
@@ -300,7 +229,10 @@ def _whole_rounds(
 
 
 class _Sweep(NamedTuple):
-    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W."""
+    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W.
+
+    Of a leaky ReLU v is (1 − α)ρWᵀB, what the kink has a part in.
+    """
 
     A: NDArray
     S: NDArray
@@ -315,18 +247,17 @@ class _ActiveSet:
     def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
                  look: Callable[[], None] | None = None):
         self.problem, self.W, self.steps, self.look = problem, weights, steps, look
-        sigma = Activation("smooth_relu", epsilon)
-        A = discrete.roll_out(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                              weights, steps)
-        d = sigma.slope(A[:-1])
+        self.low = problem.sigma.negative_slope
+        smooth = problem.replace(activation=problem.sigma.smoothed(epsilon))
+        A = discrete.roll_out(smooth, weights, steps)
+        d = Activation("smooth_relu", epsilon).slope(A[:-1])
         self.hidden = np.ones(d.shape, bool)
         self.hidden[0] = False  # A_0 is given, whatever its signs
         inside = INSIDE * min(1.0, np.sqrt(epsilon / 1e-3))
         self.held = self.hidden & (d > inside) & (d < 1 - inside)
         self.active = (A[:-1] > 0) & ~self.held
-        smooth = discrete.costates(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                                   A, weights, steps)[0]
-        v = discrete.pulled(weights, steps, smooth)
+        momenta = discrete.costates(smooth, A, weights, steps)[0]
+        v = (1 - self.low) * discrete.pulled(weights, steps, momenta)
         self._switch_off_idle()
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
@@ -348,14 +279,18 @@ class _ActiveSet:
             self.held[k, resting] = self.hidden[k, resting] = self.active[k, resting] = False
         self.free = self.free.ravel()
 
+    def slopes(self) -> NDArray:
+        """σ′ of the sets, (L, w, N), that of inactive entries on the kink."""
+        return self.low + (1 - self.low) * self.active if self.low else self.active
+
     def sweep(self, W: NDArray, m: NDArray) -> _Sweep:
         """Roll-out and costate with the sets as they are; real or complex."""
         problem, w = self.problem, self.problem.width
         keep = 1 - self.steps * problem.effective_depth
         A, S = [problem.initial_state.astype(W.dtype)], []
-        ones = np.ones((1, problem.n_samples))
+        ones, slopes = np.ones((1, problem.n_samples)), self.slopes()
         for k, rho in enumerate(self.steps):
-            passed = self.active[k] * A[-1]
+            passed = slopes[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * W[k] @ S[-1])
         outputs, decay = problem.readout @ A[-1], problem.weight_decay
@@ -368,8 +303,10 @@ class _ActiveSet:
         for k in range(len(W) - 1, -1, -1):
             G[k] = self.steps[k] * (W[k] / problem.effective_depth - B @ S[k].T)
             v[k] = self.steps[k] * W[k][:, :w].T @ B
-            B = keep[k] * B + self.active[k] * v[k] + m[k]
+            B = keep[k] * B + slopes[k] * v[k] + m[k]
             momenta.append(B)
+        if self.low:
+            v *= 1 - self.low
         return _Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
 
     # -- where it stands ---------------------------------------------------------------------------
@@ -482,7 +419,7 @@ class _ActiveSet:
         if not self.free.all():
             hessian = hessian[np.ix_(self.free, self.free)]
             constraints = constraints[:, self.free]
-        solution = _solve_kkt(hessian, constraints, -self.now.G.ravel()[self.free],
+        solution = solve_kkt(hessian, constraints, -self.now.G.ravel()[self.free],
                               -self.now.A[:-1][self.held], self.look)
         if solution is None:
             return None
@@ -493,5 +430,5 @@ class _ActiveSet:
     def _kkt_blocks(self) -> tuple[NDArray, NDArray]:
         """Hessian of the Lagrangian (n, n), and ∂A_𝒦/∂W (k, n)."""
         at = expansion(self.problem, self.now.A, self.now.B, self.W, self.steps,
-                       self.active.astype(float))
+                       self.slopes().astype(float))
         return second_derivatives(at, self.held)
