@@ -275,7 +275,7 @@ def export(result: Path, output: Path, float32: bool, layers: int | None, steps:
               show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite existing figures.")
 def plot(solution: Path, output: Path | None, kind: str, force: bool) -> int:
-    """Draw spectra, energies, convergence and the path of a saved solution."""
+    """Draw spectra, energies, cost, convergence and the path of a saved solution."""
     loaded = Solution.load(solution)
     output = solution.parent if output is None else output
     panels = figures.panels(loaded)

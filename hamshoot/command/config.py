@@ -75,6 +75,7 @@ seed = 0
 # effective_depth = [1, 2, 4, 7]        # all with all; likewise weight_decay, epsilon, width
 # search = 3                # points that begin with a search, or "all"
 # folds = true              # follow branches of geodesics through folds
+# predictor = "secant"      # or "tangent", "none": what a step from a neighbour begins with
 
 [descent]                   # the baseline of "hamshoot compare"
 optimizer = "adam"          # "adam" (then SGD, as in the paper) or "sgd"
@@ -152,7 +153,8 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
     "validate": {"held_out": SHARE, "weight_decay": NUMBERS, "effective_depth": NUMBERS,
                  "width": INTEGERS},
     "sweep": {"effective_depth": NUMBERS, "weight_decay": NUMBERS, "epsilon": NUMBERS,
-              "width": INTEGERS, "search": SEARCH, "folds": FLAG},
+              "width": INTEGERS, "search": SEARCH, "folds": FLAG,
+              "predictor": TEXT},
     "descent": {"optimizer": TEXT, "epochs": INTEGER, "rate": NUMBER, "rates": NUMBERS,
                 "schedule": TEXT, "schedules": TEXTS, "finalists": INTEGER, "sgd_epochs": INTEGER,
                 "sgd_rate": NUMBER, "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER,
@@ -186,7 +188,7 @@ class Config:
     validate : dict
         Arguments of `hamshoot.validate`.
     sweep : dict
-        Of `hamshoot.sweep`: what it is over by name, `search` and `folds`.
+        Of `hamshoot.sweep`: what it is over by name, `search`, `folds`, `predictor`.
     """
 
     problem: TrainingProblem

@@ -64,7 +64,8 @@ def swept(config: Config, over: Sequence[str], search: str | None, output: Path,
     """
     given = dict(config.sweep)
     options = dict(config.solve)
-    options.update({name: given.pop(name) for name in ("search", "folds") if name in given})
+    options.update({name: given.pop(name) for name in ("search", "folds", "predictor")
+                    if name in given})
     if search is not None:
         options["search"] = _search(search)
     values: dict[str, Any] = {**given, **read_over(over)}

@@ -170,14 +170,11 @@ def check_known(problem: Any, who: str) -> None:
     Raises
     ------
     ValueError
-        For other losses than the mean squared error, weighted samples, activations made of
-        functions, and a leaky ReLU, whose kinks count as none.
+        For other losses than the mean squared error, weighted samples, and activations made of
+        functions.
     """
     problem.criterion.check_plain(f"{who}: derivatives of optima")
     problem.sigma.check_compiled(f"{who} (derivatives of optima)")
-    if problem.sigma.name == "leaky_relu":
-        raise NoDerivative(f"{who}: expected a smooth activation, relu or linear, got leaky_relu; "
-                           "its smooth form is smooth_leaky_relu")
 
 
 def parameter(of: Any) -> str:

@@ -35,7 +35,9 @@ from hamshoot.study.tries import rescaled as rescaled
 from hamshoot.support.journal import Journal, kept_in
 
 if TYPE_CHECKING:
-    from hamshoot.support.names import MethodName
+    from typing_extensions import Unpack
+
+    from hamshoot.support.names import MethodName, StudyOptions
 
 #: What is tried by default: these times λ, these times L̃, and these times the width.
 DECAYS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
@@ -219,7 +221,7 @@ def validate(
     executor: Any = None,
     scheduler: str | None = None,
     journal: str | PathLike | None = None,
-    **options: Any,
+    **options: Unpack[StudyOptions],
 ) -> Validation:
     """Try values of λ, L̃ and width, all with all, and choose those of least held-out error.
 

@@ -313,7 +313,7 @@ class HardEndpoint:
             return None
         left = self.escape
         start = Reached(left.weights, at.multiplier, weight)
-        if self.problem.activation == "relu":
+        if self.problem.sigma.kinked:
             found = self._polished(start, ON_KINKS)
             if found is None:
                 found = self._settled(self.reach(start, epsilon), epsilon)

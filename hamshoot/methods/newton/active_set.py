@@ -13,6 +13,10 @@ in which an entry held contributes its multiplier in place of slope times v. The
 for the ReLU network itself in Clarke's sense when every d = m/v lies in [0, 1] and the sign of
 every other entry agrees with its set.
 
+A leaky ReLU has the slopes 1 and α in place of 1 and 0. With σ = α z + (1 − α) ReLU(z), inactive
+entries and those held pass αA and αv, active ones (1 − α)A and (1 − α)v more, and m is (1 − α)v
+times d, so that σ′ = α + (1 − α)d on the kink; all else is as it stands here, with (1 − α)v for v.
+
 The sets are found on the way. A Newton step is followed only up to the first *event*. Where v < 0,
 J as a function of the entry has a convex kink: an entry that reaches 0 is held from there on, with
 the multiplier its old set gave it, and one whose d reaches 1 (or 0) is let go to the active
@@ -106,8 +110,8 @@ class Polished(NamedTuple):
 
 
 def affordable(problem: TrainingProblem, layers: int) -> bool:
-    """Whether a network of so many layers can be polished: ReLU, a loss, and not too large."""
-    if problem.activation != "relu" or problem.hard_endpoint:
+    """Whether a network of so many layers can be polished: ReLUs, a loss, and not too large."""
+    if not problem.sigma.kinked or problem.hard_endpoint:
         return False
     activations = layers * problem.width * problem.n_samples
     controls = layers * int(np.prod(problem.control_shape))
@@ -131,7 +135,7 @@ def polish(
     Parameters
     ----------
     problem : TrainingProblem
-        ReLU with a loss.
+        ReLU or leaky ReLU, with a loss.
     weights : ndarray, shape (L, w, w+1)
         Stationary, or nearly, for the smooth ReLU of width `epsilon`.
     steps : ndarray, shape (L,)
@@ -158,8 +162,9 @@ def polish(
     ValueError
         For another activation, a hard endpoint, or more than MAX_CONTROLS controls.
     """
-    if problem.activation != "relu":
-        raise ValueError(f"activation: only relu has a kink to polish, got {problem.activation}")
+    if not problem.sigma.kinked:
+        raise ValueError("activation: only relu and leaky_relu have a kink to polish, got "
+                         f"{problem.activation}")
     if problem.hard_endpoint:
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
@@ -269,7 +274,10 @@ def _whole_rounds(
 
 
 class _Sweep(NamedTuple):
-    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W."""
+    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W.
+
+    Of a leaky ReLU v is (1 − α)ρWᵀB, what the kink has a part in.
+    """
 
     A: NDArray
     S: NDArray
@@ -284,18 +292,17 @@ class _ActiveSet:
     def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
                  look: Callable[[], None] | None = None):
         self.problem, self.W, self.steps, self.look = problem, weights, steps, look
-        sigma = Activation("smooth_relu", epsilon)
-        A = discrete.roll_out(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                              weights, steps)
-        d = sigma.slope(A[:-1])
+        self.low = problem.sigma.negative_slope
+        smooth = problem.replace(activation=problem.sigma.smoothed(epsilon))
+        A = discrete.roll_out(smooth, weights, steps)
+        d = Activation("smooth_relu", epsilon).slope(A[:-1])
         self.hidden = np.ones(d.shape, bool)
         self.hidden[0] = False  # A_0 is given, whatever its signs
         inside = INSIDE * min(1.0, np.sqrt(epsilon / 1e-3))
         self.held = self.hidden & (d > inside) & (d < 1 - inside)
         self.active = (A[:-1] > 0) & ~self.held
-        smooth = discrete.costates(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                                   A, weights, steps)[0]
-        v = discrete.pulled(weights, steps, smooth)
+        momenta = discrete.costates(smooth, A, weights, steps)[0]
+        v = (1 - self.low) * discrete.pulled(weights, steps, momenta)
         self._switch_off_idle()
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
@@ -330,14 +337,18 @@ class _ActiveSet:
             self.held[k, resting] = self.hidden[k, resting] = self.active[k, resting] = False
         self.free = self.free.ravel()
 
+    def slopes(self) -> NDArray:
+        """σ′ of the sets, (L, w, N), that of inactive entries on the kink."""
+        return self.low + (1 - self.low) * self.active if self.low else self.active
+
     def sweep(self, W: NDArray, m: NDArray) -> _Sweep:
         """Roll-out and costate with the sets as they are; real or complex."""
         problem, w = self.problem, self.problem.width
         keep = 1 - self.steps * problem.effective_depth
         A, S = [problem.initial_state.astype(W.dtype)], []
-        ones = np.ones((1, problem.n_samples))
+        ones, slopes = np.ones((1, problem.n_samples)), self.slopes()
         for k, rho in enumerate(self.steps):
-            passed = self.active[k] * A[-1]
+            passed = slopes[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * W[k] @ S[-1])
         outputs, decay = problem.readout @ A[-1], problem.weight_decay
@@ -350,8 +361,10 @@ class _ActiveSet:
         for k in range(len(W) - 1, -1, -1):
             G[k] = self.steps[k] * (W[k] / problem.effective_depth - B @ S[k].T)
             v[k] = self.steps[k] * W[k][:, :w].T @ B
-            B = keep[k] * B + self.active[k] * v[k] + m[k]
+            B = keep[k] * B + slopes[k] * v[k] + m[k]
             momenta.append(B)
+        if self.low:
+            v *= 1 - self.low
         return _Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
 
     # -- where it stands ---------------------------------------------------------------------------
@@ -475,5 +488,5 @@ class _ActiveSet:
     def _kkt_blocks(self) -> tuple[NDArray, NDArray]:
         """Hessian of the Lagrangian (n, n), and ∂A_𝒦/∂W (k, n)."""
         at = expansion(self.problem, self.now.A, self.now.B, self.W, self.steps,
-                       self.active.astype(float))
+                       self.slopes().astype(float))
         return second_derivatives(at, self.held)

@@ -153,14 +153,14 @@ def _lower(
     """A stationary point below the one that was left, and its polish; None if none was reached."""
     least = state.objectives[-1]
     least -= LOWER * abs(least)
-    if problem.activation != "relu":
+    if not problem.sigma.kinked:
         end = exact_newton.minimise(problem, start, steps, tol=tol, callback=callback,
                                     watch=watch)
         return (end.weights, None) if end.stationarity <= tol and end.objective < least else None
     for first, last in ((0.0, LADDERS[0][1]), *LADDERS):
         weights, value = start, 0.1 * last * epsilon
         for value in epsilon_ladder(first * epsilon, 0.1 * last * epsilon, 0.25) if first else ():
-            smooth = problem.replace(activation="smooth_relu", epsilon=value)
+            smooth = problem.replace(activation=problem.sigma.smoothed(value))
             weights = exact_newton.minimise(smooth, weights, steps, tol=tol,
                                             callback=callback, watch=watch).weights
         if not discrete.objective_of(problem, weights, steps) < state.objectives[-1] + value:

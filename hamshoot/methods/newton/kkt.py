@@ -1,6 +1,7 @@
-"""The dense KKT system of a Newton step with equality constraints: definite where it has to be.
+"""The linear system of a Newton step with constraints: H x − Cᵀ m = right, C x = change.
 
-n³/3 + n²k + nk² flops for n unknowns and k constraints, a factorisation more for every shift.
+H is convexified where it has to be, and rows of C that depend on each other share their multiplier.
+n³/3 + n²k + nk² flops for n unknowns and k constraints.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def solve_kkt(
     size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
     if len(C):
         weight = PENALTY * size / float(np.mean(np.sum(C**2, axis=1)) + 1e-300)
-    factor = _convexified(hessian, C, weight, look)
+    factor = convexified(hessian, C, weight, look)
     if factor is None:
         return None
     half = solve_triangular(factor, C.T, lower=True, check_finite=False)
@@ -67,8 +68,8 @@ def solve_kkt(
     return kept if all(np.all(np.isfinite(part)) for part in kept) else None
 
 
-def _convexified(hessian: NDArray, constraints: NDArray, weight: float,
-                 look: Callable[[], None] | None = None) -> NDArray | None:
+def convexified(hessian: NDArray, constraints: NDArray, weight: float,
+                look: Callable[[], None] | None = None) -> NDArray | None:
     """Cholesky factor of H + weight CᵀC, after the least of a few shifts τI, in place, of H.
 
     A piece on the way may have a saddle, and Newton's method would go there, up in J. With the

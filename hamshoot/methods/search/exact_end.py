@@ -68,7 +68,7 @@ class ExactEnd:
     def polishes(self) -> bool:
         """Whether the polish applies."""
         problem = self.walk.problem
-        return (self.polish and problem.activation == "relu"
+        return (self.polish and problem.sigma.kinked
                 and affordable(problem, self.walk.sweeps.layers))
 
     def converged(self, weights: NDArray, epsilon: float) -> NDArray:

@@ -143,7 +143,7 @@ class LadderSearch:
             history=thinned(watch.history), seconds=seconds,
             residuals=outcome.residuals, extra=extra,
         )
-        if self.problem.activation != "relu" and outcome.status is Status.CONVERGED:
+        if not self.problem.sigma.kinked and outcome.status is Status.CONVERGED:
             # One number: the sweeps sum in another order, and large data make rounding tell.
             solution.residuals["smooth_stationarity"] = solution.stationarity
         notes = [*outcome.notes, f"stationarity of this network {solution.stationarity:.1e}",
