@@ -32,9 +32,11 @@ from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+    from typing_extensions import Unpack
 
     from hamshoot.solution.method import Method
     from hamshoot.solution.solution import Callback, Solution
+    from hamshoot.support.names import MethodName, PolishOptions
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,8 +189,8 @@ class LeakyResNet(PortableNetwork):
         return error_of(solution, networks)
 
     def polish(
-        self, problem: TrainingProblem, method: str | Method = "auto",
-        callback: Callback | None = None, **options: Any,
+        self, problem: TrainingProblem, method: MethodName | Method = "auto",
+        callback: Callback | None = None, **options: Unpack[PolishOptions],
     ) -> Solution:
         """Re-optimise this network, same layers and steps, from its own weights.
 

@@ -79,7 +79,8 @@ def steepest(at: Expansion, entries: NDArray, slack: float) -> tuple[float, NDAr
     assert at.kinks is not None  # there are entries on one
     force = at.kinks.force[entries] / np.abs(at.kinks.force).max()
     d, concave = at.kinks.slopes[entries], at.kinks.concave[entries]
-    up, down = -force * (1 - d) - slack, -force * d - slack  # J's slopes for a > 0 and for −a > 0
+    # J's slopes for a > 0 and for −a > 0.
+    up, down = -force * (1 - d) - slack, -force * (d - at.kinks.low) - slack
     convex = np.flatnonzero(~concave)
     count, (k, r) = len(convex), U.shape
     # The variables are z with a = Uz, and for each convex entry its cost t ≥ up·a, t ≥ −down·a.

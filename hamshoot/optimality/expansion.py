@@ -92,7 +92,7 @@ class Expansion:
     size : float
         (λ/L̃) max(1, ‖√ρ W‖), against which the slope is small or not.
     kinks : Kinks or None
-        For ReLU.
+        For ReLU and leaky ReLU.
     multipliers : (float, float)
         Smallest and largest slope d of the entries on the kink that are not idle; NaN without any.
     derivatives : callable
@@ -244,7 +244,7 @@ def expanded(
     problem: TrainingProblem, weights: NDArray, steps: NDArray, slopes: NDArray | None,
     derivatives: Derivatives,
 ) -> Expansion:
-    """The expansion around a network, for ReLU with slopes (L, w, N) on the kink."""
+    """The expansion around a network, for ReLUs with slopes (L, w, N) on the kink."""
     setting = setting_of(problem)
     if setting.learns and derivatives is complex_step_derivatives:
         derivatives = learned.complex_step_derivatives
@@ -252,7 +252,7 @@ def expanded(
     B, G = formulas.costates(setting, A, weights, steps, slopes=slopes)
     kinks, multipliers = None, (float("nan"), float("nan"))
     if slopes is not None:
-        kinks = told_apart(A, weights, steps, B, slopes,
+        kinks = told_apart(A, weights, steps, B, slopes, setting.negative_slope,
                            setting.inputs if setting.lift_decay > 0 else None)
         d = slopes[kinks.on_kink & ~kinks.idle]
         multipliers = (float(d.min()), float(d.max())) if d.size else multipliers

@@ -4,8 +4,9 @@ The stored momenta are a witness. Off the kink of ReLU
 
     B_{ℓ−1} − (1 − ρ_ℓL̃) B_ℓ = σ′(A_{ℓ−1}) ⊙ v_ℓ,    v_ℓ = ρ_ℓW_ℓᵀB_ℓ,
 
-and at an entry on the kink the left side must lie between 0 and v: then it is d ⊙ v for slopes
-d ∈ [0, 1], an element of Clarke's subdifferential, and stationarity with these slopes is proof.
+and at an entry on the kink the left side must lie between αv and v, with α the slope of a leaky
+ReLU and 0 for ReLU: then it is d ⊙ v for slopes d ∈ [α, 1], an element of Clarke's
+subdifferential, and stationarity with these slopes is proof.
 
 Each step of the stored arrays is compared with the formulas entry by entry, relative to the sum of
 the absolute values of the terms that make the entry: nothing but rounding may be left.
@@ -98,7 +99,7 @@ def kinks(
     """
     left = A[:-1]
     on_kink = np.zeros(left.shape, bool)
-    if setting.activation == "relu" and rule == "euler":
+    if setting.activation in formulas.SMOOTHED and rule == "euler":
         on_kink[:] = np.abs(left) <= tolerance * max(1.0, float(np.abs(left).max()))
         on_kink[0] &= setting.lift_decay > 0
     columns = np.linalg.norm(W[:, :, : A.shape[1]], axis=1)[:, :, None]
@@ -117,16 +118,17 @@ def near_kinks(setting: Setting, A: NDArray, W: NDArray, rule: str) -> int:
 def witnessed_slopes(
     setting: Setting, A: NDArray, W: NDArray, steps: NDArray, momenta: NDArray, on_kink: NDArray
 ) -> NDArray | None:
-    """σ′, (L, w, N), with the stored momenta's d in [0, 1] on the kink; None without kinks.
+    """σ′, (L, w, N), with the stored momenta's d in [α, 1] on the kink; None without kinks.
 
-    Where v = 0 any d will do. What the momenta say beyond [0, 1] is left to their defect.
+    Where v = 0 any d will do. What the momenta say beyond [α, 1] is left to their defect.
     """
     if not on_kink.any():
         return None
     rho = steps[:, None, None]
     force = rho * np.swapaxes(W[:, :, : A.shape[1]], 1, 2) @ momenta[1:]
     passed = momenta[:-1] - (1 - rho * setting.leak) * momenta[1:]
-    d = np.clip(np.divide(passed, force, out=np.zeros_like(force), where=force != 0), 0, 1)
+    d = np.clip(np.divide(passed, force, out=np.zeros_like(force), where=force != 0),
+                setting.negative_slope, 1)
     return np.where(on_kink, d, formulas.slope(setting, A[:-1]))
 
 

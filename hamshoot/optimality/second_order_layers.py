@@ -47,6 +47,10 @@ controls, so if −Σ⟨v, r⟩ over its entries grows with every move of them (
 it is ≥ 0 as above. All hypotheses are checked in floating point, with room for rounding; the
 program, up to MOST_CONCAVE concave entries.
 
+**Leaky ReLU.** With slopes α and 1 the identity is the same, d ∈ [α, 1] and r = (1 − d)a⁺ +
+(d − α)a⁻, and so are the proof and the kinds of entries, with α in place of 0. Idle entries are
+switched off in H, and their σ(a), now a⁺ − αa⁻, is in the coupling as a whole.
+
 The other way round every claim of a descent is shown: a direction is only reported with values of
 J along it that are lower.
 
@@ -178,8 +182,8 @@ def second_order(
     max_controls : int
         Larger problems are not decided.
     slopes : ndarray, shape (L, w, N), optional
-        For ReLU, σ′ with slopes d ∈ [0, 1] on the kink that make W stationary; by default a search
-        for them (`hamshoot.theory.clarke`).
+        For ReLUs, σ′ with slopes d ∈ [0, 1] (of a leaky one [α, 1]) on the kink that make W
+        stationary; by default a search for them (`hamshoot.theory.clarke`).
     multiplier : ndarray, shape (w, N), optional
         B_1 of a hard endpoint, needed there.
     derivatives : callable, optional
@@ -204,16 +208,12 @@ def second_order(
     if size > max_controls:
         return SecondOrder(
             f"not decided: {size} controls, the dense test takes {max_controls}", nan, (nan, nan))
-    if problem.activation != "relu":
+    if not problem.sigma.kinked:
         slopes = None
     elif slopes is None:  # a witness: with wrong slopes the gradient does not vanish
         A = formulas.roll_out(setting_of(problem), weights, steps)
         slopes = clarke_residual(problem, A, weights, steps).slopes
     at = expanded(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
-    hidden = np.abs(at.representations[1:-1])
-    near = NEAR * max(1.0, float(hidden.max(initial=0.0)))
-    if problem.activation == "leaky_relu" and np.any(hidden <= near):
-        return _result(at, "not decided: an activation lies on the kink of the leaky ReLU", nan)
     if np.any(_bends(problem, at.representations[-1]) <= NEAR):
         return _result(at, "not decided: an error lies where Huber's loss goes over to its tangent",
                        nan)
@@ -260,7 +260,7 @@ def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:
             return result
     smallest, largest, vector = smallest_eigenvalue(at.reduced)
     number = f"smallest eigenvalue {smallest:.2e}"
-    of = "network" if at.kinks is None else "ReLU network"
+    of = "network" if at.kinks is None else "leaky ReLU network" if at.kinks.low else "ReLU network"
     if at.setting.learns:
         of += ", its learned maps included"
     if at.turns.size:
@@ -334,7 +334,9 @@ def _with_dead_neurons(
         return _result(at, f"not decided: {count} idle activations, some of neurons that are read "
                            "or active for other samples", smallest)
     groups = dead.groups()
-    found = [coupling.search(*dead.group(own), starts, seed, dead.copies(own)) for own in groups]
+    low = at.kinks.low
+    found = [coupling.search(*dead.group(own), starts, seed, dead.copies(own), low)
+             for own in groups]
     tries = sum(one.tries for one in found)
     strongest = max(range(len(found)), key=lambda k: found[k].coupling)
     kappa = found[strongest].coupling
@@ -350,7 +352,8 @@ def _with_dead_neurons(
             at, "not decided: a dead neuron that takes a share of a living one leaves J as it is "
                 f"(coupling 1); no descent found in {tries} tries", smallest, **numbers)
     if prove and kappa < HOPELESS:
-        numbers["coupling_bound"] = max(coupling.bound(*dead.group(own)) for own in groups)
+        numbers["coupling_bound"] = max(
+            coupling.bound(*dead.group(own), low=low) for own in groups)
     if numbers["coupling_bound"] < 1:
         return _result(at, f"{minimum}, {words} in {tries} tries and less than "
                            f"{numbers['coupling_bound']:.4g} times by a bound", smallest, **numbers)
@@ -375,6 +378,7 @@ class _Dead:
         force = -at.setting.decay * at.steps[layer, None] * at.momenta[layer + 1, :, sample]
         read[np.arange(len(layer)), layer, :, neuron] = force
         self._factor, self._free = cholesky(at.reduced, lower=True), at.free
+        self._low = at.kinks.low
         self._weights, self._neurons = at.weights, neuron
         self._setting, self._size = at.setting, at.controls.size
         self.feeding, self.reading = (
@@ -436,7 +440,7 @@ class _Dead:
         from scipy.linalg import solve_triangular
 
         feeding, reading = self.group(own)
-        z = found.y - reading @ np.maximum(found.y @ feeding, 0.0)
+        z = found.y - reading @ coupling.sigma(found.y @ feeding, self._low)
         return self._free.directions(solve_triangular(self._factor, z, lower=True, trans=1))
 
 
@@ -447,7 +451,7 @@ def _held(at: Expansion) -> str:
     held, edge = int(at.fixed_entries.sum()), int(at.kinks.edge.sum())
     low, high = at.multipliers
     words = f", {held} activations held on the kink, d in [{low:.2g}, {high:.2g}]" if held else ""
-    return words + (f", {edge} on the edge of [0, 1]" if edge else "")
+    return words + (f", {edge} on the edge of [{at.kinks.low:g}, 1]" if edge else "")
 
 
 def _result(at: Expansion, verdict: str, smallest: float, **more: Any) -> SecondOrder:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +22,13 @@ from hamshoot.problem import arguments, saved
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
-from hamshoot.problem.hints import log_hints, projected
+from hamshoot.problem.from_files import FromFiles
+from hamshoot.problem.hints import projected
 from hamshoot.problem.losses import Loss
 from hamshoot.problem.magnitude import check_magnitude
 from hamshoot.problem.maps import Maps, told
 from hamshoot.problem.preparation import Preparation
-from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
+from hamshoot.problem.readers import Scaling, teacher_data
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TrainingProblem(Maps):
+class TrainingProblem(FromFiles, Maps):
     """Data, leak, weight decay and network of one training problem, validated once.
 
     Parameters
@@ -45,8 +45,9 @@ class TrainingProblem(Maps):
     X : array_like, shape (N, d_in)
         Inputs, rows are samples, in the user's units. A memory-mapped array, as
         ``numpy.load(path, mmap_mode="r")`` gives it, stays in its file in its own type: it is
-        checked in chunks, and large problems read it a block of samples at a time. The same holds
-        for Y.
+        checked in chunks, and large problems read it a block of samples at a time. So do rows
+        of Parquet, Zarr and object stores, as `hamshoot.open_rows` opens them, a Zarr array, and
+        the path or URL of one. The same holds for Y.
     Y : array_like, shape (N, d_out) or (N,), optional
         Targets. May be left out only when `endpoint` is given.
     effective_depth : float
@@ -77,7 +78,7 @@ class TrainingProblem(Maps):
     huber_delta : float, optional
         δ of Huber's loss in scaled units (default 1).
     sample_weights : array_like, shape (N,), optional
-        Weights ≥ 0 of the samples in the loss (1/N) Σ s_j ℓ_j.
+        Weights ≥ 0 of the samples in the loss (1/N) Σ s_j ℓ_j, and in `standardize`.
     X_test, Y_test : array_like, optional
         Held-out samples, in the user's units.
     standardize : {False, True, "columns", "varying", "common"}
@@ -144,27 +145,7 @@ class TrainingProblem(Maps):
         self._put(_given=given, **np.errstate(all="ignore")(arguments.checked)(given))
         check_magnitude(self)  # what has overflowed is refused, in words
 
-    # -- construction ------------------------------------------------------------------------------
-
-    @classmethod
-    def from_csv(
-        cls, path: str | PathLike, targets: int | Sequence[str] = 1, **kwargs: Any
-    ) -> TrainingProblem:
-        """Problem from a CSV file with a header row; see `hamshoot.problem.readers.read_csv`.
-
-        The other arguments are what that takes, `test_fraction`, and everything `TrainingProblem`
-        takes; `standardize` is True unless given.
-        """
-        return log_hints(cls(**table_arguments(read_csv, path, dict(kwargs, targets=targets))))
-
-    @classmethod
-    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
-        """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
-
-        With `mmap` X and Y are left in the file, which has to be uncompressed, as `numpy.savez`
-        writes it, and there is no `test_fraction`. The other arguments are those of `from_csv`.
-        """
-        return log_hints(cls(**table_arguments(read_npz, path, dict(kwargs, mmap=mmap))))
+    # -- construction, besides that of `FromFiles` -------------------------------------------------
 
     def replace(self, **changes: Any) -> TrainingProblem:
         """Return the same problem with some arguments changed (defaults are derived anew)."""

@@ -117,7 +117,7 @@ def _found_whole(
     A = discrete.roll_out(problem, weights, steps, integrator)
     J, loss, norm = discrete.objective(problem, A[-1], weights, steps)
     slopes, kinks, idle, own = None, 0, 0, {}
-    if problem.activation == "relu" and integrator == "euler" and np.isfinite(J):
+    if problem.sigma.kinked and integrator == "euler" and np.isfinite(J):
         clarke = clarke_residual(problem, A, weights, steps, terminal=terminal)
         slopes = clarke.slopes
         kinks, idle = int(clarke.on_kink.sum()), int(clarke.idle.sum())
@@ -146,7 +146,7 @@ def _found_by_blocks(
     sums = blockwise.evaluate(problem, weights, steps, integrator)
     finite = bool(np.isfinite(sums.objective))
     own = {"boundary_residual": 0.0}  # every block begins at A_0 and ends with B_1 as prescribed
-    if problem.activation == "relu" and integrator == "euler" and finite:
+    if problem.sigma.kinked and integrator == "euler" and finite:
         own["clarke_residual"] = blockwise.gradient_norm(problem, steps, sums.gradient)
         if sums.choices:
             own["clarke_residual_is_bound"] = 1.0

@@ -69,6 +69,9 @@ class Solution(SecondLook):
     residuals : dict of str to float
         `stationarity`, `defect`, `boundary_residual`, `hamiltonian_drift` and the solver's own.
     history : tuple of Record
+        Of a thousand iterations all. Of more, no more than a thousand records: the first, the last
+        fifty, the lowest, and of those lower than all before and of the rest a selection that is
+        denser at the beginning; `Record.iteration` numbers them among all `nit`.
     seconds : float
     method : str
     integrator : {"euler", "rk4", "flow"}

@@ -68,11 +68,12 @@ class Plan:
     folds: bool
     roots: list[int]
     settings: dict[str, Any]
+    predictor: str = "secant"
 
     def errand(self, number: int, **more: Any) -> Errand:
         """What is to be done for a point."""
         return Errand(self.problem, self.grid.values(number), self.method, self.layers,
-                      self.options, folds=self.folds, **more)
+                      self.options, folds=self.folds, predictor=self.predictor, **more)
 
     def elsewhere(self) -> Plan:
         """The same with a thread for each solve, where others make them."""

@@ -3,7 +3,8 @@
 A ReLU network is stationary in Clarke's sense when some choice of slopes d ∈ [0, 1] at the entries
 of A on the kink makes ∇J(d) vanish. The gradient is affine in the multipliers m = d ⊙ v, v = ρWᵀD,
 and multi-affine in d, so that a few Gauss–Newton steps, each a bounded linear least-squares
-problem, find the best d.
+problem, find the best d. A leaky ReLU has the slopes α + (1 − α)d there: the search is in d all the
+same.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ClarkeResult(NamedTuple):
     residual : float
         ‖∇J(d)‖_F at the best d.
     slopes : ndarray, shape (L, w, N)
-        σ′ with d in the entries on the kink.
+        σ′ with d in the entries on the kink, of a leaky ReLU α + (1 − α)d.
     on_kink : ndarray of bool, shape (L, w, N)
         Entry (ℓ, i, j) belongs to the left node of layer ℓ; none at ℓ = 0, where A is given, unless
         the lift is learned.
@@ -68,7 +69,7 @@ def clarke_residual(
     steps: NDArray,
     terminal: NDArray | None = None,
 ) -> ClarkeResult:
-    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLU).
+    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLUs).
 
     With k entries on the kink a Gauss–Newton step costs O(k L w²) memory and O(k² L w²) flops.
     Beyond `CLARKE_DENSE` numbers in the Jacobian, LSMR on the entries off their bounds
@@ -82,7 +83,7 @@ def clarke_residual(
     left = representations[:-1]
     slopes = problem.sigma.slope(left)
     on_kink = np.zeros(left.shape, bool)
-    if problem.activation == "relu":
+    if problem.sigma.kinked:
         on_kink[:] = np.abs(left) <= KINK_TOLERANCE * max(1.0, float(np.abs(left).max()))
         on_kink[0] &= problem.lift_decay is not None
     evaluate = _ClarkeEvaluation(
@@ -101,9 +102,8 @@ def clarke_residual(
     else:
         d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5))
     residual = float(np.linalg.norm(evaluate.gradient(d)))
-    slopes = slopes.copy()
-    slopes[evaluate.on_kink] = d
-    slopes[idle] = 0.5
+    slopes = evaluate.slopes(d)
+    slopes[idle] = evaluate.low + 0.5 * evaluate.span
     return ClarkeResult(residual, slopes, on_kink, idle)
 
 
@@ -119,6 +119,8 @@ class _ClarkeEvaluation:
         self.S = np.array([ham.augmented(A, problem.sigma, problem.bias)
                            for A in representations[:-1]])
         self.sweeps = 0
+        self.low = problem.sigma.negative_slope
+        self.span = 1 - self.low
         self.scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
 
     @property
@@ -127,9 +129,10 @@ class _ClarkeEvaluation:
         L, w, N = self.base.shape
         return min(MOST_SWEEPS, MOST_FLOPS / (4 * L * w * w * N)) - self.sweeps
 
-    def _slopes(self, d: NDArray) -> NDArray:
+    def slopes(self, d: NDArray) -> NDArray:
+        """σ′ with these d on the kink."""
         slopes = self.base.copy()
-        slopes[self.on_kink] = d
+        slopes[self.on_kink] = self.low + self.span * d
         return slopes
 
     def gradient(self, d: NDArray) -> NDArray:
@@ -143,17 +146,17 @@ class _ClarkeEvaluation:
     def _sweep(self, d: NDArray) -> tuple[NDArray, NDArray]:
         self.sweeps += 1
         return discrete.costates(self.problem, self.A, self.W, self.steps,
-                        terminal=self.terminal, slopes=self._slopes(d))
+                        terminal=self.terminal, slopes=self.slopes(d))
 
     def _force(self, momenta: NDArray) -> NDArray:
-        """∂D_ℓ/∂d at the entries on the kink, v = ρWᵀD of the layer above, (L, w, N)."""
+        """∂D_ℓ/∂d at the entries on the kink, (1 − α)ρWᵀD of the layer above, (L, w, N)."""
         w = self.problem.width
         products = np.swapaxes(self.W[:, :, :w], 1, 2) @ momenta[1:]
-        return -self.problem.weight_decay * self.steps[:, None, None] * products
+        return -self.span * self.problem.weight_decay * self.steps[:, None, None] * products
 
     def jacobian(self, d: NDArray) -> NDArray:
         """∂(∂J/∂W)/∂d, shape (L w (w+1), k): a kink of sample j moves D of that sample only."""
-        slopes, (momenta, _) = self._slopes(d), self._sweep(d)
+        slopes, (momenta, _) = self.slopes(d), self._sweep(d)
         layer, row, sample = np.nonzero(self.on_kink)
         force = self._force(momenta)[self.on_kink]
         jacobian = np.zeros((*self.W.shape, len(layer)))
@@ -179,7 +182,7 @@ class _ClarkeEvaluation:
         momenta, scaled = self._sweep(d)
         G = self.scale * scaled
         self.sweeps += 1
-        slope = (self.tangent(G, self._slopes(d)) * self._force(momenta))[self.on_kink]
+        slope = (self.tangent(G, self.slopes(d)) * self._force(momenta))[self.on_kink]
         return 0.5 * float(np.sum(G * G)), slope
 
     def tangent(self, G: NDArray, slopes: NDArray) -> NDArray:
@@ -352,7 +355,7 @@ class _Linearised:
     """J = ∂(∂J/∂W)/∂d at one d, as products by sweeps."""
 
     def __init__(self, evaluate: _ClarkeEvaluation, d: NDArray):
-        self.evaluate, self.slopes = evaluate, evaluate._slopes(d)
+        self.evaluate, self.slopes = evaluate, evaluate.slopes(d)
         momenta, _ = evaluate._sweep(d)
         self.force = evaluate._force(momenta)[evaluate.on_kink]
 

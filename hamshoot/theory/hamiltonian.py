@@ -165,9 +165,9 @@ exact identity and Theorem 4 ask nothing else of it. What does:
   GELU: read as a dimension, COI and −2H/L̃ are in units of 1/σ′(0)² there;
 * the closed forms in the positive orthant ask for σ(z) = z where z > 0.
 
-A leaky ReLU has a kink as ReLU has, its slopes there any d ∈ [α, 1], and is solved smoothed, by the
-ladder that follows, with αz + (1 − α)σ_ε(z) in place of σ_ε: the polish and the second order at
-kinks, which follow as well, are for ReLU itself.
+A leaky ReLU has a kink as ReLU has, its slopes there any d ∈ [α, 1], and of what follows the ladder
+has αz + (1 − α)σ_ε(z) in place of σ_ε, the polish slopes α and 1 in place of 0 and 1, and the
+second order at kinks [α, 1] in place of [0, 1].
 
 ReLU is not smooth at its optimum
 ---------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from hamshoot.dynamics.flow import HamiltonianFlow
 from hamshoot.dynamics.gauss_flow import GaussFlow
-from hamshoot.methods.common.kept import Step, kept
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.common.watch import Watch
 from hamshoot.methods.indirect.continuation import (
     Path,
@@ -102,7 +102,7 @@ class StageSolver:
         def record(y: NDArray, correction: float) -> None:
             self.watch.record(_objective(shooting, y), correction)
 
-        def solve() -> Step:
+        def solve(_: Midway) -> Step:
             if self.options.form == "state":
                 result = self._by_states(shooting, path, record)
             else:

@@ -11,8 +11,8 @@ gradient of f + lam_gᵀg is, block by block,
     A_ℓ   B_ℓ − (1 − ρ_{ℓ+1}L̃) B_{ℓ+1} − ρ_{ℓ+1} σ′ ⊙ (W_{ℓ+1}ᵀ B_{ℓ+1})    costate; A_L: B_1
 
 and g itself are the defects. All three are evaluated by CasADi, whose derivatives are automatic.
-Where an activation of ReLU is on its kink σ′ may be any number in [0, 1], and the residual is the
-distance from what these allow.
+Where an activation of ReLU is on its kink σ′ may be any number in [0, 1], of a leaky one in [α, 1],
+and the residual is the distance from what these allow.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ def _residuals(
              for blocks, vector in ((variable_blocks(nlp), gradient), (constraint_blocks(nlp), g))
              for block in blocks}
     kinks = 0
-    if problem.activation == "relu" and epsilon == 0 and integrator == "euler":
+    if problem.sigma.kinked and epsilon == 0 and integrator == "euler":
         kinks = _within_slopes(problem, steps, A, B, W, parts)
         if "P" in parts and problem.lift_decay:  # by the slopes that B_0 was computed with
             parts["P"] = problem.lift_decay / problem.weight_decay * problem.lift \
@@ -314,7 +314,8 @@ def _within_slopes(problem: TrainingProblem, steps: NDArray, A: NDArray, B: NDAr
     for k in range(1, len(W)):
         on = np.abs(A[k]) <= kink
         passed = B[k] - (1 - steps[k] * problem.effective_depth) * B[k + 1]
-        allowed = np.clip(passed, np.minimum(force[k], 0), np.maximum(force[k], 0))
+        least = problem.sigma.negative_slope * force[k]
+        allowed = np.clip(passed, np.minimum(force[k], least), np.maximum(force[k], least))
         parts[f"A_{k}"] = np.where(on, passed - allowed, parts[f"A_{k}"])
         count += int(on.sum())
     return count
@@ -326,5 +327,5 @@ def _block(name: str, layer: int, kind: str, parts: dict[str, NDArray], scale: f
     norm = float(np.linalg.norm(part))
     at = np.unravel_index(np.argmax(np.abs(part)), part.shape)
     return BlockResidual(name, layer, kind, norm,
-                         scale * norm / max(1.0, float(np.linalg.norm(size))),
+                         float(scale * norm) / max(1.0, float(np.linalg.norm(size))),
                          float(part[at]), (int(at[0]), int(at[1])))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.common.watch import Stop, Watch, deferred_interrupts
 from hamshoot.methods.multiple_shooting.child import Answer, Child, called
 from hamshoot.methods.multiple_shooting.nlp import build_nlp, iteration_callback
@@ -142,7 +143,28 @@ class Program:
         self.lam = self.nlp.multipliers(B)
 
     def converge(self, epsilon: float, limit: int) -> bool:
-        """Run the NLP solver for at most `limit` iterations."""
+        """Run the NLP solver for at most `limit` iterations, or take what an earlier run did."""
+        begun = self.counter.iterations, self.calls, self.called_iterations
+
+        def compute(_: Midway) -> Step:
+            success = self._converge(epsilon, limit)
+            now = self.counter.iterations, self.calls, self.called_iterations
+            assert self.x is not None
+            assert self.lam is not None
+            return {"x": self.x, "lam": self.lam}, {
+                "success": bool(success), "stats": self.stats,
+                "counts": [after - before for after, before in zip(now, begun, strict=True)]}
+
+        inputs = (self.steps, self.integrator, self.nlp_solver, self.given, epsilon, limit,
+                  self.x, self.lam)
+        arrays, numbers = kept(self.counter.watch, self.problem, "program", inputs, compute)
+        self.x, self.lam, self.stats = arrays["x"], arrays["lam"], numbers["stats"]
+        self.counter.iterations, self.calls, self.called_iterations = (
+            before + more for before, more in zip(begun, numbers["counts"], strict=True))
+        self.offer(self.weights)
+        return numbers["success"]
+
+    def _converge(self, epsilon: float, limit: int) -> bool:
         end = self.counter.iterations + limit
         while self.counter.iterations < end:
             self.monitor.end, before = end, self.counter.iterations

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 #: Iterations that a stage may take from a start, and warm from the stage before (where 6 to 30 are
 #: usual), until it is restarted; and how often that happens.
 LONG, WARM, RESTARTS = 150, 60, 2
-#: Records kept in the history of a solution.
-HISTORY = 1000
 #: Stationarity of the program's last stage from which the polish goes on wherever Newton's method
 #: converges; only without the polish is the tolerance itself due there.
 ENOUGH = 1e-4
@@ -320,7 +318,7 @@ class Search:
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.success, method=f"multiple shooting ({self.program.nlp_solver})",
             integrator=self.program.integrator, nit=watch.iterations,
-            history=thinned(watch.history, HISTORY), seconds=watch.seconds,
+            history=thinned(watch.history), seconds=watch.seconds,
             terminal=outcome.multiplier if self.problem.hard_endpoint else None,
             residuals=outcome.residuals, extra=extra,
         )
@@ -331,7 +329,7 @@ def _descended(program: Program, weights: NDArray) -> NDArray:
     watch = program.counter.watch
     stage, watch.stage = watch.stage, watch.stage + ", descent"
     found = exact_newton.minimise(program.smooth, weights, program.steps, tol=1e-6,
-                                  max_iter=LONG, callback=program.counter.count)
+                                  max_iter=LONG, callback=program.counter.count, watch=watch)
     watch.stage = stage
     return found.weights
 

@@ -13,6 +13,10 @@ in which an entry held contributes its multiplier in place of slope times v. The
 for the ReLU network itself in Clarke's sense when every d = m/v lies in [0, 1] and the sign of
 every other entry agrees with its set.
 
+A leaky ReLU has the slopes 1 and α in place of 1 and 0. With σ = α z + (1 − α) ReLU(z), inactive
+entries and those held pass αA and αv, active ones (1 − α)A and (1 − α)v more, and m is (1 − α)v
+times d, so that σ′ = α + (1 − α)d on the kink; all else is as it stands here, with (1 − α)v for v.
+
 The sets are found on the way. A Newton step is followed only up to the first *event*. Where v < 0,
 J as a function of the entry has a convex kink: an entry that reaches 0 is held from there on, with
 the multiplier its old set gave it, and one whose d reaches 1 (or 0) is let go to the active
@@ -34,11 +38,13 @@ controls and k entries held, and 3n² + 3nk numbers of memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.newton.kkt import solve_kkt
+from hamshoot.methods.newton.polished import Polished
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
@@ -48,6 +54,8 @@ from hamshoot.theory.clarke import clarke_residual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hamshoot.methods.common.watch import Watch
 
 #: More controls than this are not polished, nor with more entries held: the KKT matrix is dense,
 #: and one iteration takes 5 s and 1.5 GB at n = 7000. Nor with more activations, since entries
@@ -66,44 +74,13 @@ MOST_STEPS = 15
 #: Newton's method converges with the sets as they are.
 RETURNS, NEARLY = 3, 1e-4
 IMAGINARY = 1e-30
-
-
-class Polished(NamedTuple):
-    """Where the polish ended.
-
-    Attributes
-    ----------
-    weights : ndarray, shape (L, w, w+1)
-    settled : bool
-        Whether this is a Clarke stationary point of the ReLU network to the tolerance.
-    objective : float
-        J of the ReLU network.
-    stationarity : float
-        Of the ReLU network, with the best slopes on the kink; from `discrete`, not from here.
-    held, dead : int
-        Entries held on the kink, and those there whose neuron no weight reads.
-    iterations : int
-        Linear systems solved.
-    """
-
-    weights: NDArray
-    settled: bool
-    objective: float
-    stationarity: float
-    held: int
-    dead: int
-    iterations: int
-
-    @property
-    def words(self) -> str:
-        """Entries on the kink, for a message."""
-        dead = f", {self.dead} of dead neurons" if self.dead else ""
-        return f"{self.held} activations held on the kink{dead}"
+#: The arrays that say where it stands.
+PARTS = ("W", "m", "active", "held", "hidden", "changes", "free")
 
 
 def affordable(problem: TrainingProblem, layers: int) -> bool:
-    """Whether a network of so many layers can be polished: ReLU, a loss, and not too large."""
-    if problem.activation != "relu" or problem.hard_endpoint:
+    """Whether a network of so many layers can be polished: ReLUs, a loss, and not too large."""
+    if not problem.sigma.kinked or problem.hard_endpoint:
         return False
     activations = layers * problem.width * problem.n_samples
     controls = learned.count(problem, layers)
@@ -120,6 +97,7 @@ def polish(
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
     look: Callable[[], None] | None = None,
+    watch: Watch | None = None,
     kind: type[ActiveSet] | None = None,
 ) -> Polished:
     """Go from a stationary point of the network smoothed with ε to one of the ReLU network itself.
@@ -127,7 +105,7 @@ def polish(
     Parameters
     ----------
     problem : TrainingProblem
-        ReLU with a loss.
+        ReLU or leaky ReLU, with a loss.
     weights : ndarray, shape (L, w, w+1)
         Stationary, or nearly, for the smooth ReLU of width `epsilon`.
     steps : ndarray, shape (L,)
@@ -140,7 +118,9 @@ def polish(
         Receives objective and residual of every iterate; may raise.
     look : callable, optional
         Called between the factorisations of a step, each O(n³) in the n controls; may raise.
-
+    watch : Watch, optional
+        Of the solve that this is a step of, which `callback` tells: with it the step is kept
+        (`hamshoot.methods.common.kept`), and so are the sets on the way.
     kind : type, optional
         The sets and their system; `ActiveSet` by default.
 
@@ -154,23 +134,46 @@ def polish(
     ValueError
         For another activation, a hard endpoint, or more than MAX_CONTROLS controls.
     """
-    if problem.activation != "relu":
-        raise ValueError(f"activation: only relu has a kink to polish, got {problem.activation}")
+    if not problem.sigma.kinked:
+        raise ValueError("activation: only relu and leaky_relu have a kink to polish, got "
+                         f"{problem.activation}")
     if problem.hard_endpoint:
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
-    start = learned.objective_of(problem, weights, steps)
-    state = (kind or ActiveSet)(problem, np.array(weights, dtype=float), steps, epsilon, look)
+    def compute(midway: Midway) -> Step:
+        state = (kind or ActiveSet)(problem, np.array(weights, dtype=float), steps, epsilon, look)
+        start = learned.objective_of(problem, weights, steps)
+        found = _polished(state, start, tol, max_iter, callback, midway)
+        numbers = found._asdict()
+        return {"weights": numbers.pop("weights")}, numbers
+
+    inputs = (weights, steps, epsilon, tol, max_iter)
+    arrays, numbers = kept(watch, problem, "polish", inputs, compute)
+    found: dict[str, Any] = {**arrays, **numbers}
+    return Polished(**found)
+
+
+def _polished(
+    state: ActiveSet, start: float, tol: float, max_iter: int,
+    callback: Callable[[float, float], None] | None, midway: Midway,
+) -> Polished:
+    """`polish`, made now, from a network of objective `start`."""
+    problem, steps = state.problem, state.steps
 
     def report() -> None:
         if callback is not None:
             callback(learned.objective_of(problem, state.stack, steps), state.residual())
 
-    done, iteration = follow_events(state, 0.1 * tol, max_iter, report)
+    begun = midway.resumed()
+    met, iteration = ({}, 0) if begun is None else (state.take(begun[0]), begun[1]["iteration"])
+    done, whole = False, begun is not None and begun[1]["whole"]
+    if not whole:
+        done, iteration = _follow_events(state, met, iteration, 0.1 * tol, max_iter, report,
+                                         midway)
     if not done:
-        done, more = whole_rounds(state, 0.1 * tol, max_iter - iteration, report)
-        iteration += more
+        done, iteration = _whole_rounds(state, met if whole else None, iteration, 0.1 * tol,
+                                        max_iter, report, midway)
     stack = state.stack
     objective = learned.objective_of(problem, stack, steps)
     at, W = learned.settled(problem, stack)
@@ -180,16 +183,23 @@ def polish(
     # J of the smooth optimum is O(ε) above; a rise means another branch, or none.
     settled = done and stationarity <= tol and objective <= start + 1e-9 * abs(start)
     dead = int(clarke.idle.sum())
-    return Polished(stack, bool(settled), objective, stationarity,
+    return Polished(stack, bool(settled), float(objective), float(stationarity),
                     int(clarke.on_kink.sum()) - dead, dead, iteration)
 
 
-def follow_events(
-    state: ActiveSet, tol: float, limit: int, report: Callable[[], None]
+def _follow_events(
+    state: ActiveSet, met: dict[bytes, int], first: int, tol: float, limit: int,
+    report: Callable[[], None], midway: Midway,
 ) -> tuple[bool, int]:
-    """Newton steps up to the next event; ends when done, or when the sets cycle."""
-    met: dict[bytes, int] = {}
-    for iteration in range(limit + 1):
+    """Newton steps up to the next event; ends when done, or when the sets cycle.
+
+    `met` counts the patterns met, in place.
+    """
+    def here() -> Step:
+        return state.arrays(met), {"iteration": iteration, "whole": False}
+
+    for iteration in range(first, limit + 1):
+        midway.offer(here)
         residual = state.residual()
         report()
         if residual <= tol and state.consistent():
@@ -202,19 +212,26 @@ def follow_events(
     raise AssertionError("unreachable")
 
 
-def whole_rounds(
-    state: ActiveSet, tol: float, limit: int, report: Callable[[], None]
+def _whole_rounds(
+    state: ActiveSet, met: dict[bytes, int] | None, iteration: int, tol: float, limit: int,
+    report: Callable[[], None], midway: Midway,
 ) -> tuple[bool, int]:
     """Converge with the sets fixed, then let entries change sides, and again.
 
     The way to a consistent point is not monotone when a piece on it has a saddle: an entry that
     changes sides at its event comes straight back. Held through to the end, its d returns into
-    [0, 1] by itself.
+    [0, 1] by itself. The patterns met are None to begin with.
     """
-    state.hold(state.changes > 1)
-    seen, done, iteration = set(), False, 0
+    if met is None:
+        state.hold(state.changes > 1)
+    seen, done = {} if met is None else met, False
+
+    def here() -> Step:
+        return state.arrays(seen), {"iteration": iteration, "whole": True}
+
     while iteration < limit and state.pattern() not in seen:
-        seen.add(state.pattern())
+        midway.offer(here)
+        seen[state.pattern()] = 1
         for _ in range(MOST_STEPS):
             residual = state.residual()
             if residual <= tol or iteration == limit or not state.step(to_event=False):
@@ -230,7 +247,10 @@ def whole_rounds(
 
 
 class Sweep(NamedTuple):
-    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W."""
+    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W.
+
+    Of a leaky ReLU v is (1 − α)ρWᵀB, what the kink has a part in.
+    """
 
     A: NDArray
     S: NDArray
@@ -245,14 +265,15 @@ class ActiveSet:
     def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
                  look: Callable[[], None] | None = None):
         self.problem, self.W, self.steps, self.look = problem, weights, steps, look
-        A, B = self.smoothed(epsilon)
+        self.low = problem.sigma.negative_slope
+        A, momenta = self.smoothed(problem.sigma.smoothed(epsilon))
         d = Activation("smooth_relu", epsilon).slope(A[:-1])
         self.hidden = np.ones(d.shape, bool)
         self.hidden[0] = problem.lift_decay is not None  # an A_0 that is given has any signs
         inside = INSIDE * min(1.0, np.sqrt(epsilon / 1e-3))
         self.held = self.hidden & (d > inside) & (d < 1 - inside)
         self.active = (A[:-1] > 0) & ~self.held
-        v = discrete.pulled(self.controls, steps, B)
+        v = (1 - self.low) * discrete.pulled(self.controls, steps, momenta)
         self._switch_off_idle()
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
@@ -268,11 +289,24 @@ class ActiveSet:
         """W, (L, w, w+1)."""
         return self.W
 
-    def smoothed(self, epsilon: float) -> tuple[NDArray, NDArray]:
+    def smoothed(self, sigma: Activation) -> tuple[NDArray, NDArray]:
         """States and costates of the smooth network."""
-        smooth = self.problem.replace(activation="smooth_relu", epsilon=epsilon)
-        A = discrete.roll_out(smooth, self.W, self.steps)
-        return A, discrete.costates(smooth, A, self.W, self.steps)[0]
+        A, B, _ = learned.scaled_gradient(self.problem.replace(activation=sigma), self.stack,
+                                          self.steps)
+        return A, B
+
+    def arrays(self, met: dict[bytes, int]) -> dict[str, NDArray]:
+        """Where it stands, with patterns and how often each was met: what `take` goes on from."""
+        patterns = np.frombuffer(b"".join(met), np.int8).reshape(len(met), self.held.size)
+        return {**{name: getattr(self, name) for name in PARTS}, "patterns": patterns,
+                "often": np.array(list(met.values()), dtype=np.int64)}
+
+    def take(self, arrays: dict[str, NDArray]) -> dict[bytes, int]:
+        """Stand where `arrays` says; the patterns met."""
+        for name in PARTS:
+            setattr(self, name, np.array(arrays[name]))
+        self.now = self.sweep(self.W, self.m)
+        return dict(zip(map(bytes, arrays["patterns"]), arrays["often"].tolist(), strict=True))
 
     def _switch_off_idle(self) -> None:
         """Set W to 0 where a neuron rests on the kink for every sample, from the start on.
@@ -290,14 +324,18 @@ class ActiveSet:
             self.held[k, resting] = self.hidden[k, resting] = self.active[k, resting] = False
         self.free = self.free.ravel()
 
+    def slopes(self) -> NDArray:
+        """σ′ of the sets, (L, w, N), that of inactive entries on the kink."""
+        return self.low + (1 - self.low) * self.active if self.low else self.active
+
     def sweep(self, W: NDArray, m: NDArray) -> Sweep:
         """Roll-out and costate with the sets as they are; real or complex."""
         problem, w = self.problem, self.problem.width
         keep = 1 - self.steps * problem.effective_depth
         A, S = [problem.initial_state.astype(W.dtype)], []
-        ones = np.ones((1, problem.n_samples))
+        ones, slopes = np.ones((1, problem.n_samples)), self.slopes()
         for k, rho in enumerate(self.steps):
-            passed = self.active[k] * A[-1]
+            passed = slopes[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * W[k] @ S[-1])
         outputs, decay = problem.readout @ A[-1], problem.weight_decay
@@ -310,8 +348,10 @@ class ActiveSet:
         for k in range(len(W) - 1, -1, -1):
             G[k] = self.steps[k] * (W[k] / problem.effective_depth - B @ S[k].T)
             v[k] = self.steps[k] * W[k][:, :w].T @ B
-            B = keep[k] * B + self.active[k] * v[k] + m[k]
+            B = keep[k] * B + slopes[k] * v[k] + m[k]
             momenta.append(B)
+        if self.low:
+            v *= 1 - self.low
         return Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
 
     # -- where it stands ---------------------------------------------------------------------------
@@ -435,5 +475,5 @@ class ActiveSet:
     def _kkt_blocks(self) -> tuple[NDArray, NDArray]:
         """Hessian of the Lagrangian (n, n), and ∂A_𝒦/∂W (k, n)."""
         at = expansion(self.problem, self.now.A, self.now.B, self.W, self.steps,
-                       self.active.astype(float))
+                       self.slopes().astype(float))
         return second_derivatives(at, self.held)

@@ -1,4 +1,8 @@
-"""The KKT system of a Newton step with entries held on the kink, convexified where it has to be."""
+"""The linear system of a Newton step with constraints: H x − Cᵀ m = right, C x = change.
+
+H is convexified where it has to be, and rows of C that depend on each other share their multiplier.
+n³/3 + n²k + nk² flops for n unknowns and k constraints.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ def solve_kkt(
 
 
 def convexified(hessian: NDArray, constraints: NDArray, weight: float,
-                 look: Callable[[], None] | None = None) -> NDArray | None:
+                look: Callable[[], None] | None = None) -> NDArray | None:
     """Cholesky factor of H + weight CᵀC, after the least of a few shifts τI, in place, of H.
 
     A piece on the way may have a saddle, and Newton's method would go there, up in J. With the

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.methods.newton import active_set
-from hamshoot.methods.newton.active_set import ActiveSet, Polished, Sweep
+from hamshoot.methods.newton.active_set import ActiveSet, Sweep
 from hamshoot.methods.newton.learned_hessian import joint_second_derivatives
+from hamshoot.methods.newton.polished import Polished
 from hamshoot.methods.newton.reduced_hessian import expansion
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
@@ -51,12 +52,6 @@ class LearnedActiveSet(ActiveSet):
         """W, (L, w, w+1)."""
         return learned.unflat(self.problem, self.W)[0]
 
-    def smoothed(self, epsilon: float) -> tuple[NDArray, NDArray]:
-        """States and costates of the smooth network."""
-        smooth = self.problem.replace(activation="smooth_relu", epsilon=epsilon)
-        A, B, _ = learned.scaled_gradient(smooth, self.stack, self.steps)
-        return A, B
-
     def _switch_off_idle(self) -> None:
         """Set P and W to 0 where a neuron rests on the kink for every sample, from the start on."""
         W, P, Q = learned.unflat(self.problem, self.W.copy())
@@ -83,9 +78,9 @@ class LearnedActiveSet(ActiveSet):
         controls, P, Q = learned.unflat(problem, W)
         keep, w = 1 - self.steps * problem.effective_depth, problem.width
         A, S = [(P @ problem.scaled_inputs).astype(W.dtype)], []
-        ones = np.ones((1, problem.n_samples))
+        ones, slopes_of = np.ones((1, problem.n_samples)), self.slopes()
         for k, rho in enumerate(self.steps):
-            passed = self.active[k] * A[-1]
+            passed = slopes_of[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * controls[k] @ S[-1])
         slopes = problem.criterion.gradient(Q @ A[-1], problem.targets) / problem.weight_decay
@@ -94,8 +89,10 @@ class LearnedActiveSet(ActiveSet):
         for k in range(len(controls) - 1, -1, -1):
             G[k] = self.steps[k] * (controls[k] / problem.effective_depth - B @ S[k].T)
             v[k] = self.steps[k] * controls[k][:, :w].T @ B
-            B = keep[k] * B + self.active[k] * v[k] + m[k]
+            B = keep[k] * B + slopes_of[k] * v[k] + m[k]
             momenta.append(B)
+        if self.low:
+            v *= 1 - self.low
         whole = self.weights * W
         whole[: G.size] = G.ravel()
         of_P, of_Q = -B @ problem.scaled_inputs.T, slopes @ A[-1].T
@@ -130,5 +127,6 @@ class LearnedActiveSet(ActiveSet):
         """Hessian of the Lagrangian (n, n), and the derivatives of A_𝒦 (k, n)."""
         W, P, Q = learned.unflat(self.problem, self.W)
         here = self.problem.with_maps(P, Q)
-        at = expansion(here, self.now.A, self.now.B, W, self.steps, self.active.astype(float))
+        slopes = np.asarray(self.slopes(), dtype=float)
+        at = expansion(here, self.now.A, self.now.B, W, self.steps, slopes)
         return joint_second_derivatives(here, at, self.now.A, self.held)

@@ -10,8 +10,9 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.newton import (
     differential_dynamic_programming,
     levenberg_marquardt,
@@ -24,6 +25,8 @@ from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hamshoot.methods.common.watch import Watch
 
 MODELS: dict[str, type[Model]] = {
     "riccati": differential_dynamic_programming.RecursionModel,
@@ -43,6 +46,7 @@ def minimise(
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
     form: str = "auto",
+    watch: Watch | None = None,
 ) -> Minimum:
     """Minimise J over the controls of an Euler network from given ones.
 
@@ -59,6 +63,9 @@ def minimise(
         Receives objective and stationarity of every iterate; may raise.
     form : {"auto", "riccati", "dense"}
         Differential dynamic programming, the dense Hessian, or the one with fewer flops.
+    watch : Watch, optional
+        Of the solve that this is a step of, which `callback` tells: with it the step is kept
+        (`hamshoot.methods.common.kept`).
 
     Returns
     -------
@@ -78,8 +85,18 @@ def minimise(
         form = cheaper_form(problem, len(steps))
     if form not in MODELS:
         raise ValueError(f"form: expected one of auto, {', '.join(MODELS)}, got {form!r}")
-    return levenberg_marquardt.minimise(problem, weights, steps, MODELS[form], tol=tol,
-                                        max_iter=max_iter, callback=callback)
+
+    def compute(midway: Midway) -> Step:
+        least = levenberg_marquardt.minimise(problem, weights, steps, MODELS[form], tol=tol,
+                                             max_iter=max_iter, callback=callback, midway=midway)
+        return {"weights": least.weights}, {
+            "objective": float(least.objective), "stationarity": float(least.stationarity),
+            "iterations": int(least.iterations)}
+
+    inputs = (weights, steps, tol, max_iter, form)
+    arrays, numbers = kept(watch, problem, "newton", inputs, compute)
+    found: dict[str, Any] = {**arrays, **numbers}
+    return Minimum(**found)
 
 
 def cheaper_form(problem: TrainingProblem, layers: int) -> str:

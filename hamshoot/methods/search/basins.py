@@ -312,7 +312,7 @@ class BasinSearch:
         inputs = (self.steps, WALK_TOL, options.max_iter - self.watch.iterations,
                   options.stage_iter, options.memory or MEMORY, [vars(task) for task in tasks])
         arrays, numbers = kept(self.watch, self.problem, "walks", inputs,
-                               lambda: self._walked(tasks))
+                               lambda _: self._walked(tasks))
         self.spent += self.iteration * numbers["evaluations"]
         self.evaluations += numbers["evaluations"]
         if np.isnan(self.first_gradient):

@@ -31,8 +31,6 @@ from hamshoot.solution.solution import Callback, Solution, Status
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Records kept in the history of a solution.
-HISTORY = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,10 +153,10 @@ class LadderSearch:
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),
             method="single shooting (lbfgs)", nit=nit,
-            history=thinned(watch.history, HISTORY), seconds=seconds,
+            history=thinned(watch.history), seconds=seconds,
             residuals=outcome.residuals, extra=extra,
         )
-        if self.problem.activation != "relu" and outcome.status is Status.CONVERGED:
+        if not self.problem.sigma.kinked and outcome.status is Status.CONVERGED:
             # One number: the sweeps sum in another order, and large data make rounding tell.
             solution.residuals["smooth_stationarity"] = solution.stationarity
         notes = [*outcome.notes, f"stationarity of this network {solution.stationarity:.1e}",

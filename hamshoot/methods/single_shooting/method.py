@@ -259,7 +259,7 @@ class DirectSingleShooting:
             return self.optimizer
         if not problem.sigma.compiled or not problem.criterion.plain or problem.learns:
             return "lbfgs"
-        if problem.activation == "relu" and self.polish:
+        if problem.sigma.kinked and self.polish:
             exact = affordable(problem, self.layers)
         else:
             controls = self.layers * int(np.prod(problem.control_shape))
