@@ -230,12 +230,9 @@ class Solution(SecondLook):
         return shown(f"Solution of {self.problem!r}", bool(self.success), self._rows())
 
     def _rows(self) -> list[tuple[str, str]]:
-        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift, self._rank())
-
-    def _rank(self) -> str:
-        """The bottleneck rank, marked where it is none."""
         fits = ham.is_dimension(self.bottleneck_rank, self.problem.width)
-        return f"{self.bottleneck_rank:.4g}{'' if fits else ' (no dimension)'}"
+        rank = f"{self.bottleneck_rank:.4g}{'' if fits else ' (no dimension)'}"
+        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift, rank)
 
     def report(self, path: str | PathLike, *, title: str | None = None, second_order: bool = True
                ) -> Path:
