@@ -10,10 +10,11 @@ J has many minima, and which one a descent ends in is decided early, at a large 
 3. where several rounds gain nothing, all of it is done again from two new starts.
 
 It ends when its budget is spent (`EFFORTS`), or earlier, if asked, where new starts lead to the
-same end again and again. The budget is counted in iterations, by what an
-iteration costs on paper, never by a clock: on one machine the same seed gives the same answer,
-with any number of workers. Starts, and the reheats of a round, run side by side in threads, as the
-compiled sweeps hold no lock, or by the workers of a cluster (`hamshoot.methods.search.walks`).
+same end again and again, or later, if asked, where none has led there (`Settling`). The budget is
+counted in iterations, by what an iteration costs on paper, never by a clock: on one machine the
+same seed gives the same answer, with any number of workers. Starts, and the reheats of a round, run
+side by side in threads, as the compiled sweeps hold no lock, or by the workers of a cluster
+(`hamshoot.methods.search.walks`).
 
 `demos/benchmarks/search.py` measures it against gradient descent restarted, by effort, and what the
 reheats gain.
@@ -64,6 +65,10 @@ WALK = 3000
 BATCH = 64
 #: Relative fall of J that counts as a gain, and difference of J within which two ends agree.
 GAIN, AGREED = 1e-5, 1e-4
+#: Noise of wide starts, over L̃: all their layers have in common a W of entries N(0, (2·WIDE)²/w),
+#: whose rotations turn by more than π through depth, whatever L̃ is. Those of other starts are in
+#: proportion to L̃, and where that is small they never end in basins behind a turn.
+WIDE = 4.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,29 @@ EFFORTS = {"quick": Effort(2, 0.25, 2), "default": Effort(2, 1.2, 4),
            "thorough": Effort(6, 20.0, 8)}
 
 
+@dataclass(frozen=True)
+class Settling:
+    """Whether a search ends by what it finds: earlier than its budget, or later.
+
+    Attributes
+    ----------
+    agreements : int, optional
+        So many new pairs of starts that end, reheated, as the best did, end it early.
+    least : float
+        Share of the budget that is spent in any case.
+    most : float
+        Times the budget, up to which it goes on where no pair has ended as the best did: that one
+        may lie per cents above another basin.
+    wide : int
+        Further starts with each new pair, which turn representations far around (`WIDE`).
+    """
+
+    agreements: int | None = None
+    least: float = 0.0
+    most: float = 1.0
+    wide: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class BasinOptions:
     """What the search goes by; the options of that name of the direct methods."""
@@ -112,8 +140,7 @@ class BasinOptions:
     tol: float
     stage_iter: int = 5000
     memory: int | None = None
-    agreements: int | None = None
-    """So many new pairs of starts that end, reheated, as the best did, end it before its budget."""
+    settling: Settling = Settling()
 
 
 def check_search_options(method: Any) -> None:
@@ -228,8 +255,10 @@ class BasinSearch:
                      min(self.start_objectives), max(self.start_objectives))
         return _best(ends)
 
-    def _start_task(self, start: str, seed: int, prefix: str) -> WalkTask:
-        weights = starting_weights(self.problem, self.steps, start, seed, self.options.noise)
+    def _start_task(self, start: str, seed: int, prefix: str, noise: float | None = None
+                    ) -> WalkTask:
+        noise = self.options.noise if noise is None else noise
+        weights = starting_weights(self.problem, self.steps, start, seed, noise)
         return WalkTask(weights, self._ladder(self.options.epsilon[0]), HURRIED, prefix, start)
 
     def _small_decay_task(self) -> WalkTask:
@@ -246,12 +275,12 @@ class BasinSearch:
         rounds, best = self.options.reheats, basin
         kinds, number, idle = [HOT, COLD], 0, 0
         earlier, agreed = np.nan, 0
-        while number < rounds if rounds is not None else self.spent < self.budget:
+        while number < rounds if rounds is not None else self._goes_on(agreed):
             if self.watch.seconds > STARTS_SHARE * (self.watch.time_limit or np.inf):
                 break
-            if rounds is None and idle == self.effort.patience:
-                agreed += abs(basin.objective - earlier) <= AGREED * abs(earlier)
-                if agreed == self.options.agreements:
+            if rounds is None and idle >= self.effort.patience:
+                agreed = self._agreed(basin.objective, earlier, agreed)
+                if self._settled(agreed):
                     _logger.info("search: ends early, %d pairs of starts agree", agreed + 1)
                     break
                 earlier = best.objective
@@ -265,7 +294,9 @@ class BasinSearch:
             before, basin = basin, _best([basin, *ends])
             best = _best([best, basin])
             number += 1
-            gained = basin.objective < before.objective * (1 - GAIN)
+            # Beyond the budget others are tried rather than a basin's last digits.
+            late = rounds is None and self.spent >= self.budget
+            gained = basin.objective < before.objective * (1 - (AGREED if late else GAIN))
             idle = 0 if gained else idle + 1
             if not gained:
                 kinds.reverse()
@@ -274,11 +305,33 @@ class BasinSearch:
                          f" by a {basin.part}" if basin is best and gained else "")
         return best
 
+    def _goes_on(self, agreed: int) -> bool:
+        """Whether the budget is not spent; beyond it, where no pair of starts agrees yet."""
+        most = self.options.settling.most if agreed == 0 else 1.0
+        return self.spent < most * self.budget
+
+    def _settled(self, agreed: int) -> bool:
+        """Whether enough pairs of starts agree to end early."""
+        settling = self.options.settling
+        return settling.agreements is not None and agreed >= settling.agreements \
+            and self.spent >= settling.least * self.budget
+
+    @staticmethod
+    def _agreed(objective: float, earlier: float, agreed: int) -> int:
+        """Pairs that agree with the best, after one of this J; none where it is lower."""
+        if objective < earlier * (1 - AGREED):
+            return 0
+        return agreed + int(abs(objective - earlier) <= AGREED * abs(earlier))
+
     def _anew(self) -> Basin:
-        """The better end of two further starts."""
+        """The best end of two further starts, and of wide ones."""
         seed = self.options.seed + 1000 * (1 + len(self.start_objectives) // 2)
-        ends = self._walks([self._start_task(start, seed, f"another start, {start}, ")
-                            for start in ("path", "identity")])
+        ends = self._walks(
+            [self._start_task(start, seed, f"another start, {start}, ")
+             for start in ("path", "identity")]
+            + [self._start_task("identity", seed + 1 + k, "another start, wide, ",
+                                WIDE / self.problem.effective_depth)
+               for k in range(self.options.settling.wide)])
         self.start_objectives += [end.objective for end in ends]
         return _best(ends)
 
