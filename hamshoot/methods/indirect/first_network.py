@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.watch import Best, Watch
-from hamshoot.methods.search.basins import MEMORY, BasinOptions, BasinSearch, Settling
+from hamshoot.methods.search.basins import AGREED, MEMORY, BasinOptions, BasinSearch, Settling
 from hamshoot.methods.search.ladder import epsilon_stages
 from hamshoot.methods.search.walk import LadderWalk
 from hamshoot.network.follow_path import equidistant_steps
@@ -26,10 +26,12 @@ LADDER = (0.5, 1e-3, 0.5)
 #: minima that finer ones do not have.
 LAYERS, PER_DEPTH = 60, 12.0
 #: When a search ends, by effort: of a network without kinks, and of one with kinks or near ones,
-#: which has many minima. Beyond its budget it costs less than the geodesic to come.
+#: which has many minima. Beyond its budget it costs less than the geodesic to come. The last digits
+#: of J, that reheats of a linear network gain, Newton's method finds sooner.
 SETTLING = {
     "quick": (Settling(1), Settling(1)),
-    "default": (Settling(1, most=4.0, wide=2), Settling(2, least=0.25, most=4.0, wide=2)),
+    "default": (Settling(1, most=4.0, wide=2, gain=AGREED),
+                Settling(1, least=0.4, most=4.0, wide=2)),
     "thorough": (Settling(2, wide=2), Settling(wide=2)),
 }
 #: Fall of J per window with which a network is carried down to the problem's own activation.

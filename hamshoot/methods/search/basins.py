@@ -116,12 +116,15 @@ class Settling:
         may lie per cents above another basin.
     wide : int
         Further starts with each new pair, which turn representations far around (`WIDE`).
+    gain : float
+        Relative fall of J that a round of reheats has to bring, or it is said to gain nothing.
     """
 
     agreements: int | None = None
     least: float = 0.0
     most: float = 1.0
     wide: int = 0
+    gain: float = GAIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +299,8 @@ class BasinSearch:
             number += 1
             # Beyond the budget others are tried rather than a basin's last digits.
             late = rounds is None and self.spent >= self.budget
-            gained = basin.objective < before.objective * (1 - (AGREED if late else GAIN))
+            least = max(self.options.settling.gain, AGREED if late else 0.0)
+            gained = basin.objective < before.objective * (1 - least)
             idle = 0 if gained else idle + 1
             if not gained:
                 kinds.reverse()

@@ -100,6 +100,17 @@ def test_wide_starts_reach_basins_behind_a_turn_where_others_never_do():
     assert least["wide"] < 0.95 * min(least["path"], least["identity"])
 
 
+def test_a_gain_that_is_too_small_counts_as_none():
+    """Where no gain is large enough new starts come whenever patience is spent; else later."""
+    problem, patience = teacher(activation="smooth_relu", samples=6), EFFORTS["quick"].patience
+    fine, coarse = (settled_search(problem, Settling(gain=gain)) for gain in (1e-12, 0.99))
+    for search in (fine, coarse):
+        search.run()
+    anew = [(len(search.start_objectives) - 2) // 2 for search in (fine, coarse)]
+    assert anew[1] == (len(coarse.rounds) - 1) // patience > 0
+    assert anew[0] < (len(fine.rounds) - 1) // patience
+
+
 def test_wide_starts_join_each_new_pair():
     pairs, wider = (settled_search(teacher(activation="linear"), Settling(1, wide=wide))
                     for wide in (0, 2))
