@@ -65,6 +65,8 @@ WALK = 3000
 BATCH = 64
 #: Relative fall of J that counts as a gain, and difference of J within which two ends agree.
 GAIN, AGREED = 1e-5, 1e-4
+#: Share of a time limit after which a search does not go on beyond its budget.
+LATE_SHARE = 0.2
 #: Noise of wide starts, over L̃: all their layers have in common a W of entries N(0, (2·WIDE)²/w),
 #: whose rotations turn by more than π through depth, whatever L̃ is. Those of other starts are in
 #: proportion to L̃, and where that is small they never end in basins behind a turn.
@@ -311,8 +313,11 @@ class BasinSearch:
 
     def _goes_on(self, agreed: int) -> bool:
         """Whether the budget is not spent; beyond it, where no pair of starts agrees yet."""
-        most = self.options.settling.most if agreed == 0 else 1.0
-        return self.spent < most * self.budget
+        if self.spent < self.budget:
+            return True
+        if self.watch.seconds > LATE_SHARE * (self.watch.time_limit or np.inf):
+            return False  # what comes after the search has its share
+        return agreed == 0 and self.spent < self.options.settling.most * self.budget
 
     def _settled(self, agreed: int) -> bool:
         """Whether enough pairs of starts agree to end early."""

@@ -79,6 +79,16 @@ def test_where_no_pair_of_starts_agrees_it_goes_on_beyond_its_budget(monkeypatch
     assert 1.5 * none.budget <= none.spent < 2 * none.budget
 
 
+def test_it_does_not_go_on_beyond_its_budget_where_time_is_short():
+    search = settled_search(teacher(activation="linear"), Settling(1, most=4.0))
+    for spent, agreed, short, goes_on in ((0.9, 0, True, True), (1.1, 0, True, False),
+                                          (1.1, 0, False, True), (1.1, 1, False, False),
+                                          (4.1, 0, False, False)):
+        search.spent = spent * search.budget
+        search.watch.time_limit = 1e-9 if short else None
+        assert search._goes_on(agreed) is goes_on
+
+
 def test_pairs_that_agree_count_anew_from_a_lower_basin():
     agreed = BasinSearch._agreed
     assert agreed(1.0, np.nan, 0) == 0  # the first has none to agree with
