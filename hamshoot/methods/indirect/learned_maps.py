@@ -26,7 +26,7 @@ import numpy as np
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.starts import weights_of, with_maps_of
 from hamshoot.methods.common.watch import Best, Stop, Watch
-from hamshoot.methods.indirect.first_network import AGREEMENTS, LADDER, search_layers
+from hamshoot.methods.indirect.first_network import LADDER, SETTLING, search_layers
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.learned_hessian import joint_second_derivatives
 from hamshoot.methods.newton.reduced_hessian import expansion
@@ -137,11 +137,11 @@ class LearnedGeodesics:
     def _searched(self, first: Solution, steps: NDArray) -> NDArray:
         """The end of the joint search."""
         watch, best = self._watch(), Best()
-        agreements = AGREEMENTS[self.method.effort][self.problem.sigma.laddered]
+        settling = SETTLING[self.method.effort][self.problem.sigma.laddered]
         options = BasinOptions(
             seed=self.method.seed, start=self.method.start, starts=None, noise=None,
             epsilon=LADDER, reheats=None, effort=self.method.effort, workers=self.method.workers,
-            max_iter=10**9, tol=1e-6, agreements=agreements)
+            max_iter=10**9, tol=1e-6, settling=settling)
         besides = [] if first.status in ENDED else \
             [learned.stacked(self.smooth, self._controls(first, steps))]
         with blas_threads(self.problem):

@@ -128,6 +128,10 @@ class Settling:
     wide: int = 0
     gain: float = GAIN
 
+    def early(self, agreed: int, share: float) -> bool:
+        """Whether enough pairs agree to end, a share of the budget being spent."""
+        return self.agreements is not None and agreed >= self.agreements and share >= self.least
+
 
 @dataclass(frozen=True, kw_only=True)
 class BasinOptions:
@@ -284,8 +288,8 @@ class BasinSearch:
             if self.watch.seconds > STARTS_SHARE * (self.watch.time_limit or np.inf):
                 break
             if rounds is None and idle >= self.effort.patience:
-                agreed = self._agreed(basin.objective, earlier, agreed)
-                if self._settled(agreed):
+                agreed = pairs_agreed(basin.objective, earlier, agreed)
+                if self.options.settling.early(agreed, self.spent / self.budget):
                     _logger.info("search: ends early, %d pairs of starts agree", agreed + 1)
                     break
                 earlier = best.objective
@@ -318,19 +322,6 @@ class BasinSearch:
         if self.watch.seconds > LATE_SHARE * (self.watch.time_limit or np.inf):
             return False  # what comes after the search has its share
         return agreed == 0 and self.spent < self.options.settling.most * self.budget
-
-    def _settled(self, agreed: int) -> bool:
-        """Whether enough pairs of starts agree to end early."""
-        settling = self.options.settling
-        return settling.agreements is not None and agreed >= settling.agreements \
-            and self.spent >= settling.least * self.budget
-
-    @staticmethod
-    def _agreed(objective: float, earlier: float, agreed: int) -> int:
-        """Pairs that agree with the best, after one of this J; none where it is lower."""
-        if objective < earlier * (1 - AGREED):
-            return 0
-        return agreed + int(abs(objective - earlier) <= AGREED * abs(earlier))
 
     def _anew(self) -> Basin:
         """The best end of two further starts, and of wide ones."""
@@ -423,6 +414,13 @@ class BasinSearch:
             count = len(self.reheat_objectives)
             words += f", then {self.rounds[-1]:.6g} by {count} reheats"
         return [words]
+
+
+def pairs_agreed(objective: float, earlier: float, agreed: int) -> int:
+    """Pairs that agree with the best, after one of this J; none where it is lower."""
+    if objective < earlier * (1 - AGREED):
+        return 0
+    return agreed + int(abs(objective - earlier) <= AGREED * abs(earlier))
 
 
 def _count(options: BasinOptions, effort: Effort, iteration: float) -> int:

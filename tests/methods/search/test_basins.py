@@ -18,6 +18,7 @@ from hamshoot.methods.search.basins import (
     BasinOptions,
     BasinSearch,
     Settling,
+    pairs_agreed,
 )
 from hamshoot.methods.search.side_by_side import side_by_side
 from hamshoot.network.follow_path import equidistant_steps
@@ -90,11 +91,10 @@ def test_it_does_not_go_on_beyond_its_budget_where_time_is_short():
 
 
 def test_pairs_that_agree_count_anew_from_a_lower_basin():
-    agreed = BasinSearch._agreed
-    assert agreed(1.0, np.nan, 0) == 0  # the first has none to agree with
-    assert agreed(1.0 + 0.5 * AGREED, 1.0, 1) == 2
-    assert agreed(1.0 + 2 * AGREED, 1.0, 1) == 1
-    assert agreed(1.0 - 2 * AGREED, 1.0, 1) == 0
+    assert pairs_agreed(1.0, np.nan, 0) == 0  # the first has none to agree with
+    assert pairs_agreed(1.0 + 0.5 * AGREED, 1.0, 1) == 2
+    assert pairs_agreed(1.0 + 2 * AGREED, 1.0, 1) == 1
+    assert pairs_agreed(1.0 - 2 * AGREED, 1.0, 1) == 0
 
 
 def test_wide_starts_reach_basins_behind_a_turn_where_others_never_do():
