@@ -145,7 +145,8 @@ def test_the_readme_says_of_five_seeds_what_demo_1_holds():
 
 
 def test_the_page_of_the_table_says_of_kinks_and_drift_what_demo_1_holds():
-    text, seeds = section("How to read the table", "docs/table.md"), recorded("01_optimal_network")["seeds"]
+    text = section("How to read the table", "docs/table.md")
+    seeds = recorded("01_optimal_network")["seeds"]
     kinks = [[seed["rows"][name]["kinks"] for seed in seeds]
              for name in ("optimal control", "gradient descent, longer")]
     assert ", and ".join(f"{min(k)} to {max(k)}" for k in kinks) + " after 60000 epochs" in text
@@ -180,7 +181,8 @@ def ratios(results, method, start):
 
 
 def test_the_page_says_of_large_networks_what_was_measured():
-    text, results = section("Large networks and many samples", "docs/guide/large.md"), benchmark("paper_size")
+    text = section("Large networks and many samples", "docs/guide/large.md")
+    results = benchmark("paper_size")
     peers = ("adam", "lbfgsb", "torch_lbfgs")
     path, identity = ({peer: ratios(results, peer, start) for peer in peers}
                       for start in ("path", "identity"))
@@ -211,7 +213,8 @@ def test_the_page_says_of_large_networks_what_was_measured():
 
 
 def test_the_page_says_how_far_large_networks_are_carried():
-    text, results = section("Large networks and many samples", "docs/guide/large.md"), benchmark("paper_size")
+    text = section("Large networks and many samples", "docs/guide/large.md")
+    results = benchmark("paper_size")
     ends = {epsilon: [r for r in results["ends"] if r["epsilon"] == epsilon]
             for epsilon in (0.0, 0.01)}  # ReLU down its ladder, and smooth
     assert all(r["relative_gradient"] <= 1e-4 and r["status"] == "FLAT"
@@ -229,7 +232,8 @@ def test_the_page_says_how_far_large_networks_are_carried():
 
 
 def test_the_page_says_of_many_samples_what_was_measured():
-    text, results = section("Large networks and many samples", "docs/guide/large.md"), benchmark("samples")
+    text = section("Large networks and many samples", "docs/guide/large.md")
+    results = benchmark("samples")
     held = {r["samples"]: r for r in results["sizes"] if not r["mapped"]}
     times = [f"{held[n]['float32']['gradient']:.2g}" for n in (1000, 10_000, 100_000)]
     assert "{}, {} and {} s".format(*times) in text
@@ -280,6 +284,8 @@ def named(stem, record, name):
         return record["rows"]
     if number == "15":
         return record["rows" if "left out" in name else "spreads"]
+    if number == "17":
+        return [row for row in record["rows"] if row["variant"] == name]
     if number == "16":
         return record["map"]["rows"] if name == "networks" else \
             record["decays"]["points"] + record["depths"]["points"]
