@@ -165,6 +165,16 @@ def test_the_page_of_the_certificate_says_of_points_that_were_left_what_was_coun
     assert not any(row["second_order"].startswith(("descent", "saddle", "concave")) for row in rows)
 
 
+def test_the_readme_says_of_tables_of_other_people_what_was_measured():
+    text, rows = section("The idea"), benchmark("other_tables")["rows"]
+    ratios = [row["J"] / row["J_adam"] for row in rows]
+    assert f"On {len({row['table'] for row in rows})} tables" in text
+    assert f"in {sum(r <= 1 + 1e-6 for r in ratios)} of {len(rows)}, more than 2 %" in text
+    assert f"below in {sum(r < 0.98 for r in ratios)} and at worst " \
+        f"{100 * (max(ratios) - 1):.1f} % above" in text
+    assert f"take {median(row['cpu_seconds'] for row in rows):.1f} s of CPU" in text
+
+
 def best(results, method, seed, start):
     return min((r for r in results["runs"] if (r["method"], r["seed"], r["start"]) == (
         method, seed, start)), key=lambda r: r["objective"])
