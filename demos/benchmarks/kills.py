@@ -252,8 +252,6 @@ def main() -> None:
     record = HERE / "kills.json" if "WRITE" in sys.argv[3:] else None
     kinds = [one for one in sys.argv[3:] if one != "WRITE"] or KINDS
     rng, counts = random.Random(seed), collections.Counter()
-    if record is not None:
-        counts.update(recorded(record))
     with tempfile.TemporaryDirectory() as root:
         place = Path(root)
         made = references(place)
@@ -272,8 +270,7 @@ def main() -> None:
             shutil.rmtree(folder)
             counts += told
             if record is not None:  # to which another process may have added meanwhile
-                counts = recorded(record) + told
-                write(record, seed, counts)
+                write(record, seed, recorded(record) + told)
             print(dict(counts), flush=True)
 
 
