@@ -22,6 +22,7 @@ _HOME = {
     "Activation": "problem.activations",
     "TrainingProblem": "problem.training_problem",
     "teacher_problem": "problem.training_problem",
+    "open_rows": "problem.open_rows",
     "Record": "solution.solution",
     "Distance": "solution.distance",
     "Solution": "solution.solution",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from hamshoot.optimality.certificate import Certificate as Certificate
     from hamshoot.optimality.certificate import certify as certify
     from hamshoot.problem.activations import Activation as Activation
+    from hamshoot.problem.open_rows import open_rows as open_rows
     from hamshoot.problem.training_problem import TrainingProblem as TrainingProblem
     from hamshoot.problem.training_problem import teacher_problem as teacher_problem
     from hamshoot.solution.distance import Distance as Distance

@@ -6,9 +6,9 @@
 >>> print(model.solution_, model.certificate_)                             # doctest: +SKIP
 
 An extra: ``pip install "hamshoot[sklearn]"``. What `fit` minimises is J of
-`hamshoot.TrainingProblem`, a loss and the weight decay λ/(2L̃)∫‖W‖². `fit` takes no
-``sample_weight``: the problem has weights, but standardisation and search do not know them, so that
-a sample of weight 2 would not be one given twice. A classifier fits the one-hot classes by least
+`hamshoot.TrainingProblem`, a loss and the weight decay λ/(2L̃)∫‖W‖². `fit` takes
+``sample_weight``: a sample of weight 2 is one given twice, in the loss, the standardisation and the
+search. A classifier fits the one-hot classes by least
 squares unless ``loss="cross_entropy"``. Then its outputs are no likelihoods: they estimate the
 probabilities of the classes, may lie outside [0, 1] and are not calibrated. That is why there is a
 `decision_function` and no ``predict_proba``, which cross-entropy has;
@@ -38,7 +38,7 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError:
     raise ImportError(
         "hamshoot.sklearn needs scikit-learn >= 1.6; "
@@ -87,6 +87,8 @@ class _LeakyResNetEstimator(BaseEstimator):
         negative_slope: float | None = None,
         loss: LossName = "squared",
         huber_delta: float | None = None,
+        lift_decay: float | None = None,
+        readout_decay: float | None = None,
         bias: bool = True,
         standardize: bool | ScalingName = True,
         effort: EffortName = "quick",
@@ -108,6 +110,8 @@ class _LeakyResNetEstimator(BaseEstimator):
         self.negative_slope = negative_slope
         self.loss = loss
         self.huber_delta = huber_delta
+        self.lift_decay = lift_decay
+        self.readout_decay = readout_decay
         self.bias = bias
         self.standardize = standardize
         self.effort = effort
@@ -134,15 +138,23 @@ class _LeakyResNetEstimator(BaseEstimator):
             self._certificate = certify(self.solution_)
         return self._certificate
 
-    def _solve(self: Self, X: NDArray, Y: NDArray, classes: tuple[str, ...] | None) -> Self:
+    def _solve(self: Self, X: NDArray, Y: NDArray, classes: tuple[str, ...] | None,
+               weights: NDArray | None) -> Self:
         """Pose and solve the problem of X (N, d_in) and Y (N, d_out), and keep what was found."""
-        problem = self._problem(X, Y, classes)
         seed = self._seed()
-        layers = default_layers(problem.effective_depth) if self.layers is None else self.layers
+        depth = positive("effective_depth", self.effective_depth)
         method = DirectSingleShooting(
-            layers=layers, effort=self.effort, polish=self.polish, tol=self.tol,
+            layers=default_layers(depth) if self.layers is None else self.layers,
+            effort=self.effort, polish=self.polish, tol=self.tol,
             max_iter=self.max_iter, time_limit=self.time_limit, seed=seed,
             workers=effective_n_jobs(self.n_jobs))
+        data = (X, Y, None) if weights is None else distinct(X, Y, weights)
+        problem = self._problem(*data, classes)
+        # Large networks are not solved with weights: rows given twice stay two there.
+        if weights is None and method.optimizer_for(problem) == "lbfgs":
+            data = distinct(X, Y, np.ones(len(X)))
+            if len(data[0]) < len(X):
+                problem = self._problem(*data, classes)
         guess = self._warm(problem) if self.warm_start else None
         solution = solve(problem, method, initial_guess=guess, verbose=bool(self.verbose))
         self.solution_, self._certificate = solution, None
@@ -159,23 +171,25 @@ class _LeakyResNetEstimator(BaseEstimator):
                           ConvergenceWarning, stacklevel=3)
         return self
 
-    def _problem(self, X: NDArray, Y: NDArray, classes: tuple[str, ...] | None) -> TrainingProblem:
+    def _problem(self, X: NDArray, Y: NDArray, weights: NDArray | None,
+                 classes: tuple[str, ...] | None) -> TrainingProblem:
         """The training problem, in the user's units, with sizes from the data."""
         depth = positive("effective_depth", self.effective_depth)
         decay = DECAY_SHARE * depth if self.weight_decay is None else self.weight_decay
         standardize = "varying" if self.standardize is True else self.standardize
         width = default_width(X, Y) if self.width is None else count("width", self.width, 1)
         scaled = [values if not standardize or (k and classes is not None)
-                  else Scaling.fit(values, "varying", "XY"[k], []).apply(values)
+                  else Scaling.fit(values, "varying", "XY"[k], [], weights).apply(values)
                   for k, values in enumerate((X, Y))]
         names = getattr(self, "feature_names_in_", None)
         return TrainingProblem(
             X, Y, effective_depth=depth, weight_decay=decay, width=width,
             activation=self.activation, epsilon=self.epsilon,
             negative_slope=self.negative_slope, loss=self.loss, huber_delta=self.huber_delta,
-            bias=self.bias,
+            lift_decay=self.lift_decay, readout_decay=self.readout_decay, bias=self.bias,
+            sample_weights=weights,
             standardize=standardize, classes=classes,
-            lift=_lift(scaled[0], width), readout=_readout(scaled[1], width),
+            lift=_lift(scaled[0], width, weights), readout=_readout(scaled[1], width, weights),
             input_names=None if names is None else tuple(names))
 
     def _seed(self) -> int:
@@ -228,6 +242,8 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
     loss : {"squared", "huber", "cross_entropy"}
     huber_delta : float, optional
         As of `hamshoot.TrainingProblem`; cross-entropy is for classifiers.
+    lift_decay, readout_decay : float, optional
+        With one of these the lift or the readout is learned, with this weight decay.
     bias : bool
     standardize : {True, False, "columns", "varying", "common"}
         As in `hamshoot.TrainingProblem`. True is "varying": every column to mean 0 and deviation 1,
@@ -282,7 +298,8 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
     is that of `hamshoot.DirectSingleShooting`: L w²N an iteration.
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> LeakyResNetRegressor:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+            ) -> LeakyResNetRegressor:
         """Find the optimal network.
 
         Parameters
@@ -290,6 +307,8 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
         X : array_like, shape (N, d_in)
             Finite numbers, N ≥ 2; a pipeline imputes what is missing and encodes categories.
         y : array_like, shape (N,) or (N, d_out)
+        sample_weight : array_like, shape (N,), optional
+            How often each row counts, ≥ 0; multiplied by a constant they are the same weights.
 
         Raises
         ------
@@ -300,7 +319,8 @@ class LeakyResNetRegressor(RegressorMixin, _LeakyResNetEstimator):
                                 ensure_min_samples=2)
         self._column = Y.ndim == 1
         Y = np.asarray(Y, dtype=np.float64)
-        return self._solve(rows, Y[:, None] if self._column else Y, None)
+        weights = _weights(rows, sample_weight)
+        return self._solve(rows, Y[:, None] if self._column else Y, None, weights)
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Predictions, (K,) or (K, d_out) as y was, for rows X (K, d_in)."""
@@ -325,7 +345,8 @@ class LeakyResNetClassifier(ClassifierMixin, _LeakyResNetEstimator):
         The labels, sorted.
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> LeakyResNetClassifier:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+            ) -> LeakyResNetClassifier:
         """Find the optimal network.
 
         Parameters
@@ -334,6 +355,8 @@ class LeakyResNetClassifier(ClassifierMixin, _LeakyResNetEstimator):
             Finite numbers, N ≥ 2.
         y : array_like, shape (N,)
             Labels of at least two classes.
+        sample_weight : array_like, shape (N,), optional
+            As of `LeakyResNetRegressor`; a class whose rows all have the weight 0 is none.
 
         Raises
         ------
@@ -342,11 +365,16 @@ class LeakyResNetClassifier(ClassifierMixin, _LeakyResNetEstimator):
         """
         rows, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(labels)
+        weights = _weights(rows, sample_weight)
+        if weights is not None:
+            rows, labels, weights = rows[weights > 0], labels[weights > 0], weights[weights > 0]
         self.classes_, places = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y: expected at least 2 classes, got 1 class, {self.classes_[0]!r}")
+            trimmed = "" if weights is None else ", in the rows whose sample_weight is not 0"
+            raise ValueError(f"y: expected at least 2 classes, got 1 class, {self.classes_[0]!r}"
+                             f"{trimmed}")
         return self._solve(rows, np.eye(len(self.classes_))[places],
-                           tuple(map(str, self.classes_)))
+                           tuple(map(str, self.classes_)), weights)
 
     def decision_function(self, X: ArrayLike) -> NDArray:
         """Outputs of the network (K, classes), for rows X (K, d_in).
@@ -384,7 +412,54 @@ def default_width(X: NDArray, Y: NDArray) -> int:
     return min(MOST_WIDTH, max(LEAST_WIDTH, varying, Y.shape[1]))
 
 
-def _lift(X: NDArray, width: int) -> NDArray | None:
+def distinct(X: NDArray, Y: NDArray, weights: NDArray
+             ) -> tuple[NDArray, NDArray, NDArray | None]:
+    """The rows that count, each once, and their weights, of mean 1; None where they are alike.
+
+    So that rows given many times, and one row with that weight, are one and the same problem. With
+    unlike weights rows are sorted, since the order of rows enters searches; with equal ones they
+    stay in the order of their first. J is that of the rows as they were given: it is
+    (1/Σs) Σ_j s_j ℓ_j either way.
+
+    Parameters
+    ----------
+    X : ndarray, shape (N, d_in)
+    Y : ndarray, shape (N, d_out)
+    weights : ndarray, shape (N,)
+        At least 0, two of them above.
+    """
+    X, Y, weights = X[weights > 0], Y[weights > 0], weights[weights > 0]
+    rows, first, places = np.unique(np.hstack([X, Y]), axis=0, return_index=True,
+                                    return_inverse=True)
+    sums = np.bincount(places.ravel(), weights)
+    if len(rows) < 2:  # nothing to learn, which needs two rows to be said
+        return X[:2], Y[:2], None
+    if np.all(sums == sums[0]):
+        return X[np.sort(first)], Y[np.sort(first)], None
+    return rows[:, : X.shape[1]], rows[:, X.shape[1] :], sums * (len(sums) / sums.sum())
+
+
+def _weights(rows: NDArray, sample_weight: Any) -> NDArray | None:
+    """Weights of rows, checked as scikit-learn does; None where there are none.
+
+    Raises
+    ------
+    ValueError
+        For weights below 0, and fewer than two above it.
+    """
+    if sample_weight is None:
+        return None
+    weights: NDArray = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+    if np.any(weights < 0):
+        raise ValueError(f"sample_weight: expected numbers >= 0, got {weights.min():g}")
+    counted = int(np.count_nonzero(weights))
+    if counted < 2:
+        raise ValueError("sample_weight: expected at least 2 rows with a sample_weight above 0, "
+                         f"got {counted}")
+    return weights
+
+
+def _lift(X: NDArray, width: int, weights: NDArray | None) -> NDArray | None:
     """P (w, d_in) for scaled inputs X (N, d_in); None for the problem's own embedding.
 
     Inputs that are constant in training get a column of zeros: what else they are later would
@@ -396,18 +471,18 @@ def _lift(X: NDArray, width: int) -> NDArray | None:
         return None
     lift = np.zeros((width, X.shape[1]))
     lift[:, varying] = np.eye(width, columns) if columns <= width else \
-        _principal(X[:, varying], width)
+        _principal(X[:, varying], width, weights)
     return lift
 
 
-def _readout(Y: NDArray, width: int) -> NDArray | None:
+def _readout(Y: NDArray, width: int, weights: NDArray | None) -> NDArray | None:
     """Q (d_out, w) for scaled targets Y (N, d_out); None for the problem's own embedding."""
-    return None if Y.shape[1] <= width else _principal(Y, width).T
+    return None if Y.shape[1] <= width else _principal(Y, width, weights).T
 
 
-def _principal(values: NDArray, most: int) -> NDArray:
+def _principal(values: NDArray, most: int, weights: NDArray | None) -> NDArray:
     """The first principal directions (most, d) of rows (N, d), orthonormal, signs fixed. O(d³)."""
-    _, directions = np.linalg.eigh(np.cov(values, rowvar=False, bias=True))
+    _, directions = np.linalg.eigh(np.cov(values, rowvar=False, bias=True, aweights=weights))
     first = directions[:, ::-1][:, :most].T
     largest = first[np.arange(most), np.argmax(np.abs(first), axis=1)]
     return first * np.sign(largest)[:, None]

@@ -59,6 +59,8 @@ def resolved(parts: list[str]) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in FOREIGN])
 def test_what_the_page_names_is_there(name):
+    if "torch" in name:
+        pytest.importorskip("torch")
     assert exists(name)
 
 

@@ -15,14 +15,16 @@ ROOT = Path(hamshoot.__file__).parent
 #: sub-packages 0.3 to 0.6 (also the kernels' BLAS), rich 0.05 (not with --json). The others are
 #: extras that need not be there.
 HEAVY = {"casadi", "numba", "matplotlib", "scipy", "rich", "xarray", "torch", "sklearn", "onnx",
-          "safetensors", "pandas", "polars", "distributed"}
+          "safetensors", "pandas", "polars", "distributed", "pyarrow", "zarr", "fsspec"}
 #: Files that are there for one heavy library, by the end of their names: they import it as others
 #: do NumPy, and are imported in functions themselves; the estimators by nothing at all.
 WHOLE = {"kernels": "numba", "dynamics._compiling": "numba", "torch_module": "torch",
          "hamshoot.sklearn": "sklearn"}
-#: Imports upwards, for annotations alone: what `LeakyResNet.polish` takes and returns.
+#: Imports upwards, for annotations alone: what `LeakyResNet.polish` takes and returns,
+#: and what the constructors of a problem return that it inherits.
 ANNOTATIONS = {("hamshoot.network.leaky_resnet", "hamshoot.solution.method"),
-               ("hamshoot.network.leaky_resnet", "hamshoot.solution.solution")}
+               ("hamshoot.network.leaky_resnet", "hamshoot.solution.solution"),
+               ("hamshoot.problem.from_files", "hamshoot.problem.training_problem")}
 
 #: Imports inside functions for the sake of what is done before: signals are answered while the
 #: command line is still being loaded.

@@ -1,6 +1,5 @@
 """Estimators of scikit-learn: its own checks, pipelines, searches, and what stands behind a fit."""
 
-import inspect
 import os
 import pickle
 import signal
@@ -53,7 +52,7 @@ def labelled(rows=30, seed=0):
     size, place = rng.standard_normal(rows), rng.choice(["north", "south", "west"], rows)
     frame = pd.DataFrame({"size": size, "place": place, "noise": rng.standard_normal(rows)})
     frame.loc[3, "size"] = np.nan
-    frame.loc[5, "place"] = None
+    frame.loc[5, "place"] = np.nan  # None is no gap to scikit-learn with pandas 2
     return frame, np.where((size > 0) ^ (place == "west"), "dear", "cheap")
 
 
@@ -140,10 +139,75 @@ def test_bad_parameters_are_named_in_a_sentence(settings, message):
         LeakyResNetRegressor(**settings).fit(*data())
 
 
+# -- weights of samples ----------------------------------------------------------------------------
+
+
+def test_a_weight_is_so_many_rows_and_none_is_no_row():
+    X, y = data(rows=20)
+    counts = np.random.default_rng(4).integers(0, 4, 20)
+    weighted = LeakyResNetRegressor().fit(X, y, sample_weight=2.5 * counts)
+    repeated = LeakyResNetRegressor().fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-9)
+    # J is that of the rows as they were given, and the optimum one of their problem.
+    given = hs.TrainingProblem(np.repeat(X, counts, axis=0), np.repeat(y, counts), width=8,
+                               effective_depth=3.0, weight_decay=0.03, standardize=True)
+    network = repeated.solution_.to_network()
+    assert network.objective(given) == pytest.approx(repeated.solution_.objective, rel=1e-12)
+    np.testing.assert_allclose(repeated.solution_.problem.input_scaling.mean,
+                               given.input_scaling.mean, rtol=1e-14)
+    # Weights matter at all.
+    plain = LeakyResNetRegressor().fit(X, y)
+    assert np.abs(plain.predict(X) - weighted.predict(X)).max() > 1e-3 * np.std(y)
+
+
+def test_equal_weights_are_none():
+    X, y = data()
+    plain, ones = (LeakyResNetRegressor().fit(X, y, sample_weight=s) for s in (None, [7.0] * 24))
+    np.testing.assert_array_equal(ones.predict(X), plain.predict(X))
+    np.testing.assert_array_equal(ones.solution_.problem.X, X)  # in the order of the user
+    assert ones.solution_.problem.sample_weights is None
+
+
+def test_principal_directions_are_those_of_the_rows_that_count():
+    rng = np.random.default_rng(2)
+    X, y = rng.standard_normal((30, 6)), rng.standard_normal(30)
+    counts = rng.integers(0, 3, 30)
+    weighted = LeakyResNetRegressor(2.0, width=3).fit(X, y, sample_weight=counts)
+    repeated = LeakyResNetRegressor(2.0, width=3).fit(np.repeat(X, counts, axis=0),
+                                                      np.repeat(y, counts))
+    np.testing.assert_allclose(weighted.solution_.problem.lift, repeated.solution_.problem.lift,
+                               rtol=1e-9)
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-7)
+
+
+def test_scores_take_weights_and_classes_without_weight_are_none():
+    X, y = data(rows=30)
+    labels = np.where(y > np.quantile(y, 0.7), "high", np.where(X[:, 2] > 5, "mid", "low"))
+    s = np.where(labels == "mid", 0.0, 1.0)
+    model = LeakyResNetClassifier().fit(X, labels, s)
+    assert list(model.classes_) == ["high", "low"]
+    met = model.predict(X) == labels
+    assert model.score(X, labels, sample_weight=s) == pytest.approx(np.average(met, weights=s))
+    with pytest.raises(ValueError, match=r"2 classes, got 1 class, .*sample_weight is not 0"):
+        LeakyResNetClassifier().fit(X, labels, np.where(labels == "mid", 1.0, 0.0))
+
+
+@pytest.mark.parametrize(("weights", "message"), [
+    (np.r_[-1.0, np.ones(23)], "sample_weight: expected numbers >= 0, got -1"),
+    (np.r_[1.0, np.zeros(23)], "at least 2 rows with a sample_weight above 0, got 1"),
+    (np.zeros(24), "at least (one non-zero|2 rows)"),
+    (np.r_[np.nan, np.ones(23)], "contains NaN"),
+])
+def test_weights_that_are_none_are_refused(weights, message):
+    X, y = data()
+    for model in (LeakyResNetRegressor(), LeakyResNetClassifier()):
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, y > np.median(y), sample_weight=weights)
+
+
 def test_what_is_not_there_is_not_pretended():
     X, y = data()
     for model in (LeakyResNetRegressor(), LeakyResNetClassifier()):
-        assert "sample_weight" not in inspect.signature(model.fit).parameters
         with pytest.raises(NotFittedError):
             model.certificate_  # noqa: B018
     classifier = LeakyResNetClassifier()

@@ -2,7 +2,8 @@
 
 Run ``python random_suite.py [COUNT] [FIRST] [WORKERS] [GENERATOR]``, from seconds to half a minute
 a problem; with WRITE as a fifth argument the rows join random_suite.csv beside the script, and
-date, machine and versions random_suite.json. Widths 2-8, samples 2-40, effective depths 0.5-8,
+date, machine and versions random_suite.json. With a COUNT of 0 it says the numbers of that file,
+all in all and by generator. Widths 2-8, samples 2-40, effective depths 0.5-8,
 weight_decay/effective_depth 1e-4-1e-1 (log-uniform), plain ReLU (through the ladder), smooth ReLU
 and linear networks in turn, each drawn from generator and seed, the first columns. Code is compiled
 before anything is timed.
@@ -46,6 +47,7 @@ COLUMNS = ("generator", "seed", "activation", "epsilon", "width", "samples", "ef
 
 TIME_LIMIT = 900.0  # seconds a problem, many for machines with other work
 SLACK = 1e-3  # of J
+TABLE = Path(__file__).with_suffix(".csv")
 
 
 def draw(seed: int, generator: int = 20) -> hs.TrainingProblem:
@@ -126,6 +128,12 @@ def main() -> None:
     count, first, workers, generator = numbers
     write = "WRITE" in sys.argv[5:]
     rows = []
+    if count == 0:
+        known = list(kept_rows().values())
+        for one in ("", *sorted({r["generator"] for r in known}, key=int)):
+            print(f"generator {one}: " if one else "", end="")
+            say([r for r in known if one in ("", r["generator"])])
+        return
     with ProcessPoolExecutor(workers, initializer=compiled) as pool:
         for result in pool.map(row, [(generator, s) for s in range(first, first + count)]):
             rows.append(result)
@@ -145,14 +153,8 @@ def say(rows: list[dict]) -> None:
 
 def keep(rows: list[dict]) -> None:
     """Rows join those of the file, one for each generator and seed."""
-    path = Path(__file__).with_suffix(".csv")
-    known = {}
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            known = {(r["generator"], r["seed"]): r for r in csv.DictReader(file)
-                     if set(r) == set(COLUMNS)}
-    known |= {(str(r["generator"]), str(r["seed"])): r for r in rows}
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    known = kept_rows() | {(str(r["generator"]), str(r["seed"])): r for r in rows}
+    with open(TABLE, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(known[key] for key in sorted(known, key=lambda k: (int(k[0]), int(k[1]))))
@@ -163,7 +165,16 @@ def keep(rows: list[dict]) -> None:
         "versions": {package: importlib.metadata.version(package)
                      for package in ("numpy", "scipy", "numba")},
     }
-    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    TABLE.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def kept_rows() -> dict[tuple[str, str], dict]:
+    """The rows of the file, by generator and seed."""
+    if not TABLE.exists():
+        return {}
+    with open(TABLE, newline="", encoding="utf-8") as file:
+        return {(r["generator"], r["seed"]): r for r in csv.DictReader(file)
+                if set(r) == set(COLUMNS)}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from hamshoot.bvp.refinement import Search, Stage
 MESSAGES = {
     0: "The residuals are below the tolerance: the boundary value problem is solved.",
     1: "The residuals need more mesh nodes than max_nodes allows, or do not fall on finer meshes, "
-       "as where the right-hand side jumps.",
+       "as where the right-hand side jumps: make such a place a node of x.",
     2: "The Newton system is singular: the boundary conditions do not determine the solution near "
        "the guess.",
     3: "The boundary conditions are not met to bc_tol, although the residuals are.",
@@ -32,11 +32,13 @@ MESSAGES = {
        "closer to a solution, or follow it from an easier problem.",
     6: "The right-hand side or the boundary function is not finite at the guess or near it; start "
        "closer, or check the functions.",
+    7: "It was interrupted before the tolerance was met; this is the best of the meshes so far.",
 }  # fmt: skip
 
 _CODES = {
     BVPStatus.CONVERGED: 0, BVPStatus.NODE_LIMIT: 1, BVPStatus.SINGULAR: 2,
     BVPStatus.TIME_LIMIT: 4, BVPStatus.NOT_FINITE: 6,
+    BVPStatus.STOPPED: 7,
 }  # fmt: skip
 _NEARLY = 100.0  # of residuals to the tolerance, where higher order will do, not another path
 _STAGES = ((1e-6, 5), (1e-9, 6), (0.0, 7))  # tolerance from which so many stages a step pay
@@ -70,7 +72,8 @@ def solve_bvp(
     bc : callable or casadi.Function
         ``bc(ya, yb)`` or ``bc(ya, yb, p)``: the n + k conditions that are to be 0.
     x : array_like, shape (m,)
-        Nodes, strictly increasing, from a to b. All of them stay nodes.
+        Nodes, strictly increasing, from a to b. All of them stay nodes. Where `fun` jumps in x at
+        one of them, its values just before and just beyond are told apart.
     y : array_like, shape (n, m)
         Guess at the nodes, between them a straight line. Complex if the problem is; f and g must
         then be complex differentiable.
@@ -104,7 +107,8 @@ def solve_bvp(
         and `yp` (n, M) there; `rms_residuals` (M − 1,); `niter`, the meshes that were solved;
         `status`, `message` and `success`. Statuses 0 to 3 are SciPy's: solved, `max_nodes`
         exceeded, singular, boundary conditions not met. 4 is the time limit, 5 that Newton's
-        method does not converge, 6 that functions are not finite. Not converging is no exception.
+        method does not converge, 6 that functions are not finite, 7 that Ctrl-C was pressed: the
+        best iterate so far is returned, unless there is none yet. Not converging is no exception.
 
     Raises
     ------
@@ -154,8 +158,15 @@ def solve_bvp(
     search = Search(
         field, ends, lobatto(stages), x, max_nodes, bc_tol, start,
         np.inf if time_limit is None else started + time_limit, _teller(verbose),
+        field.jumps(x[1:-1], y.T[1:-1], p) if x.size > 2 else x[:0],
     )  # fmt: skip
-    stage = _solved(search, y, p, tol)
+    try:
+        stage = _solved(search, y, p, tol)
+    except KeyboardInterrupt:
+        kept = search.interrupted()
+        if kept is None:
+            raise
+        stage = kept
     return _result(search, stage, tol, k, verbose)
 
 

@@ -131,6 +131,21 @@ class Field:
             return by_y, by_p
         return self.factors[:, None] * by_y, self.factors[:, None] * by_p
 
+    def jumps(self, x: NDArray, y: NDArray, p: NDArray) -> NDArray:
+        """The points of x (P,) at which f is another just before than just beyond, (J,).
+
+        Looked at with states y (P, n), and with 1 more and less, since at a guess of zero what is
+        proportional to states hides.
+        """
+        sides = [np.nextafter(x, -np.inf), np.nextafter(x, np.inf)]
+        states = [y + shift for shift in (0.0, 1.0, -1.0)]
+        with np.errstate(all="ignore"):
+            f = self._plain(np.tile(np.concatenate(sides), 3),
+                            np.concatenate([np.tile(part, (2, 1)) for part in states]), p)
+        f = f.reshape(3, 2, len(x), -1)
+        apart = np.abs(f[:, 1] - f[:, 0]) > _STEP * (1 + np.abs(f).max(1))
+        return x[apart.any((0, 2))]
+
     def sizes(self, x: NDArray, y: NDArray, p: NDArray) -> NDArray:
         """Largest |f_i| + Σ_j |∂f_i/∂y_j|(1 + |y_j|) over the points, shape (n,)."""
         with np.errstate(all="ignore"):

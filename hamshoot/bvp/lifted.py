@@ -36,7 +36,7 @@ class LiftedPoint:
 
     t: NDArray  # (M,)
     y: NDArray  # (1, P n + k)
-    rates: NDArray  # (P, n); empty until it is evaluated
+    rates: NDArray  # (P + J, n); empty until it is evaluated
     defects: NDArray  # (M − 1, s − 1, n)
     g: NDArray  # (n + k,)
 
@@ -56,7 +56,8 @@ class LiftedMesh:
     """f, the boundary function and the step, evaluated on one mesh.
 
     `tol` is the solver's for residuals, `bc_tol` that for boundary conditions, and `start` the
-    projection of y(a) that a singular term asks for.
+    projection of y(a) that a singular term asks for. f is evaluated at all points, beyond the
+    `jumps` among them, and once more before each jump.
     """
 
     x: NDArray
@@ -68,11 +69,28 @@ class LiftedMesh:
     deadline: float = np.inf
     start: NDArray | None = None
     max_nodes: int = 0  # the rules cut nothing: meshes change between solves
+    jumps: NDArray = field(default_factory=lambda: np.empty(0))  # (J,), nodes at which f has two
     flows: int = 0
     places: NDArray = field(init=False)
+    after: NDArray = field(init=False)  # (J,), the segments that end there
 
     def __post_init__(self) -> None:
         self.places = self.method.places(self.x)
+        nodes = np.searchsorted(self.x, self.jumps)
+        rows = (self.method.stages - 1) * nodes
+        self.after = nodes - 1
+        at = self.places.copy()
+        at[rows] = np.nextafter(self.jumps, np.inf)
+        self._at = np.concatenate([at, np.nextafter(self.jumps, -np.inf)])
+        self._rows = np.concatenate([np.arange(at.size), rows])
+
+    def rates_at(self, states: NDArray, p: NDArray) -> NDArray:
+        """f at all points, (P + J, n), those before jumps last."""
+        return self.rates(self._at, states[self._rows], p)
+
+    def slopes_at(self, states: NDArray, p: NDArray) -> tuple[NDArray, NDArray]:
+        """∂f/∂y (P + J, n, n) and ∂f/∂p (P + J, n, k) likewise."""
+        return self.rates.slopes(self._at, states[self._rows], p)
 
     def states(self, row: NDArray) -> tuple[NDArray, NDArray]:
         """States (P, n) and parameters (k,) of an iterate's row (1, P n + k)."""
@@ -99,8 +117,8 @@ class LiftedMesh:
             states[0] = self.start @ states[0]
             y = self.row(states, p)
         with np.errstate(all="ignore"):
-            rates = self.rates(self.places, states, p)
-            defects = self.method.defects(t, states, rates)
+            rates = self.rates_at(states, p)
+            defects = self.method.defects(t, states, rates, self.after)
             g = self.ends(states[0], states[-1], p)
         return LiftedPoint(t, y, rates, defects, g)
 
@@ -114,7 +132,7 @@ class LiftedMesh:
         A defect of size d in a step h is one of d/h in the equation: a twentieth of what the
         residual of the polynomial may come to is left to the iteration.
         """
-        states = self.method.by_segment(point.rates)[:, 1:]
+        states = self.method.by_segment(point.rates, self.after)[:, 1:]
         h = np.diff(point.t)[:, None, None]
         relative = np.abs(point.defects) / (h * (1 + np.abs(states)))
         rounding = 1e2 * np.finfo(float).eps * np.abs(point.y).max() / h
@@ -152,21 +170,22 @@ class Condensed:
     def __init__(self, mesh: LiftedMesh, point: LiftedPoint, scale: NDArray) -> None:
         states, p = mesh.states(point.y)
         n, s = mesh.ends.n, mesh.method.stages
-        by_y, by_p = mesh.rates.slopes(mesh.places, states, p)
+        by_y, by_p = mesh.slopes_at(states, p)
         if not (np.isfinite(by_y).all() and np.isfinite(by_p).all()):
             raise Stop(BVPStatus.NOT_FINITE, "The derivatives of the right-hand side are not.")
         unit, unit_p = scale[:n], scale[mesh.places.size * n :]
         self.unit, self.unit_p = unit, unit_p
         count = mesh.x.size - 1
         step = -np.diff(mesh.x)[:, None, None] * mesh.method.weights[1:]  # (S, s − 1, s)
-        slopes = mesh.method.by_segment(by_y * unit / unit[:, None])
+        slopes = mesh.method.by_segment(by_y * unit / unit[:, None], mesh.after)
         blocks = np.einsum("kij,kjab->kiajb", step, slopes)
         i = np.arange(s - 1)
         blocks[:, i, :, i + 1] += np.eye(n)
         blocks[:, :, :, 0] -= np.eye(n)
         flat = blocks.reshape(count, (s - 1) * n, s * n)
         border = np.einsum(
-            "kij,kjab->kiab", step, mesh.method.by_segment(by_p * unit_p / unit[:, None])
+            "kij,kjab->kiab", step,
+            mesh.method.by_segment(by_p * unit_p / unit[:, None], mesh.after),
         ).reshape(count, (s - 1) * n, p.size)
         inner = (s - 2) * n
         q, r = np.linalg.qr(flat[:, :, n : n + inner], mode="complete")

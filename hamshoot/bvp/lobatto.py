@@ -53,19 +53,31 @@ class Lobatto:
         inner = x[:-1, None] + np.diff(x)[:, None] * self.points[:-1]
         return np.append(inner.ravel(), x[-1])
 
-    def by_segment(self, values: NDArray) -> NDArray:
-        """Values (P, …) at all points, segment by segment: (M − 1, s, …), ends repeated."""
-        s = self.stages
-        first = values[:-1].reshape(len(values) // (s - 1), s - 1, *values.shape[1:])
-        return np.concatenate([first, values[s - 1 :: s - 1, None]], axis=1)
+    def by_segment(self, values: NDArray, after: NDArray | None = None) -> NDArray:
+        """Values (P, …) at all points, segment by segment: (M − 1, s, …), ends repeated.
 
-    def defects(self, x: NDArray, y: NDArray, rates: NDArray) -> NDArray:
+        Segments `after` (J,) end before a jump: J more rows hold what their last point has.
+        """
+        s, before = self.stages, None
+        if after is not None and after.size:
+            values, before = values[: -after.size], values[-after.size :]
+        first = values[:-1].reshape(len(values) // (s - 1), s - 1, *values.shape[1:])
+        found = np.concatenate([first, values[s - 1 :: s - 1, None]], axis=1)
+        if before is not None:
+            found[after, -1] = before
+        return found
+
+    def defects(
+        self, x: NDArray, y: NDArray, rates: NDArray, after: NDArray | None = None
+    ) -> NDArray:
         """Y_i − y_k − h Σ_j a_ij f_j, shape (M − 1, s − 1, n), from y and f (P, n)."""
-        states, slopes = self.by_segment(y), self.by_segment(rates)
+        states, slopes = self.by_segment(y), self.by_segment(rates, after)
         moved = np.einsum("ij,kjn->kin", self.weights[1:], slopes)
         return states[:, 1:] - states[:, :1] - np.diff(x)[:, None, None] * moved
 
-    def polynomial(self, x: NDArray, y: NDArray, rates: NDArray) -> Any:
+    def polynomial(
+        self, x: NDArray, y: NDArray, rates: NDArray, after: NDArray | None = None
+    ) -> Any:
         """The solution as `scipy.interpolate.PPoly` of degree s, from y and f (P, n) at all points.
 
         It takes the values y and the slopes f at both ends of each segment, whatever was left of
@@ -74,7 +86,7 @@ class Lobatto:
         """
         from scipy.interpolate import PPoly
 
-        slopes = self.by_segment(rates)
+        slopes = self.by_segment(rates, after)
         h, s = np.diff(x), self.stages
         start, end = y[: -1 : s - 1], y[s - 1 :: s - 1]
         c = np.zeros((s + 1, h.size, y.shape[1]), dtype=y.dtype)

@@ -168,11 +168,11 @@ class OptimalControlProblem:
                 raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
         n, m = len(self.start), self.controls
         rates, final, _ = _functions(self)
-        interval = _interval(rates, n, m, len(self.parameters), steps)
         T, X, U = ca.MX.sym("T"), ca.MX.sym("X", n, intervals + 1), ca.MX.sym("U", m, intervals)
-        ends = interval.map(intervals)(
-            X[:, :-1], U, ca.repmat(T / intervals, 1, intervals),
-            ca.repmat(ca.DM(self.parameters), 1, intervals))
+        given = ca.vertcat(U, ca.repmat(ca.DM(self.parameters), 1, intervals))
+        ends = _interval(rates, n, steps).map(intervals)(
+            ca.vertcat(X[:, :-1], ca.DM.zeros(1, intervals)), given,
+            ca.repmat(T / intervals, 1, intervals))
         objective = ca.sum2(ends[n, :]) + final(X[:, -1], self.parameters)
         program = {"x": ca.veccat(T, X, U), "f": objective, "g": ca.vec(ends[:n, :] - X[:, 1:])}
         solver = ca.nlpsol("control", "ipopt", program, {
@@ -252,29 +252,25 @@ class OptimalControlProblem:
         values = np.asarray(hamiltonian(x.T, costates.T, u.T, self.parameters)).ravel()
         return ControlPath(method, success, message, objective, duration, t, x, costates, u, values)
 
-    def _program_bounds(self, intervals: int) -> tuple[NDArray, NDArray]:
-        low_t, high_t = self._times
-        out = []
-        for side, time in ((0, low_t), (1, high_t)):
-            states = np.tile(self.state_bounds[side], (intervals + 1, 1))
+    def _program_bounds(self, intervals: int) -> list[NDArray]:
+        sides = []
+        for time, x, u in zip(self._times, self.state_bounds, self.control_bounds, strict=True):
+            states = np.tile(x, (intervals + 1, 1))
             states[0] = self.start
-            end = np.asarray(self.end)
-            states[-1] = np.where(np.isfinite(end), end, states[-1])
-            controls = np.tile(self.control_bounds[side], intervals)
-            out.append(np.concatenate([[time], states.ravel(), controls]))
-        return out[0], out[1]
+            states[-1] = np.where(np.isfinite(self.end), self.end, states[-1])
+            sides.append(np.concatenate([[time], states.ravel(), np.tile(u, intervals)]))
+        return sides
 
     def _program_guess(self, intervals: int, guess: ControlPath | None) -> NDArray:
-        s = np.linspace(0, 1, intervals + 1)
+        t, time = np.array([0.0, 1.0]), float(np.mean(self._times))
+        states = np.stack([self.start, np.where(np.isfinite(self.end), self.end, self.start)])
+        controls = np.zeros((2, self.controls))
         if guess is not None:
-            at = guess.t / guess.t[-1]
-            states = np.stack([np.interp(s, at, row) for row in guess.states.T], 1)
-            controls = np.stack([np.interp(s[:-1], at, row) for row in guess.controls.T], 1)
-            return np.concatenate([[guess.duration], states.ravel(), controls.ravel()])
-        end = np.where(np.isfinite(self.end), self.end, self.start)
-        states = self.start + s[:, None] * (end - self.start)
-        return np.concatenate([[np.mean(self._times)], states.ravel(),
-                               np.zeros(self.controls * intervals)])
+            t, time, states, controls = guess.t, guess.duration, guess.states, guess.controls
+        s = np.linspace(0, 1, intervals + 1)
+        states, controls = (np.stack([np.interp(at, t / t[-1], row) for row in part.T], 1)
+                            for at, part in ((s, states), (s[:-1], controls)))
+        return np.concatenate([[time], states.ravel(), controls.ravel()])
 
 
 def _functions(problem: OptimalControlProblem) -> tuple[Any, Any, Any]:
@@ -302,20 +298,14 @@ def _functions(problem: OptimalControlProblem) -> tuple[Any, Any, Any]:
             ca.Function("hamiltonian", [x, costate, u, p], [cost + ca.dot(costate, f)]))
 
 
-def _interval(rates: Any, n: int, m: int, k: int, steps: int) -> Any:
-    """(x, u, h, p) -> (x after h, cost), by so many steps of the classical Runge–Kutta method."""
+def _interval(rates: Any, n: int, steps: int) -> Any:
+    """(x and cost, u and p, h) -> x and cost after h, by so many Runge–Kutta steps of order 4."""
     import casadi as ca
 
-    x, u, h, p = (ca.MX.sym(name, size) for name, size in (
-        ("x", n), ("u", m), ("h", 1), ("p", k)))
-    state, d = ca.vertcat(x, 0), h / steps
-    for _ in range(steps):
-        k1 = rates(state[:n], u, p)
-        k2 = rates(state[:n] + d / 2 * k1[:n], u, p)
-        k3 = rates(state[:n] + d / 2 * k2[:n], u, p)
-        k4 = rates(state[:n] + d * k3[:n], u, p)
-        state = state + d / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return ca.Function("interval", [x, u, h, p], [state])
+    m, k = rates.size1_in(1), rates.size1_in(2)
+    state, given = ca.MX.sym("state", n + 1), ca.MX.sym("given", m + k)
+    slope = rates(state[:n], given[:m], given[m:])
+    return ca.simpleRK(ca.Function("field", [state, given], [slope]), steps)
 
 
 def _eliminated(problem: OptimalControlProblem) -> tuple[Any, Any, Any]:

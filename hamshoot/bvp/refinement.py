@@ -75,16 +75,19 @@ class Search:
     start: NDArray | None
     deadline: float
     tell: Callable[[int, Stage, int], None]
+    jumps: NDArray  # of the given nodes, those at which f jumps
     iterations: int = 0
+    best: Stage | None = None  # of f itself, by the residual
+    latest: Stage | None = None  # of f, or of f scaled down
     struggled: bool = False  # whether Newton's method failed on a mesh
 
     def on(self, x: NDArray, guess: Guess, p: NDArray, tol: float) -> Stage:
         """The equations of one mesh, solved or not."""
         mesh = LiftedMesh(
-            x, self.method, self.rates, self.ends, tol, self.bc_tol, self.deadline, self.start
-        )
+            x, self.method, self.rates, self.ends, tol, self.bc_tol, self.deadline, self.start,
+            jumps=self.jumps,
+        )  # fmt: skip
         y = guess(mesh.places)
-        n = self.ends.n
 
         def units(row: NDArray) -> NDArray:
             states, q = mesh.states(row)
@@ -95,26 +98,49 @@ class Search:
             cast(Mesh, mesh), cast(LinearAlgebra, LiftedSystems(mesh)),
             Lifted(_LEAST_DAMPING, 1.0), units, max(1e-2 * tol, 1e-13),
         )  # fmt: skip
-        with np.errstate(all="ignore"):
-            end = newton.solve(x, mesh.row(y, p), _ITERATIONS)
+        try:
+            with np.errstate(all="ignore"):
+                end = newton.solve(x, mesh.row(y, p), _ITERATIONS)
+        except KeyboardInterrupt:
+            point = cast(Any, self._best(newton))
+            if point is not None and point.rates.size:
+                self._stage(mesh, newton, point, BVPStatus.STOPPED)
+            raise
         self.iterations += 1
         point = newton.point if end.status is BVPStatus.CONVERGED else self._best(newton)
-        point = cast(Any, point)
+        return self._stage(mesh, newton, cast(Any, point), end.status)
+
+    def _stage(self, mesh: LiftedMesh, newton: Newton, point: Any, status: BVPStatus) -> Stage:
+        """What was found on a mesh, kept."""
+        x = mesh.x
         if not point.rates.size:
             mesh.deadline = np.inf
             point = mesh.evaluate(x, point.y)
         y, p = mesh.states(point.y)
-        y = y.reshape(-1, n)
-        status = end.status
-        if status is BVPStatus.ACCURACY_LIMIT and newton.best[0] <= tol:
+        if status is BVPStatus.ACCURACY_LIMIT and newton.best[0] <= mesh.tol:
             status = BVPStatus.CONVERGED  # rounding is what stops it
         with np.errstate(all="ignore"):
-            polynomial = self.method.polynomial(x, y, point.rates)
-            residuals = self.method.residuals(
-                x, polynomial, lambda at, u: self.rates(at, u, p)
-            )
+            polynomial = self.method.polynomial(x, y, point.rates, mesh.after)
+            residuals = self._residuals(x, polynomial, p)
         worst = float(np.abs(point.g).max()) if point.g.size else 0.0
-        return Stage(x, y, point.rates, p, polynomial, residuals, worst, status)
+        stage = Stage(x, y, point.rates[: len(y)], p, polynomial, residuals, worst, status)
+        self.latest = stage
+        if self.rates.factors is None and (
+                self.best is None or stage.residual <= self.best.residual):
+            self.best = stage
+        return stage
+
+    def _residuals(self, x: NDArray, polynomial: Any, p: NDArray) -> NDArray:
+        return self.method.residuals(x, polynomial, lambda at, u: self.rates(at, u, p))
+
+    def interrupted(self) -> Stage | None:
+        """The best so far, by the residual in f itself; None where there is nothing yet."""
+        found = [stage for stage in (self.best, self.latest) if stage is not None]
+        for stage in found:
+            with np.errstate(all="ignore"):
+                stage.residuals = self._residuals(stage.x, stage.polynomial, stage.p)
+            stage.status = BVPStatus.STOPPED
+        return min(found, key=lambda stage: stage.residual, default=None)
 
     def _best(self, newton: Newton) -> Any:
         latest = newton.latest[0] < newton.best[0]

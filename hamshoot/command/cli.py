@@ -19,6 +19,7 @@ from typing import Any
 import click
 import numpy as np
 
+from hamshoot.command.choosing import check_choice, chosen
 from hamshoot.command.config import TEMPLATE, Config, read_config
 from hamshoot.command.continuing import continued, own_config
 from hamshoot.command.exports import export_file, remarks, to_verify
@@ -43,7 +44,6 @@ from hamshoot.study.solve import check_method, default_layers
 from hamshoot.study.solve import solve as solve_problem
 from hamshoot.study.summaries import summary as summary_of
 from hamshoot.study.tables import comparison_table
-from hamshoot.study.validate import validate as validate_problem
 from hamshoot.support.files import write_whole
 from hamshoot.support.journal import Journal, kept_in, key_of
 from hamshoot.support.version import __version__
@@ -87,30 +87,28 @@ def _problem_options(command: Callable) -> Callable:
               help="Go on from a saved solution; without PROBLEM.toml, of its own problem.")
 @click.option("--validate", "validating", is_flag=True,
               help="Choose λ, L̃ and width on held-out rows first, see [validate].")
+@click.option("--tune", "tuning", metavar="NAMES", help="Choose weight_decay, effective_depth or "
+              "both (with a comma) down the derivative of the held-out error first.")
 def solve(
     problem: Path | None, output: Path, method: str | None, layers: int | None,
     effort: str | None, workers: int | None, scheduler: str | None, settings: Sequence[str],
-    force: bool, as_json: bool, result: Path | None, validating: bool,
+    force: bool, as_json: bool, result: Path | None, validating: bool, tuning: str | None,
 ) -> int:
     """Find an optimal network; without PROBLEM.toml, of the built-in problem."""
-    if result is not None and validating:
-        raise ValueError("--from, --validate: expected one of them; the rows to be held out may be "
-                         "among those that the result was trained on")
+    names = check_choice(result, validating, tuning)
     before = None if result is None else (Solution.load(result), result)
     config, guess = _config(problem, method, layers, settings, before, effort=effort,
                             workers=workers)
     validation = None
-    job = _job("validate" if validating else "solve", config, guess)
+    job = _job(",".join(["tune", *names]) if names else "validate" if validating else "solve",
+               config, guess)
     with cluster(scheduler, workers) as served, Results(output, SOLVE, force, job) as results, \
             Stoppable(patient=as_json) as progress:
         options = {**config.solve, **served}
         progress.say(f"{config.problem!r}")
         with kept_in(Journal(results.journal, progress.say)):
-            if validating:
-                validation = validate_problem(
-                    config.problem, config.method, layers=config.layers, callback=progress,
-                    on_try=lambda one: progress.say(f"{one!r}: held-out error {one.error:.5g}"),
-                    executor=served.get("workers"), **config.validate, **config.solve)
+            if validating or names:
+                validation = chosen(config, names, served, progress)
                 solution = replace(validation, settings={**validation.settings, **served}
                                    ).solve(progress)
             else:
@@ -277,7 +275,7 @@ def export(result: Path, output: Path, float32: bool, layers: int | None, steps:
               show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite existing figures.")
 def plot(solution: Path, output: Path | None, kind: str, force: bool) -> int:
-    """Draw spectra, energies, convergence and the path of a saved solution."""
+    """Draw spectra, energies, cost, convergence and the path of a saved solution."""
     loaded = Solution.load(solution)
     output = solution.parent if output is None else output
     panels = figures.panels(loaded)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hamshoot.problem.hints import log_hints
-from hamshoot.problem.readers import read_csv, read_npz, split_rows, teacher_data
+from hamshoot.problem.readers import read_npz, split_rows, teacher_data
+from hamshoot.problem.stored_files import is_url
+from hamshoot.problem.stored_tables import read_table
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.checks import MOST_REPEATED, brief, check_regular
 
@@ -24,10 +26,13 @@ TEMPLATE = """\
 # "default" are what a missing line means. Paths are relative to this file.
 
 [data]
-file = "train.csv"          # CSV with a header row, or .npz holding X and Y
+file = "train.csv"          # CSV with a header row, Parquet, or .npz or Zarr holding X and Y; or
+                            # a URL of fsspec, as "s3://bucket/train.parquet"
 targets = 1                 # how many of the last columns are targets, or names: ["price"]
                             # one target column of strings is a class (one-hot)
 # drop = ["id"]             # columns to leave out
+# weights = "count"         # column of weights of the samples, no input
+# lazy = true               # of Parquet: rows stay in the file (default from 500 MB up)
 # classes = true            # a target column of numbers is a class too
 # separator = ";"           # of cells (default: comma, semicolon, tab or |, as the header has it)
 # decimal = ","             # decimal comma (default ".")
@@ -46,6 +51,7 @@ activation = "relu"         # "relu", "leaky_relu" (with negative_slope = 0.01),
 # loss = "squared"          # or "huber" (with huber_delta = 1.0), "cross_entropy" for classes
 bias = true
 # lift = "embedding"        # "embedding" or "orthonormal"; readout likewise
+# lift_decay = 0.01         # the lift is learned, with this weight decay; readout_decay likewise
 seed = 0                    # of random lifts, and of the test rows
 
 [solve]
@@ -70,6 +76,7 @@ seed = 0
 # effective_depth = [1, 2, 4, 7]        # all with all; likewise weight_decay, epsilon, width
 # search = 3                # points that begin with a search, or "all"
 # folds = true              # follow branches of geodesics through folds
+# predictor = "secant"      # or "tangent", "none": what a step from a neighbour begins with
 
 [descent]                   # the baseline of "hamshoot compare"
 optimizer = "adam"          # "adam" (then SGD, as in the paper) or "sgd"
@@ -137,16 +144,19 @@ SCALING = Key("true, false, 'columns', 'varying' or 'common'", lambda v: isinsta
 SECTIONS: dict[str, dict[str, Key | None]] = {
     "data": {"file": TEXT, "targets": NAMES, "drop": TEXTS, "standardize": SCALING,
              "test_fraction": NUMBER, "teacher": TABLE, "separator": TEXT, "decimal": TEXT,
-             "missing": TEXT, "categories": CHOICES, "classes": FLAG},
+             "missing": TEXT, "categories": CHOICES, "classes": FLAG, "weights": TEXT,
+             "lazy": FLAG},
     "teacher": {"dims": INTEGERS, "samples": INTEGER, "test_samples": INTEGER},
     "problem": {"effective_depth": NUMBER, "weight_decay": NUMBER, "width": INTEGER,
                 "activation": TEXT, "epsilon": NUMBER, "negative_slope": NUMBER, "bias": FLAG,
                 "loss": TEXT, "huber_delta": NUMBER,
-                "lift": TEXT, "readout": TEXT, "seed": INTEGER},
+                "lift": TEXT, "readout": TEXT, "lift_decay": NUMBER, "readout_decay": NUMBER,
+                "seed": INTEGER},
     "validate": {"held_out": SHARE, "weight_decay": NUMBERS, "effective_depth": NUMBERS,
                  "width": INTEGERS},
     "sweep": {"effective_depth": NUMBERS, "weight_decay": NUMBERS, "epsilon": NUMBERS,
-              "width": INTEGERS, "search": SEARCH, "folds": FLAG},
+              "width": INTEGERS, "search": SEARCH, "folds": FLAG,
+              "predictor": TEXT},
     "descent": {"optimizer": TEXT, "epochs": INTEGER, "rate": NUMBER, "rates": NUMBERS,
                 "schedule": TEXT, "schedules": TEXTS, "finalists": INTEGER, "sgd_epochs": INTEGER,
                 "sgd_rate": NUMBER, "momentum": NUMBER, "beta1": NUMBER, "beta2": NUMBER,
@@ -154,8 +164,9 @@ SECTIONS: dict[str, dict[str, Key | None]] = {
 }
 
 
-#: Keys of [data] that say how a CSV file is read.
-OF_CSV = ("targets", "drop", "separator", "decimal", "missing", "categories", "classes")
+#: Keys of [data] that say how a table is read.
+OF_TABLES = ("targets", "drop", "separator", "decimal", "missing", "categories", "classes",
+             "weights", "lazy")
 #: Sections whose keys are checked here, in the order of messages.
 PROBLEM_SECTIONS = ("data", "problem", "validate", "sweep", "descent")
 #: Keys of [validate] that `hamshoot.validate` calls otherwise.
@@ -179,7 +190,7 @@ class Config:
     validate : dict
         Arguments of `hamshoot.validate`.
     sweep : dict
-        Of `hamshoot.sweep`: what it is over by name, `search` and `folds`.
+        Of `hamshoot.sweep`: what it is over by name, `search`, `folds`, `predictor`.
     """
 
     problem: TrainingProblem
@@ -348,7 +359,7 @@ def _problem(data: dict[str, Any], settings: dict[str, Any], base: Path) -> Trai
 
 
 def _teacher(data: dict[str, Any], seed: int) -> dict[str, Any]:
-    for key in (*OF_CSV, "test_fraction"):
+    for key in (*OF_TABLES, "test_fraction"):
         if key in data:
             raise ValueError(f"data.{key}: only a file has it, the data come from a teacher")
     _check_section("teacher", data["teacher"])
@@ -362,13 +373,16 @@ def _teacher(data: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _file(data: dict[str, Any], base: Path, seed: int) -> dict[str, Any]:
-    path = base / data["file"]
-    if path.suffix == ".npz":
-        for key in OF_CSV:
+    file = data["file"]
+    path = base / file
+    if path.suffix == ".npz" and not is_url(file):
+        for key in OF_TABLES:
             if key in data:
-                raise ValueError(f"data.{key}: only a CSV file has it, {path.name} is .npz")
+                raise ValueError(f"data.{key}: only a table has it, as a CSV file, {path.name} is "
+                                 ".npz")
         table = read_npz(path)
     else:
-        table = read_csv(path, **{key: data[key] for key in OF_CSV if key in data})
+        table = read_table(file if is_url(file) else path,
+                           {key: data[key] for key in OF_TABLES if key in data})
     table = split_rows(table, data.get("test_fraction", 0.0), seed)
     return {**table.arguments(), "standardize": data.get("standardize", True)}

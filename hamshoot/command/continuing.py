@@ -90,6 +90,8 @@ def check_match(result: Solution, config: Config, path: Path) -> None:
             raise ValueError(f"--from: {path} has {a[k]!r} among its {name}, where this problem "
                              f"has {b[k]!r}; the columns have to be the same, in the same order")
     for name in ("lift", "readout"):
+        if getattr(now, f"{name}_decay") is not None:  # it goes on from the one that there is
+            continue
         if not np.allclose(getattr(was, name), getattr(now, name), rtol=0, atol=1e-12):
             raise ValueError(f"--from: the {name} of {path} is not that of this problem; its "
                              f"weights mean something else here (see problem.{name} and "

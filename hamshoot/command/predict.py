@@ -45,7 +45,7 @@ def predict(
     _check_output(output, force, to_screen and as_json)
     network, solution = load_network(result, layers)
     source = sys.stdin.buffer.read() if str(table) == "-" else table
-    sheet = read_new(source, network.preparation, separator, decimal)
+    sheet = read_new(source, network.preparation, separator, decimal, keep)
     predictions = predict_rows(network, sheet, keep)
     if to_screen:
         text = io.StringIO()

@@ -36,7 +36,8 @@ COMPARE = ("solution.npz", "descent.npz", "descent_longer.npz", "descent_same_se
            "continued.npz", "summary.json", "comparison.png")
 SWEEP = ("index.json", "index.csv", "sweep-points", "sweep.png")
 PANELS = tuple(f"{name}.{kind}" for name in ("spectra_representations", "spectra_weights",
-               "energies", "convergence", "paths") for kind in ("png", "pdf", "svg"))
+               "energies", "running_cost", "convergence", "paths")
+               for kind in ("png", "pdf", "svg"))
 OWN = frozenset((*SOLVE, *COMPARE, *SWEEP, *PANELS))
 #: What an interrupted run's folder is called, where there are older results that it leaves alone.
 INTERRUPTED = "interrupted"

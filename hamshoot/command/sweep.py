@@ -13,7 +13,7 @@ import numpy as np
 from hamshoot.command.config import Config
 from hamshoot.command.results import SWEEP, Results
 from hamshoot.command.scheduler import cluster
-from hamshoot.command.signals import Stoppable
+from hamshoot.command.signals import Stoppable, Stopped
 from hamshoot.problem.saved import key as problem_key
 from hamshoot.study.plot import save_figure
 from hamshoot.study.sweep import sweep
@@ -64,7 +64,8 @@ def swept(config: Config, over: Sequence[str], search: str | None, output: Path,
     """
     given = dict(config.sweep)
     options = dict(config.solve)
-    options.update({name: given.pop(name) for name in ("search", "folds") if name in given})
+    options.update({name: given.pop(name) for name in ("search", "folds", "predictor")
+                    if name in given})
     if search is not None:
         options["search"] = _search(search)
     values: dict[str, Any] = {**given, **read_over(over)}
@@ -87,7 +88,9 @@ def swept(config: Config, over: Sequence[str], search: str | None, output: Path,
                           directory=results.new, executor=served.get("workers", pool),
                           callback=progress, on_point=tell, **options)
         if not found.points:
-            raise KeyboardInterrupt
+            if progress.stopping:
+                raise KeyboardInterrupt
+            raise Stopped(f"{found.reason[:-1]}; nothing was written")
         progress.saving()
         written = [*SWEEP[:3], *_figure(found, results.path(FIGURE))]
         summary = found.to_dict()

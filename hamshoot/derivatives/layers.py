@@ -6,8 +6,9 @@ A_𝒦 whether the linear system was solved, and differentiates the envelope for
 is d²J*/dt². All of it is exact to rounding.
 
 The set of activations on the kink stays as it is up to the first t at which, to first order, a
-slope d leaves [0, 1] or another activation reaches 0. Where rows of C depend on each other the
-multipliers may be chosen; the ends of the interval are then those of a linear program.
+slope d leaves [0, 1] (of a leaky ReLU [α, 1]), or another activation reaches 0. Where rows of C
+depend on each other the multipliers may be chosen; the ends of the interval are then those of a
+linear program.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def _first_crossing(here: Optimum, rate: NDArray) -> tuple[float, str | None]:
     moves = ~here.held & (np.abs(rate) > STILL * max(float(np.abs(rate).max()), 1e-300))
     # Idle entries are 0, and stay switched off where they go down.
     size = np.where(kinks.idle, 0.0, np.abs(A))
-    towards = np.where(kinks.slopes > 0, -rate, rate)
+    towards = np.where(kinks.slopes > kinks.low, -rate, rate)
     t = np.full(A.shape, np.inf)
     np.divide(size, towards, out=t, where=moves & (towards > 0))
     if not np.isfinite(t.min()):
@@ -178,7 +179,7 @@ def _first_crossing(here: Optimum, rate: NDArray) -> tuple[float, str | None]:
 
 
 def _first_leaving(here: Optimum, rate: NDArray) -> tuple[float, str | None]:
-    """The first t > 0 at which no slopes in [0, 1] hold the entries on the kink any more."""
+    """The first t > 0 at which no slopes in [α, 1] hold the entries on the kink any more."""
     kinks, held = here.at.kinks, here.held
     assert kinks is not None
     if not held.any():
@@ -188,13 +189,13 @@ def _first_leaving(here: Optimum, rate: NDArray) -> tuple[float, str | None]:
         return _by_program(here, d, change), None
     t = np.full(d.shape, np.inf)
     np.divide(1 - d, change, out=t, where=change > 0)
-    np.divide(-d, change, out=t, where=change < 0)
+    np.divide(kinks.low - d, change, out=t, where=change < 0)
     first = int(np.argmin(t))
     return float(t[first]), _place(np.argwhere(held)[first])
 
 
 def _by_program(here: Optimum, d: NDArray, change: NDArray) -> float:
-    """The largest t with d + t change + (what leaves stationarity as it is) in [0, 1]."""
+    """The largest t with d + t change + (what leaves stationarity as it is) in [α, 1]."""
     from scipy.linalg import null_space
     from scipy.optimize import linprog
 
@@ -206,7 +207,7 @@ def _by_program(here: Optimum, d: NDArray, change: NDArray) -> float:
     rows = np.column_stack([scale * change, loose])
     bounds = [(0, None), *[(None, None)] * loose.shape[1]]
     found = linprog(np.eye(rows.shape[1])[0] * -1, A_ub=np.vstack([rows, -rows]),
-                    b_ub=np.concatenate([1 - d, d]), bounds=bounds)
+                    b_ub=np.concatenate([1 - d, d - kinks.low]), bounds=bounds)
     if found.status == 3:  # unbounded
         return np.inf
     return scale * float(found.x[0]) if found.status == 0 else 0.0

@@ -197,7 +197,7 @@ class LeftOut:
         crossing = ~here.held & ~kinks.idle & (np.sign(there) != np.sign(A)) & others
         d = kinks.slopes[here.held] - multipliers / (
             here.at.setting.decay * kinks.force[here.held])
-        leaving = ((d < 0) | (d > 1)) & others[np.nonzero(here.held)[2]]
+        leaving = ((d < kinks.low) | (d > 1)) & others[np.nonzero(here.held)[2]]
         return int(crossing.sum()) + int(leaving.sum())
 
 

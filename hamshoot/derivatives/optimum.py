@@ -146,7 +146,7 @@ def optimum_of(solution: Solution, who: str = "sensitivity",
         raise NoDerivative(f"{who}: expected at most {max_controls} controls, whose Hessian is a "
                            f"dense matrix, got {weights.size}")
     slopes = None
-    if problem.activation == "relu":
+    if problem.sigma.kinked:
         A = formulas.roll_out(posed(problem).setting, weights, steps)
         slopes = clarke_residual(problem, A, weights, steps).slopes
     known: dict[str, Any] = {}
@@ -184,8 +184,8 @@ def problem_solved(solution: Solution, who: str) -> TrainingProblem:
         raise NoDerivative(f"{who}: expected a network of finite weights, got one whose numbers "
                            "are not finite")
     epsilon = solution.residuals.get("epsilon", 0.0)
-    if solution.status.name == "SMOOTHED" and problem.activation == "relu" and epsilon > 0:
-        return problem.replace(activation="smooth_relu", epsilon=epsilon)
+    if solution.status.name == "SMOOTHED" and problem.sigma.kinked and epsilon > 0:
+        return problem.replace(activation=problem.sigma.smoothed(epsilon))
     return problem
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.problem.maps import check_fixed
 from hamshoot.support.checks import brief
 
 if TYPE_CHECKING:
@@ -170,14 +171,13 @@ def check_known(problem: Any, who: str) -> None:
     Raises
     ------
     ValueError
-        For other losses than the mean squared error, weighted samples, activations made of
-        functions, and a leaky ReLU, whose kinks count as none.
+        For other losses than the mean squared error, weighted samples, and activations made of
+        functions; for learned lifts and readouts.
     """
+    check_fixed(problem, f"{who}: derivatives of optima are",
+                "those by lift_decay and readout_decay are ‖P‖²/2 and ‖Q‖²/2")
     problem.criterion.check_plain(f"{who}: derivatives of optima")
     problem.sigma.check_compiled(f"{who} (derivatives of optima)")
-    if problem.sigma.name == "leaky_relu":
-        raise NoDerivative(f"{who}: expected a smooth activation, relu or linear, got leaky_relu; "
-                           "its smooth form is smooth_leaky_relu")
 
 
 def parameter(of: Any) -> str:

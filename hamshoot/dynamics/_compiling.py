@@ -1,7 +1,7 @@
 """How kernels are compiled: kept for later processes where that is possible, and in less time.
 
 - `njit` is numba's, but where no directory for its cache can be written it compiles without one;
-  numba's own refuses.
+  numba's own refuses. A disk that is full and a file that is damaged end nothing either.
 - While numba loads and compiles, Python's garbage collector is at rest: it would look through all
   of the compiler's objects again and again, and find nothing.
 - A kernel that calls another one is optimised together with it, and so is the next that calls that
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ with _rest.kept():
     import numba
     from llvmlite import ir
     from numba.core import cgutils, event, types
+    from numba.core.caching import FunctionCache
     from numba.extending import intrinsic
 
 
@@ -87,6 +89,28 @@ event.register("numba:compiler_lock", _Loading())
 event.register("numba:compile", _Compiling())
 
 
+class _Cache(FunctionCache):
+    """Where code is kept: what cannot be kept or read is compiled anew, and the program goes on."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The code for some types; None where there is none, or its file is damaged."""
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            self._kept(self.flush)  # else the index stays damaged, and nothing can be added
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for some types, if there is room."""
+        self._kept(lambda: super(_Cache, self).save_overload(sig, data))
+
+    def _kept(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            compilation.not_kept(self.cache_path, getattr(error, "strerror", None) or "damaged")
+
+
 def njit(**options: Any) -> Callable[[Callable], Any]:
     """`numba.njit` with the cache where there can be one, else without.
 
@@ -96,7 +120,10 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
     """
     def decorate(function: Callable) -> Any:
         try:
-            return numba.njit(**options)(function)
+            made = numba.njit(**options)(function)
+            if options.get("cache"):
+                made._cache = _Cache(made.py_func)
+            return made
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise

@@ -56,6 +56,10 @@ def runner(executor: Any, shards: list[Any], flops: float, owner: object) -> Run
     owner : object
         When it is gone, so is what is kept for it.
 
+    Raises
+    ------
+    ValueError
+        For a pool that forks where data come through connections, which are no copies then.
     """
     here = _Here(map, shards)
     if flops < LEAST_FLOPS and is_far(executor):
@@ -64,6 +68,7 @@ def runner(executor: Any, shards: list[Any], flops: float, owner: object) -> Run
     if client is not None:
         return _Cluster(client, shards, owner)
     if isinstance(executor, ProcessPoolExecutor):
+        _check_start(executor, shards)
         return _Pool(executor, shards, owner)
     return _Here(executor.map, shards)
 
@@ -71,6 +76,18 @@ def runner(executor: Any, shards: list[Any], flops: float, owner: object) -> Run
 def is_far(executor: Any) -> bool:
     """Whether an executor is of other processes that keep what they have."""
     return isinstance(executor, ProcessPoolExecutor) or client_of(executor) is not None
+
+
+def _check_start(pool: ProcessPoolExecutor, shards: list[Any]) -> None:
+    """Raise ValueError for a forked copy of connections: whoever closes his takes the other's."""
+    context = getattr(pool, "_mp_context", None)
+    samples = shards[0].samples
+    connected = samples is not None and any(getattr(one, "connected", False) for one in samples[:2])
+    if connected and context is not None and context.get_start_method() == "fork":
+        raise ValueError(
+            "executor: expected a pool whose processes are not forked, for data of a URL: "
+            "ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')); connections to "
+            "a store do not survive a fork")
 
 
 class _Here:

@@ -31,6 +31,7 @@ class Compilation:
     def __init__(self) -> None:
         self.count, self.seconds = 0, 0.0
         self._depth, self._began, self._told = 0, 0.0, False
+        self._unkept = False
         self._lock = threading.Lock()
 
     def begin(self) -> None:
@@ -57,10 +58,22 @@ class Compilation:
             tell = so_far >= LEAST_SECONDS and not self._told
             self._told = self._told or tell
         if tell:
-            where = f"later runs find the code in {kept_in}" if kept_in else \
+            where = f"later runs find the code in {kept_in}" if kept_in and not self._unkept else \
                 "no directory for the code can be written, so every process compiles it anew; " \
                 "NUMBA_CACHE_DIR can name one"
             _logger.info("compiling, once: %.0f s so far; %s", so_far, where)
+
+    def not_kept(self, place: str | None, reason: str) -> None:
+        """Code could not be kept in a directory: warns once, with the reason in the system's words.
+
+        The solve goes on with what was compiled.
+        """
+        with self._lock:
+            tell, self._unkept = not self._unkept, True
+        if tell:
+            _logger.warning(
+                "compiled code cannot be kept in %s (%s), so later runs compile it anew; "
+                "NUMBA_CACHE_DIR can name another directory", place, reason)
 
     def under_way(self) -> bool:
         """Whether something is being compiled now."""

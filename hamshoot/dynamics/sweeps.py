@@ -135,12 +135,15 @@ class EulerSweeps:
 
     @steps.setter
     def steps(self, steps: ArrayLike) -> None:
+        self._steps = self._checked_steps(steps)
+
+    def _checked_steps(self, steps: ArrayLike) -> NDArray:
         steps = np.array(steps, dtype=float)
         if steps.ndim != 1 or not len(steps) or not np.all(np.isfinite(steps) & (steps > 0)):
             raise ValueError("steps: expected a vector of finite numbers > 0, one a layer")
         if hasattr(self, "_A") and len(steps) != len(self._A) - 1:
             raise ValueError(f"steps: expected {len(self._A) - 1} of them, got {len(steps)}")
-        self._steps = steps
+        return steps
 
     @property
     def layers(self) -> int:

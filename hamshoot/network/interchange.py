@@ -40,6 +40,7 @@ import numpy as np
 from hamshoot.network.layered_network import LayeredNetwork
 from hamshoot.problem.activations import CODES, Activation
 from hamshoot.problem.arguments import matrix
+from hamshoot.problem.maps import DECAYS
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.problem.training_problem import TrainingProblem
@@ -140,6 +141,8 @@ def description(network: LayeredNetwork) -> str:
         "epsilon": float(network.activation.epsilon), "bias": bool(network.bias),
         **({LEAKY: float(network.activation.negative_slope)}
            if network.activation.negative_slope else {}),
+        **{name: float(value) for name in DECAYS
+           if (value := getattr(network, name)) is not None},
         "effective_depth": float(network.effective_depth), "layers": network.layers,
         "width": network.width, **{name: getattr(network, name) for name in names}, **table,
     }, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -191,6 +194,8 @@ def network_from(
     names = {name: words.get(name) if words or problem is None else getattr(problem, name)
              for name in ("classes", "target_names", "input_names", "preparation")}
     try:
+        names |= {name: value for name in DECAYS if (value := words.get(name, getattr(
+            problem, name, None))) is not None}
         if isinstance(names["preparation"], dict):
             names["preparation"] = Preparation.from_dict(names["preparation"])
         return build(**_fields(given), **names)

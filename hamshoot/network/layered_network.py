@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayeredNetwork:
-    """Weights, steps, fixed maps and scalings of a network, checked; what they predict.
+    """Weights, steps, maps and scalings of a network, checked; what they predict.
 
     The fields are described in `hamshoot.LeakyResNet`.
     """
@@ -47,6 +47,8 @@ class LayeredNetwork:
     input_names: tuple[str, ...] | None = None
     hard_endpoint: bool = False
     preparation: Preparation | None = None
+    lift_decay: float | None = None
+    readout_decay: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("weights", "steps", "lift", "readout"):

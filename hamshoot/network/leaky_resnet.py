@@ -32,14 +32,16 @@ from hamshoot.support.options import has_option, with_options
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+    from typing_extensions import Unpack
 
     from hamshoot.solution.method import Method
     from hamshoot.solution.solution import Callback, Solution
+    from hamshoot.support.names import MethodName, PolishOptions
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LeakyResNet(PortableNetwork):
-    """A Leaky ResNet of L layers with fixed linear maps in and out. Immutable.
+    """A Leaky ResNet of L layers with linear maps in and out. Immutable.
 
     Parameters
     ----------
@@ -60,6 +62,8 @@ class LeakyResNet(PortableNetwork):
     target_names, input_names : tuple of str, optional
     hard_endpoint : bool
         Whether it was built for a prescribed A_1 in place of targets: then it is not exported.
+    lift_decay, readout_decay : float, optional
+        μ of a map that was learned along; to PyTorch it is a parameter then.
     preparation : Preparation, optional
         How the columns of a table become inputs, where the network was trained on one.
 
@@ -100,7 +104,8 @@ class LeakyResNet(PortableNetwork):
             input_scaling=problem.input_scaling, target_scaling=problem.target_scaling,
             classes=problem.classes, target_names=problem.target_names,
             input_names=problem.input_names, preparation=problem.preparation,
-            hard_endpoint=problem.hard_endpoint,
+            hard_endpoint=problem.hard_endpoint, lift_decay=problem.lift_decay,
+            readout_decay=problem.readout_decay,
         )
 
     @classmethod
@@ -184,8 +189,8 @@ class LeakyResNet(PortableNetwork):
         return error_of(solution, networks)
 
     def polish(
-        self, problem: TrainingProblem, method: str | Method = "auto",
-        callback: Callback | None = None, **options: Any,
+        self, problem: TrainingProblem, method: MethodName | Method = "auto",
+        callback: Callback | None = None, **options: Unpack[PolishOptions],
     ) -> Solution:
         """Re-optimise this network, same layers and steps, from its own weights.
 

@@ -38,7 +38,8 @@ class PortableNetwork(LayeredNetwork):
         -------
         hamshoot.network.torch_module.LeakyResNetModule
             From rows (…, d_in) to predictions (…, d_out), both in the user's units: scalings, lift
-            and readout are buffers, the weights (L, w, w+1) the one parameter.
+            and readout are buffers, the weights (L, w, w+1) the one parameter; a lift or readout
+            that was learned is a parameter as well, and its weight decay part of the objective.
             ``module.objective(X, Y, weight_decay)`` is J, to train on; ``state_dict`` holds tensors
             alone and loads into any module of the same sizes and activation; ``module.save(path)``
             writes it with the names.

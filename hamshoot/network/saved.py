@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hamshoot.network.layered_network import LayeredNetwork
 from hamshoot.problem.activations import Activation
+from hamshoot.problem.maps import DECAYS
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
 from hamshoot.support import schema
@@ -44,6 +45,8 @@ def save(network: LayeredNetwork, path: str | PathLike) -> Path:
     }
     if network.activation.negative_slope:
         metadata["negative_slope"] = float(network.activation.negative_slope)
+    metadata |= {name: float(value) for name in DECAYS
+                 if (value := getattr(network, name)) is not None}
     if network.hard_endpoint:
         metadata["hard_endpoint"] = True
     if network.preparation is not None:
@@ -66,7 +69,7 @@ def load(path: str | PathLike, build: Callable[..., Network]) -> Network:
     try:
         check_fields("metadata", metadata, FIELDS, {
             "hard_endpoint": schema.FLAG, "preparation": schema.OBJECT,
-            "negative_slope": schema.NUMBER})
+            "negative_slope": schema.NUMBER, **dict.fromkeys(DECAYS, schema.NUMBER)})
         _check_arrays(arrays)
         metadata["activation"] = Activation(
             metadata["activation"], metadata.pop("epsilon"), metadata.pop("negative_slope", 0.0))

@@ -19,6 +19,7 @@ import torch
 from hamshoot.network import interchange
 from hamshoot.network.interchange import Discrepancy, Exported, Network
 from hamshoot.network.layered_network import LayeredNetwork
+from hamshoot.problem.maps import DECAYS
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.files import write_whole
 
@@ -44,12 +45,14 @@ class LeakyResNetModule(torch.nn.Module):
     Attributes
     ----------
     weights : torch.nn.Parameter, shape (L, w, w+1), or (L, w, w) without bias
-        The only parameter.
+        The only parameter, unless lift or readout were learned: then these are parameters too.
     steps, lift, readout, input_mean, input_scale, target_mean, target_scale, effective_depth, \
 epsilon, activation_code : torch.Tensor
         Buffers; shapes in `hamshoot.network.interchange`.
     activation : str
         As of `hamshoot.TrainingProblem`; with a leaky ReLU there is a buffer ``negative_slope``.
+    decays : dict of str to float
+        μ of the maps that are learned, by "lift" and "readout".
     classes, input_names, target_names : tuple of str or None
     discrepancy : Discrepancy or None
         Of the module as it was made, from the network's `predict`.
@@ -61,8 +64,13 @@ epsilon, activation_code : torch.Tensor
         exact = interchange.arrays_of(network)
         arrays = interchange.cast(exact, name)
         self.weights = torch.nn.Parameter(torch.tensor(arrays.pop("weights")))
+        self.decays = {learned: float(mu) for name, learned in DECAYS.items()
+                       if (mu := getattr(network, name)) is not None}
         for key, value in arrays.items():
-            self.register_buffer(key, torch.tensor(value))
+            if key in self.decays:
+                self.register_parameter(key, torch.nn.Parameter(torch.tensor(value)))
+            else:
+                self.register_buffer(key, torch.tensor(value))
         self.activation = network.activation.name
         self.bias = bool(network.bias)
         self.classes, self.input_names = network.classes, network.input_names
@@ -141,6 +149,8 @@ epsilon, activation_code : torch.Tensor
     ) -> Any:
         """J = (1/K)‖Q A_L − Yᵀ‖² + λ/(2L̃) Σρ‖W‖², to be trained on and differentiated.
 
+        With the weight decay (μ/2)‖·‖² of a lift or readout that is learned.
+
         The objective of `hamshoot.TrainingProblem`, the loss in scaled units.
 
         Parameters
@@ -164,7 +174,10 @@ epsilon, activation_code : torch.Tensor
         if sample_weights is not None:
             each = self._tensor(sample_weights) * each
         norm = (self.steps[:, None, None] * self.weights**2).sum()
-        return each.sum() / len(each) + weight_decay / (2 * self.effective_depth) * norm
+        J = each.sum() / len(each) + weight_decay / (2 * self.effective_depth) * norm
+        for name, mu in self.decays.items():
+            J = J + mu / 2 * (getattr(self, name) ** 2).sum()
+        return J
 
     def save(self, path: str | PathLike) -> Path:
         """Write the state_dict and the names to a file, whole or not at all.

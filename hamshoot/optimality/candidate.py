@@ -73,6 +73,10 @@ def candidate_in(
             "holds; solve from the network (initial_guess) and certify the solution")
     network = network_in(given, problem, steps)
     _check_kind(network, problem)
+    if problem.learns:  # then the network's own count
+        problem = problem.with_maps(
+            network.lift if problem.lift_decay is not None else problem.lift,
+            network.readout if problem.readout_decay is not None else problem.readout)
     solution = solution_from_weights(problem, network.weights, network.steps, method="given",
                                      status=Status.TRAINED, success=True)
     return Candidate(solution, [*_against(network, problem), _trivial(solution)])

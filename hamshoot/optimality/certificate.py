@@ -104,6 +104,11 @@ class Certificate:
     layer_stationarity : tuple of float
         ‖W_ℓ − L̃Bσ̂ᵀ‖_F / max(1, ‖W_ℓ‖_F) of every layer, (L,), whose largest is the stationarity;
         empty on a path.
+    lift_stationarity, readout_stationarity : float
+        ‖(1/μ) ∂J/∂P‖_F / max(1, ‖P‖_F) of a learned lift, and the same of a learned readout; the
+        stationarity is the largest of these and the layers'. NaN of fixed ones.
+    map_decay : float
+        (μ_P/2)‖P‖² + (μ_Q/2)‖Q‖², their part of J; 0 where both are fixed.
     near_kinks : int
         Hidden entries of ReLU that are off the kink by at most 1e-5 of the largest, of neurons that
         are read: single precision rounds activations off the kink, and training stops short of
@@ -134,6 +139,9 @@ class Certificate:
     descent: tuple[tuple[float, float], ...] = ()
     layer_stationarity: tuple[float, ...] = ()
     near_kinks: int = 0
+    lift_stationarity: float = float("nan")
+    readout_stationarity: float = float("nan")
+    map_decay: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -170,6 +178,14 @@ class Certificate:
         return [f"  {of}  {self.clarke_residual:.2e}   stationarity least in layer "
                 f"{int(np.argmin(layers)) + 1} of {len(layers)}, {min(layers):.1e}, most in layer "
                 f"{int(np.argmax(layers)) + 1}"]
+
+    def _maps(self) -> list[str]:
+        """A line on learned maps."""
+        found = [f"{name} {value:.1e}" for name, value in (
+            ("lift", self.lift_stationarity), ("readout", self.readout_stationarity))
+            if not np.isnan(value)]
+        return [f"  learned       stationarity of {', '.join(found)}; their weight decay is "
+                f"{self.map_decay:.6g} of J"] if found else []
 
     def _near(self) -> list[str]:
         """A line on activations that miss the kink, where the network is not stationary."""
@@ -209,6 +225,7 @@ class Certificate:
             f"  objective     {self.objective:.12g}",
             f"  stationarity  {self.stationarity:.2e}   kinks {self.kinks}{idle}",
             *self._by_layer(),
+            *self._maps(),
             *self._near(),
             f"  Hamiltonian   {self.hamiltonian:.8g}, drift {self.hamiltonian_drift:.1e}",
             f"  second order  {self.second_order}",

@@ -91,7 +91,15 @@ def setting_of(
     return Setting(start, targets, problem.endpoint, problem.readout, problem.effective_depth,
                    problem.weight_decay, problem.bias, problem.sigma.name, problem.sigma.epsilon,
                    problem.n_samples, problem.sigma.negative_slope, problem.sigma.functions,
-                   loss.name, loss.delta, weights)
+                   loss.name, loss.delta, weights, *learned_in(problem))
+
+
+def learned_in(problem: TrainingProblem) -> tuple[NDArray | None, NDArray | None, float, float]:
+    """P, Xᵀ, μ_P and μ_Q for the formulas; nothing where the maps are fixed."""
+    if not problem.learns:
+        return None, None, 0.0, 0.0
+    inputs = problem.input_scaling.apply(np.asarray(problem.X)).T
+    return problem.lift, inputs, problem.lift_decay or 0.0, problem.readout_decay or 0.0
 
 
 def smoothed(setting: Setting, solution: Solution) -> Setting | None:
@@ -235,6 +243,31 @@ def terminal_terms(setting: Setting, end: NDArray) -> NDArray:
     setting = setting._replace(loss="squared")
     positive = setting._replace(readout=np.abs(setting.readout), targets=-np.abs(targets))
     return np.abs(formulas.terminal(positive, np.abs(end)))
+
+
+def map_terms(setting: Setting, A: NDArray, B: NDArray, terms: dict[str, float]
+              ) -> dict[str, float]:
+    """The stationarity of learned maps with the absolute values of its terms, beside `terms`."""
+    if not setting.learns:
+        return terms
+    found = {}
+    if setting.lift_decay > 0:
+        assert setting.lift is not None
+        assert setting.inputs is not None
+        positive = setting._replace(lift=np.abs(setting.lift), inputs=np.abs(setting.inputs))
+        found["lift_stationarity"] = formulas.map_stationarities(
+            positive._replace(readout_decay=0.0), A[-1], -np.abs(B[0]))["lift_stationarity"]
+    if setting.readout_decay > 0:
+        pull = np.abs(formulas.slopes_of_loss(setting, setting.readout @ A[-1])) / setting.samples
+        size = max(1.0, float(np.linalg.norm(setting.readout)))
+        found["readout_stationarity"] = float(np.linalg.norm(
+            np.abs(setting.readout) + pull @ np.abs(A[-1]).T / setting.readout_decay)) / size
+    return {**terms, **found, "stationarity": max(terms["stationarity"], *found.values())}
+
+
+def map_parts(setting: Setting) -> dict[str, float]:
+    """The part of J that learned maps have; nothing where they are fixed."""
+    return {"map_decay": float(formulas.map_decay(setting))} if setting.learns else {}
 
 
 def missed(stored: NDArray, given: NDArray) -> float:

@@ -26,6 +26,9 @@ as every term added is 0 and every term taken off is ≥ 0 for the true x. If th
 positive semidefinite form of (y, c, x), free of each other, κ is at least the coupling. It is the
 Lagrangian dual of the doubly nonnegative relaxation (Burer, Math. Program. 120 (2009) 479). Without
 N₁, N₂, N₃ it is several times too large, since the pattern of signs is then any.
+
+Of a leaky ReLU σ(a) = αa + (1 − α)x with this x, so that ⟨c, Eσ⟩ is α⟨c, ETᵀy⟩ + (1 − α)⟨c, Ex⟩
+in the form; nothing else changes.
 """
 
 from __future__ import annotations
@@ -78,7 +81,8 @@ class Found(NamedTuple):
 
 
 def search(
-    T: NDArray, E: NDArray, starts: int = STARTS, seed: int = 0, guesses: NDArray | None = None
+    T: NDArray, E: NDArray, starts: int = STARTS, seed: int = 0, guesses: NDArray | None = None,
+    low: float = 0.0,
 ) -> Found:
     """Ascend to large couplings from random starts.
 
@@ -90,6 +94,8 @@ def search(
     seed : int
     guesses : ndarray, shape (g, m), optional
         Further starts.
+    low : float
+        α of a leaky ReLU.
 
     Returns
     -------
@@ -106,43 +112,53 @@ def search(
         y = np.concatenate([y, guesses @ basis])
     y, tries = _unit(y), len(y)
     for count, length in zip((tries, *SIFTED), LENGTHS, strict=True):
-        y = _climbed(T, products, y, length, rng)
-        y = y[np.argsort(-_squared(T, products, y))[:count]]
-    best = max((_finished(T, products, one) for one in y), key=lambda found: found[0])
+        y = _climbed(T, products, y, length, rng, low)
+        y = y[np.argsort(-_squared(T, products, y, low))[:count]]
+    best = max((_finished(T, products, one, low) for one in y), key=lambda found: found[0])
     return Found(float(np.sqrt(max(best[0], 0.0))), basis @ best[1], tries)
+
+
+def sigma(a: NDArray, low: float = 0.0) -> NDArray:
+    """max(a, 0), or of a leaky ReLU max(a, αa)."""
+    return np.maximum(a, low * a) if low else np.maximum(a, 0.0)
 
 
 def _unit(y: NDArray) -> NDArray:
     return y / np.maximum(np.linalg.norm(y, axis=-1, keepdims=True), 1e-300)
 
 
-def _squared(T: NDArray, products: NDArray, y: NDArray) -> NDArray:
+def _squared(T: NDArray, products: NDArray, y: NDArray, low: float) -> NDArray:
     """‖Eσ(Tᵀy)‖² of every row of y."""
-    x = np.maximum(y @ T, 0.0)
+    x = sigma(y @ T, low)
     return np.einsum("...i,...i->...", x @ products, x)
 
 
 def _climbed(
-    T: NDArray, products: NDArray, y: NDArray, length: float, rng: np.random.Generator
+    T: NDArray, products: NDArray, y: NDArray, length: float, rng: np.random.Generator, low: float
 ) -> NDArray:
     """STEPS steps from every row, back to length 1, each taken only if it leads up.
 
     Where EᵀE has entries of both signs, ‖Eσ(Tᵀy)‖² is not convex, and the gradient's direction
     itself, as in a power iteration, may be lower than y.
     """
-    reached = _squared(T, products, y)
+    reached = _squared(T, products, y, low)
     for k in range(STEPS):
-        x = np.maximum(y @ T, 0.0)
-        gradient = ((x @ products) * (x > 0)) @ T.T
+        x = sigma(y @ T, low)
+        gradient = ((x @ products) * _passed(x, low)) @ T.T
         step = _unit(gradient) + CHANCE * rng.standard_normal(y.shape)
         trial = _unit(y + length * SHRINK**k * step)
-        value = _squared(T, products, trial)
+        value = _squared(T, products, trial, low)
         higher = value > reached
         y, reached = np.where(higher[:, None], trial, y), np.where(higher, value, reached)
     return y
 
 
-def _finished(T: NDArray, products: NDArray, y: NDArray) -> tuple[float, NDArray]:
+def _passed(x: NDArray, low: float) -> NDArray:
+    """σ′ from σ."""
+    return np.where(x > 0, 1.0, low) if low else x > 0
+
+
+def _finished(T: NDArray, products: NDArray, y: NDArray, low: float) -> tuple[float, NDArray]:
     """The coupling squared and its y at the end of L-BFGS on ‖Eσ(Tᵀy)‖²/‖y‖².
 
     Maxima lie where pieces meet, and there the steps along gradients zigzag; quasi-Newton methods
@@ -151,18 +167,18 @@ def _finished(T: NDArray, products: NDArray, y: NDArray) -> tuple[float, NDArray
     from scipy.optimize import minimize
 
     def lowered(z: NDArray) -> tuple[float, NDArray]:
-        x = np.maximum(z @ T, 0.0)
+        x = sigma(z @ T, low)
         pull, size = x @ products, float(z @ z)
         value = float(pull @ x) / size
-        return -value, -2 / size * (T @ (pull * (x > 0)) - value * z)
+        return -value, -2 / size * (T @ (pull * _passed(x, low)) - value * z)
 
     end = minimize(lowered, y, jac=True, method="L-BFGS-B",
                    options=dict(maxiter=FINISHING, ftol=0.0, gtol=0.0, maxcor=30))
-    return max(((float(_squared(T, products, one)), one) for one in (y, _unit(end.x))),
+    return max(((float(_squared(T, products, one, low)), one) for one in (y, _unit(end.x))),
                key=lambda found: found[0])
 
 
-def bound(T: NDArray, E: NDArray, enough: float = 1.0) -> float:
+def bound(T: NDArray, E: NDArray, enough: float = 1.0, low: float = 0.0) -> float:
     """A number that no coupling exceeds, from the relaxation or, for many entries, from norms.
 
     Parameters
@@ -170,6 +186,8 @@ def bound(T: NDArray, E: NDArray, enough: float = 1.0) -> float:
     T, E : ndarray, shapes (m, k) and (m′, k)
     enough : float
         A bound below this ends the search for a lower one.
+    low : float
+        α of a leaky ReLU.
 
     Returns
     -------
@@ -179,7 +197,7 @@ def bound(T: NDArray, E: NDArray, enough: float = 1.0) -> float:
     norms = float(np.linalg.norm(T, 2) * np.linalg.norm(E, 2))  # |σ(a)| ≤ |a|
     if norms < enough or T.shape[1] > MOST_RELAXED or norms == 0.0:
         return norms
-    return min(norms, _relaxed(T, E, enough))
+    return min(norms, _relaxed(T, E, enough, low))
 
 
 def _compressed(T: NDArray) -> tuple[NDArray, NDArray]:
@@ -205,7 +223,8 @@ class _Relaxation:
     the rank of E to the size. T and E are scaled to one norm, so that μ is near 1.
     """
 
-    def __init__(self, T: NDArray, E: NDArray):
+    def __init__(self, T: NDArray, E: NDArray, low: float = 0.0):
+        self.low = low
         T, E = _compressed(T)[1], _compressed(E)[1]
         scale = np.sqrt(np.linalg.norm(E, 2) / np.linalg.norm(T, 2))
         self.T, self.E, self.k = scale * T, E / scale, T.shape[1]
@@ -224,7 +243,10 @@ class _Relaxation:
         F = np.zeros((n + self.k, n + self.k))
         F[:r, :r] = -T @ N3 @ T.T
         F[:r, n:] = -T * mu + 0.5 * T @ N2.T + T @ N3
-        F[r:n, n:] = self.E
+        F[r:n, n:] = (1 - self.low) * self.E
+        if self.low:
+            F[:r, r:n] = self.low * T @ self.E.T
+            F[r:n, :r] = F[:r, r:n].T
         F[n:, n:] = np.diag(2 * mu) - N1 - 0.5 * (N2 + N2.T) - N3
         F[n:, :n] = F[:n, n:].T
         return F
@@ -267,11 +289,11 @@ class _Relaxation:
         return best
 
 
-def _relaxed(T: NDArray, E: NDArray, enough: float) -> float:
+def _relaxed(T: NDArray, E: NDArray, enough: float, low: float) -> float:
     """The bound of the relaxation, by L-BFGS on penalised eigenvalues."""
     from scipy.optimize import minimize
 
-    relaxation = _Relaxation(T, E)
+    relaxation = _Relaxation(T, E, low)
     k = relaxation.k
     norms = float(np.linalg.norm(relaxation.T, 2) * np.linalg.norm(relaxation.E, 2))
     z = np.concatenate([[norms], np.ones(k), np.full(3 * k * k, FIRST)])

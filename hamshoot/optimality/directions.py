@@ -27,7 +27,7 @@ class Descent(NamedTuple):
     falls : tuple of (float, float)
         Step lengths at which J is lower, from the largest on, and the change of J there.
     lowest : ndarray, shape (L, w, w+1), or None
-        The controls of the lowest J met.
+        The controls of the lowest J met; (n,) where a map is learned.
     """
 
     falls: tuple[tuple[float, float], ...]
@@ -39,10 +39,10 @@ def followed(at: Expansion, direction: NDArray) -> Descent:
 
     The straight step leaves them at second order, and each costs to first order.
     """
-    step = direction.reshape(at.weights.shape)
+    step = direction.reshape(at.controls.shape)
     falls, best, lowest = [], at.objective, None
-    for length in LENGTHS * max(1.0, float(np.linalg.norm(at.weights))):
-        points = _set_back(at, at.weights + length * step)
+    for length in LENGTHS * max(1.0, float(np.linalg.norm(at.controls))):
+        points = _set_back(at, at.controls + length * step)
         values = [_objective(at, W) for W in points]
         least = int(np.argmin(values))
         if values[least] < at.objective - SEEN * abs(at.objective):
@@ -74,12 +74,13 @@ def steepest(at: Expansion, entries: NDArray, slack: float) -> tuple[float, NDAr
     U, sizes, V = np.linalg.svd(at.fixed[entries[at.fixed_entries]], full_matrices=False)
     kept = sizes > negligible(sizes[0])
     if not kept.any():  # no control moves these entries
-        return 0.0, np.zeros(at.weights.size)
+        return 0.0, np.zeros(at.controls.size)
     U, back = U[:, kept], V[kept].T / sizes[kept]
     assert at.kinks is not None  # there are entries on one
     force = at.kinks.force[entries] / np.abs(at.kinks.force).max()
     d, concave = at.kinks.slopes[entries], at.kinks.concave[entries]
-    up, down = -force * (1 - d) - slack, -force * d - slack  # J's slopes for a > 0 and for −a > 0
+    # J's slopes for a > 0 and for −a > 0.
+    up, down = -force * (1 - d) - slack, -force * (d - at.kinks.low) - slack
     convex = np.flatnonzero(~concave)
     count, (k, r) = len(convex), U.shape
     # The variables are z with a = Uz, and for each convex entry its cost t ≥ up·a, t ≥ −down·a.
@@ -96,16 +97,17 @@ def steepest(at: Expansion, entries: NDArray, slack: float) -> tuple[float, NDAr
                       np.concatenate([np.zeros(2 * count), np.ones(2 * k), np.zeros(len(sides))]),
                       bounds=(None, None))
         if end.status != 0:
-            return float("nan"), np.zeros(at.weights.size)
+            return float("nan"), np.zeros(at.controls.size)
         if end.fun < best:
             best, direction = float(end.fun), end.x[:r]
     return best, back @ direction
 
 
-def _objective(at: Expansion, W: NDArray) -> float:
+def _objective(at: Expansion, controls: NDArray) -> float:
     with np.errstate(all="ignore"):
-        end = formulas.roll_out(at.setting, W, at.steps)[-1]
-        value = float(formulas.objective(at.setting, end, W, at.steps)[0])
+        setting, W = at.placed(controls)
+        end = formulas.roll_out(setting, W, at.steps)[-1]
+        value = float(formulas.objective(setting, end, W, at.steps)[0])
     return value if np.isfinite(value) else np.inf
 
 
@@ -117,7 +119,8 @@ def _set_back(at: Expansion, W: NDArray) -> list[NDArray]:
     rows, corrected = at.fixed[held[at.fixed_entries]], W
     for _ in range(CORRECTIONS):
         with np.errstate(all="ignore"):
-            off = formulas.roll_out(at.setting, corrected, at.steps)[:-1][held]
+            setting, moved = at.placed(corrected)
+            off = formulas.roll_out(setting, moved, at.steps)[:-1][held]
         if not np.all(np.isfinite(off)):
             return [W]
         back = np.linalg.lstsq(rows, off, rcond=RANK_TOLERANCE)[0]

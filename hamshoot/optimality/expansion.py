@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hamshoot.optimality import formulas
+from hamshoot.optimality import formulas, learned
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.kinks import KINK_TOLERANCE, Kinks, told_apart
 from hamshoot.problem.training_problem import TrainingProblem
@@ -78,6 +78,9 @@ def negligible(largest: float) -> float:
 class Expansion:
     """One network and J around it to second order; see `hamshoot.optimality.second_order_layers`.
 
+    Where a map is learned all of it is in the vector (W, P, Q) of `hamshoot.optimality.learned`, n
+    its length.
+
     Attributes
     ----------
     setting : Setting
@@ -89,7 +92,7 @@ class Expansion:
     size : float
         (λ/L̃) max(1, ‖√ρ W‖), against which the slope is small or not.
     kinks : Kinks or None
-        For ReLU.
+        For ReLU and leaky ReLU.
     multipliers : (float, float)
         Smallest and largest slope d of the entries on the kink that are not idle; NaN without any.
     derivatives : callable
@@ -112,6 +115,23 @@ class Expansion:
     def gradient(self) -> float:
         """‖∂J/∂W‖."""
         return float(np.linalg.norm(self.slope))
+
+    @cached_property
+    def controls(self) -> NDArray:
+        """What moves: W (L, w, w+1), or the vector."""
+        setting = self.setting
+        return learned.vector(setting, self.weights, setting.lift, setting.readout) \
+            if setting.learns else self.weights
+
+    def placed(self, controls: NDArray) -> tuple[Setting, NDArray]:
+        """Setting and W (L, w, w+1) of other controls."""
+        return learned.placed(self.setting, controls, self.weights.shape) \
+            if self.setting.learns else (self.setting, controls)
+
+    @cached_property
+    def turns(self) -> NDArray:
+        """Directions (k, n) that leave J as it is."""
+        return learned.turns(self.setting, self.weights)
 
     @cached_property
     def fixed_entries(self) -> NDArray:
@@ -149,7 +169,7 @@ class Expansion:
     @cached_property
     def free(self) -> Free:
         """The directions that leave the entries that stay, (n,), m of them independent."""
-        return Free(self.fixed)
+        return Free(np.concatenate([self.fixed, self.turns]) if self.turns.size else self.fixed)
 
     @cached_property
     def reduced(self) -> NDArray:
@@ -224,19 +244,22 @@ def expanded(
     problem: TrainingProblem, weights: NDArray, steps: NDArray, slopes: NDArray | None,
     derivatives: Derivatives,
 ) -> Expansion:
-    """The expansion around a network, for ReLU with slopes (L, w, N) on the kink."""
+    """The expansion around a network, for ReLUs with slopes (L, w, N) on the kink."""
     setting = setting_of(problem)
+    if setting.learns and derivatives is complex_step_derivatives:
+        derivatives = learned.complex_step_derivatives
     A = formulas.roll_out(setting, weights, steps)
     B, G = formulas.costates(setting, A, weights, steps, slopes=slopes)
     kinks, multipliers = None, (float("nan"), float("nan"))
     if slopes is not None:
-        kinks = told_apart(A, weights, steps, B, slopes)
+        kinks = told_apart(A, weights, steps, B, slopes, setting.negative_slope,
+                           setting.inputs if setting.lift_decay > 0 else None)
         d = slopes[kinks.on_kink & ~kinks.idle]
         multipliers = (float(d.min()), float(d.max())) if d.size else multipliers
     return Expansion(
         setting, weights, steps, A, B,
         float(formulas.objective(setting, A[-1], weights, steps)[0]),
-        (setting.decay / setting.leak * steps[:, None, None] * G).ravel(),
+        learned.slopes(setting, steps, G, A[-1], B[0]),
         setting.decay / setting.leak * max(
             1.0, float(np.linalg.norm(np.sqrt(steps)[:, None, None] * weights))),
         kinks, multipliers, derivatives)

@@ -11,6 +11,11 @@ A_{ℓ−1} and in W_ℓ, and ask for 0:
     B_{ℓ−1} = (1 − ρ_ℓL̃) B_ℓ + ρ_ℓ σ′(A_{ℓ−1}) ⊙ (W_ℓᵀB_ℓ)      (W_ℓ without its bias column),
     ∂J/∂W_ℓ = (λρ_ℓ/L̃) G_ℓ,   G_ℓ = W_ℓ − L̃ B_ℓ σ̂(A_{ℓ−1})ᵀ.
 
+Where the lift P, A_0 = PXᵀ, or the readout Q is learned, J has (μ_P/2)‖P‖² + (μ_Q/2)‖Q‖² besides,
+and by the same multipliers, −λB_0 being the derivative in A_0 and N ∂C/∂z that of the loss,
+
+    ∂J/∂P = μ_P P − λ B_0 X,    ∂J/∂Q = μ_Q Q + (∂C/∂z) A_Lᵀ.
+
 With G = 0 inserted, these are the steps of the flow of H = (L̃/2)‖Bσ̂(A)ᵀ‖² − L̃ Tr(BAᵀ).
 
 Shapes: A, B (…, w, N); W (…, w, w+1), last column the bias, or (…, w, w) without; whole networks
@@ -69,6 +74,10 @@ class Setting(NamedTuple):
         δ of Huber's loss, else 0.
     sample_weights : ndarray, shape (N,), optional
         Of the samples, or of the block of them.
+    lift, inputs : ndarray, shapes (w, d_in) and (d_in, N), optional
+        P and Xᵀ where a map is learned; then `start` is their product.
+    lift_decay, readout_decay : float
+        μ_P and μ_Q; 0 of what is fixed.
     """
 
     start: NDArray
@@ -86,6 +95,15 @@ class Setting(NamedTuple):
     loss: str = "squared"
     delta: float = 0.0
     sample_weights: NDArray | None = None
+    lift: NDArray | None = None
+    inputs: NDArray | None = None
+    lift_decay: float = 0.0
+    readout_decay: float = 0.0
+
+    @property
+    def learns(self) -> bool:
+        """Whether a map is learned."""
+        return self.lift_decay > 0 or self.readout_decay > 0
 
 
 # -- one node --------------------------------------------------------------------------------------
@@ -221,7 +239,7 @@ def roll_out(
     pattern: NDArray | None = None,
 ) -> NDArray:
     """A at all nodes, (…, L+1, w, N), from W (…, L, w, w+1) and perhaps a pattern (…, L, w, N)."""
-    A = np.broadcast_to(setting.start, (*W.shape[:-3], *setting.start.shape))
+    A = np.broadcast_to(setting.start, (*W.shape[:-3], *setting.start.shape[-2:]))
     nodes = [A]
     for k, rho in enumerate(steps):
         piece = None if pattern is None else pattern[..., k, :, :]
@@ -265,10 +283,23 @@ def slopes_of_loss(setting: Setting, z: NDArray) -> NDArray:
 def objective(
     setting: Setting, end: NDArray, W: NDArray, steps: NDArray
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """J, its loss (0 with a hard endpoint) and Σρ‖W‖², (…) each, of networks that end at `end`."""
+    """J, its loss (0 with a hard endpoint) and Σρ‖W‖², (…) each, of networks that end at `end`.
+
+    J with the weight decay of learned maps.
+    """
     norm = np.sum(steps * _square(W), axis=-1)
     misfit = 0 * norm if setting.targets is None else loss(setting, end)
-    return misfit + setting.decay / (2 * setting.leak) * norm, misfit, norm
+    return misfit + setting.decay / (2 * setting.leak) * norm + map_decay(setting), misfit, norm
+
+
+def map_decay(setting: Setting) -> NDArray | float:
+    """(μ_P/2)‖P‖² + (μ_Q/2)‖Q‖² of the maps that are learned."""
+    total: NDArray | float = 0.0
+    if setting.lift_decay > 0 and setting.lift is not None:
+        total = total + setting.lift_decay / 2 * _square(setting.lift)
+    if setting.readout_decay > 0:
+        total = total + setting.readout_decay / 2 * _square(setting.readout)
+    return total
 
 
 # -- backward --------------------------------------------------------------------------------------
@@ -277,10 +308,10 @@ def objective(
 def terminal(setting: Setting, end: NDArray) -> NDArray:
     """B_L = −(2/(λN)) Qᵀ(QA_L − Yᵀ); of another loss −(1/λ) Qᵀ ∂C/∂z."""
     if setting.loss != "squared" or setting.sample_weights is not None:
-        pull = setting.readout.T @ slopes_of_loss(setting, setting.readout @ end)
+        pull = _T(setting.readout) @ slopes_of_loss(setting, setting.readout @ end)
         return -pull / (setting.decay * setting.samples)
     error = setting.readout @ end - setting.targets
-    return -2 / (setting.decay * setting.samples) * setting.readout.T @ error
+    return -2 / (setting.decay * setting.samples) * _T(setting.readout) @ error
 
 
 def pull_back(
@@ -322,6 +353,36 @@ def costates(
         B.append(left)
         G.append(gradient)
     return np.stack(B[::-1], axis=-3), np.stack(G[::-1], axis=-3)
+
+
+def lift_slope(setting: Setting, start: NDArray) -> NDArray:
+    """∂J/∂P = μ_P P − λ B_0 X, (…, w, d_in), of B_0 (…, w, N)."""
+    assert setting.inputs is not None
+    assert setting.lift is not None
+    return setting.lift_decay * setting.lift - setting.decay * start @ _T(setting.inputs)
+
+
+def readout_slope(setting: Setting, end: NDArray) -> NDArray:
+    """∂J/∂Q = μ_Q Q + (∂C/∂z) A_Lᵀ, (…, d_out, w), of A_L (…, w, N)."""
+    pull = slopes_of_loss(setting, setting.readout @ end) / setting.samples
+    return setting.readout_decay * setting.readout + pull @ _T(end)
+
+
+def map_stationarities(setting: Setting, end: NDArray, start: NDArray) -> dict[str, float]:
+    """‖(1/μ)∂J/∂P‖ / max(1, ‖P‖), and of Q, of what is learned; of A_L and B_0."""
+    found = {}
+    if setting.lift_decay > 0:
+        found["lift_stationarity"] = _against(
+            lift_slope(setting, start) / setting.lift_decay, setting.lift)
+    if setting.readout_decay > 0:
+        found["readout_stationarity"] = _against(
+            readout_slope(setting, end) / setting.readout_decay, setting.readout)
+    return found
+
+
+def _against(slope: NDArray, matrix: NDArray | None) -> float:
+    assert matrix is not None
+    return float(np.linalg.norm(slope)) / max(1.0, float(np.linalg.norm(matrix)))
 
 
 def stationarity(W: NDArray, G: NDArray) -> float:

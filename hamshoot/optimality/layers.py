@@ -4,8 +4,9 @@ The stored momenta are a witness. Off the kink of ReLU
 
     B_{ℓ−1} − (1 − ρ_ℓL̃) B_ℓ = σ′(A_{ℓ−1}) ⊙ v_ℓ,    v_ℓ = ρ_ℓW_ℓᵀB_ℓ,
 
-and at an entry on the kink the left side must lie between 0 and v: then it is d ⊙ v for slopes
-d ∈ [0, 1], an element of Clarke's subdifferential, and stationarity with these slopes is proof.
+and at an entry on the kink the left side must lie between αv and v, with α the slope of a leaky
+ReLU and 0 for ReLU: then it is d ⊙ v for slopes d ∈ [α, 1], an element of Clarke's
+subdifferential, and stationarity with these slopes is proof.
 
 Each step of the stored arrays is compared with the formulas entry by entry, relative to the sum of
 the absolute values of the terms that make the entry: nothing but rounding may be left.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hamshoot.optimality import checks, formulas
+from hamshoot.optimality import checks, formulas, learned
 from hamshoot.optimality.checks import NAN, NO_EPSILON, ROUNDING, Asked, Bound, Findings
 from hamshoot.optimality.formulas import Setting
 from hamshoot.optimality.kinks import KINK_TOLERANCE
@@ -56,10 +57,11 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     measured = _objective(setting, A[-1], W, steps)
     costate_defect, own_G, terms_G = check_costate(setting, solution, on_kink)
     stored = {"defect": state_defect(setting, solution), "costate_defect": costate_defect}
-    residuals = {**_residuals(setting, W, steps, G),
+    residuals = {**_residuals(setting, W, steps, G, (A, B)),
                  "boundary_residual": checks.boundary_residual(setting, solution)}
-    own = {**residuals, **_residuals(setting, W, steps, own_G), "defect": stored["defect"]}
-    terms = {**_residuals(setting, W, steps, terms_G),
+    own = {**residuals, "defect": stored["defect"],
+           **_residuals(setting, W, steps, own_G, (solution.representations, momenta))}
+    terms = {**checks.map_terms(setting, A, B, _residuals(setting, W, steps, terms_G)),
              "boundary_residual": checks.boundary_terms(setting, A[-1]),
              "loss": checks.loss_terms(setting, A)}
     bounds = [
@@ -78,6 +80,7 @@ def check_stored(solution: Solution, asked: Asked) -> Findings:
     H = formulas.hamiltonian(setting, *((A[:-1], B[1:]) if rule == "euler" else (A, B)))
     numbers = {
         **measured, **residuals, **stored, "layer_stationarity": _by_layer(W, G),
+        **checks.map_parts(setting),
         "hamiltonian": float(np.median(H)),
         "hamiltonian_drift": checks.drift(H), "kinks": int(on_kink.sum()),
         "idle_kinks": int(idle.sum()), "near_kinks": near_kinks(setting, A, W, rule),
@@ -91,12 +94,14 @@ def kinks(
 ) -> tuple[NDArray, NDArray]:
     """Entries of the left nodes on the kink, (L, w, N), and those of them that nothing reads.
 
-    None at the first node, where A is given, nor between RK4 layers, whose stages pass the kink.
+    None at the first node, where A is given unless the lift is learned, nor between RK4 layers,
+    whose stages pass the kink.
     """
     left = A[:-1]
     on_kink = np.zeros(left.shape, bool)
-    if setting.activation == "relu" and rule == "euler":
-        on_kink[1:] = np.abs(left[1:]) <= tolerance * max(1.0, float(np.abs(left).max()))
+    if setting.activation in formulas.SMOOTHED and rule == "euler":
+        on_kink[:] = np.abs(left) <= tolerance * max(1.0, float(np.abs(left).max()))
+        on_kink[0] &= setting.lift_decay > 0
     columns = np.linalg.norm(W[:, :, : A.shape[1]], axis=1)[:, :, None]
     return on_kink, on_kink & (columns <= IDLE_COLUMN * columns.max(initial=1.0))
 
@@ -113,16 +118,17 @@ def near_kinks(setting: Setting, A: NDArray, W: NDArray, rule: str) -> int:
 def witnessed_slopes(
     setting: Setting, A: NDArray, W: NDArray, steps: NDArray, momenta: NDArray, on_kink: NDArray
 ) -> NDArray | None:
-    """σ′, (L, w, N), with the stored momenta's d in [0, 1] on the kink; None without kinks.
+    """σ′, (L, w, N), with the stored momenta's d in [α, 1] on the kink; None without kinks.
 
-    Where v = 0 any d will do. What the momenta say beyond [0, 1] is left to their defect.
+    Where v = 0 any d will do. What the momenta say beyond [α, 1] is left to their defect.
     """
     if not on_kink.any():
         return None
     rho = steps[:, None, None]
     force = rho * np.swapaxes(W[:, :, : A.shape[1]], 1, 2) @ momenta[1:]
     passed = momenta[:-1] - (1 - rho * setting.leak) * momenta[1:]
-    d = np.clip(np.divide(passed, force, out=np.zeros_like(force), where=force != 0), 0, 1)
+    d = np.clip(np.divide(passed, force, out=np.zeros_like(force), where=force != 0),
+                setting.negative_slope, 1)
     return np.where(on_kink, d, formulas.slope(setting, A[:-1]))
 
 
@@ -179,8 +185,10 @@ def _smoothed_claim(
     positive = smooth._replace(leak=-smooth.leak)
     _, terms = formulas.pull_back(positive, np.abs(A[:-1]), np.abs(W), steps[:, None, None],
                                   np.abs(B[1:]), rule)
-    bounds = _smooth_bounds(solution, _objective(smooth, A[-1], W, steps)["objective"], G, asked,
-                            formulas.stationarity(W, terms))
+    bounds = _smooth_bounds(
+        solution, _objective(smooth, A[-1], W, steps)["objective"],
+        _residuals(smooth, W, steps, G, (A, B))["stationarity"], asked,
+        checks.map_terms(smooth, A, B, _residuals(smooth, W, steps, terms))["stationarity"])
     if setting.endpoint is not None:
         apart = checks.missed(A[-1], setting.endpoint)
         bounds.append(checks.boundary(apart, asked, " of the smoothed network"))
@@ -188,10 +196,9 @@ def _smoothed_claim(
 
 
 def _smooth_bounds(
-    solution: Solution, objective: float, G: NDArray, asked: Asked, terms: float = 0.0
+    solution: Solution, objective: float, value: float, asked: Asked, terms: float = 0.0
 ) -> list[Bound]:
     """Bounds on the stationarity of the smoothed network, and on what is recorded of it."""
-    value = formulas.stationarity(solution.weights, G)
     return [Bound("stationarity of the smoothed network", value,
                   max(checks.CLAIMED, asked.stationarity or 0.0)),
             *_smooth_records(solution, objective, value, asked, terms)]
@@ -271,7 +278,8 @@ def check_blocks(solution: Solution, asked: Asked) -> Findings:
             bounds.append(NO_EPSILON)
         else:
             again = _sums(solution, smooth)
-            bounds += _smooth_bounds(solution, again.objective["objective"], again.G, asked)
+            bounds += _smooth_bounds(solution, again.objective["objective"],
+                                     formulas.stationarity(W, again.G), asked)
     numbers = {
         **sums.objective, **residuals, "layer_stationarity": _by_layer(W, sums.G),
         "defect": 0.0, "costate_defect": 0.0,
@@ -349,10 +357,18 @@ def _objective(setting: Setting, end: NDArray, W: NDArray, steps: NDArray) -> di
     return dict(zip(("objective", "loss", "parameter_norm"), map(float, values), strict=True))
 
 
-def _residuals(setting: Setting, W: NDArray, steps: NDArray, G: NDArray) -> dict[str, float]:
-    norm = formulas.gradient_norm(setting, steps, G)
-    return {"stationarity": formulas.stationarity(W, G), "gradient_norm": norm,
-            "clarke_residual": norm}
+def _residuals(
+    setting: Setting, W: NDArray, steps: NDArray, G: NDArray,
+    ends: tuple[NDArray, NDArray] | None = None,
+) -> dict[str, float]:
+    """Stationarity and ‖∇J‖; where maps are learned theirs too, from states and costates."""
+    norm, maps = formulas.gradient_norm(setting, steps, G), {}
+    if setting.learns and ends is not None:
+        A, B = ends
+        norm = float(np.linalg.norm(learned.slopes(setting, steps, G, A[-1], B[0])))
+        maps = formulas.map_stationarities(setting, A[-1], B[0])
+    largest = float(np.max([formulas.stationarity(W, G), *maps.values()]))
+    return {"stationarity": largest, "gradient_norm": norm, "clarke_residual": norm, **maps}
 
 
 def _by_layer(W: NDArray, G: NDArray) -> tuple[float, ...]:

@@ -47,6 +47,10 @@ controls, so if −Σ⟨v, r⟩ over its entries grows with every move of them (
 it is ≥ 0 as above. All hypotheses are checked in floating point, with room for rounding; the
 program, up to MOST_CONCAVE concave entries.
 
+**Leaky ReLU.** With slopes α and 1 the identity is the same, d ∈ [α, 1] and r = (1 − d)a⁺ +
+(d − α)a⁻, and so are the proof and the kinds of entries, with α in place of 0. Idle entries are
+switched off in H, and their σ(a), now a⁺ − αa⁻, is in the coupling as a whole.
+
 The other way round every claim of a descent is shown: a direction is only reported with values of
 J along it that are lower.
 
@@ -54,6 +58,9 @@ J along it that are lower.
 if W is a strict local minimum of that, it is one of the norm among the networks that reach the
 endpoint. What is refuted at one weight is tried again at larger ones, where the way down has to
 keep closer to the endpoint.
+
+Where lift or readout are learned all of this is in the vector of controls and maps, with the
+reasons and the symmetries that are left in `hamshoot.optimality.learned`.
 
 Costs with n = L·w·(w+1) controls: n complex gradients, O(n L w²N) flops, three n² numbers, 4n²k for
 the null space of k entries held, n³/3 for a Cholesky factor, and 4n³/3 more for the eigenvalues
@@ -128,7 +135,7 @@ class SecondOrder(NamedTuple):
     tries : int
         Starts of the search for it.
     direction : ndarray, shape (L, w, w+1), or None
-        Along which J falls, of length 1.
+        Along which J falls, of length 1; (n,) where a map is learned, as `lowest`.
     descent : tuple of (float, float)
         Pairs of a step length and the change of J there, after the entries held are set back to 0.
     lowest : ndarray, shape (L, w, w+1), or None
@@ -175,8 +182,8 @@ def second_order(
     max_controls : int
         Larger problems are not decided.
     slopes : ndarray, shape (L, w, N), optional
-        For ReLU, σ′ with slopes d ∈ [0, 1] on the kink that make W stationary; by default a search
-        for them (`hamshoot.theory.clarke`).
+        For ReLUs, σ′ with slopes d ∈ [0, 1] (of a leaky one [α, 1]) on the kink that make W
+        stationary; by default a search for them (`hamshoot.theory.clarke`).
     multiplier : ndarray, shape (w, N), optional
         B_1 of a hard endpoint, needed there.
     derivatives : callable, optional
@@ -196,20 +203,17 @@ def second_order(
     if problem.hard_endpoint:
         return _with_endpoint(problem, weights, steps, multiplier, max_controls, dict(
             slopes=slopes, derivatives=derivatives, prove=prove, starts=starts, seed=seed))
-    if weights.size > max_controls:
+    size = weights.size + sum(M.size for M, mu in (
+        (problem.lift, problem.lift_decay), (problem.readout, problem.readout_decay)) if mu)
+    if size > max_controls:
         return SecondOrder(
-            f"not decided: {weights.size} controls, the dense test takes {max_controls}",
-            nan, (nan, nan))
-    if problem.activation != "relu":
+            f"not decided: {size} controls, the dense test takes {max_controls}", nan, (nan, nan))
+    if not problem.sigma.kinked:
         slopes = None
     elif slopes is None:  # a witness: with wrong slopes the gradient does not vanish
         A = formulas.roll_out(setting_of(problem), weights, steps)
         slopes = clarke_residual(problem, A, weights, steps).slopes
     at = expanded(problem, weights, steps, slopes, derivatives or complex_step_derivatives)
-    hidden = np.abs(at.representations[1:-1])
-    near = NEAR * max(1.0, float(hidden.max(initial=0.0)))
-    if problem.activation == "leaky_relu" and np.any(hidden <= near):
-        return _result(at, "not decided: an activation lies on the kink of the leaky ReLU", nan)
     if np.any(_bends(problem, at.representations[-1]) <= NEAR):
         return _result(at, "not decided: an error lies where Huber's loss goes over to its tangent",
                        nan)
@@ -256,7 +260,11 @@ def _verdict(at: Expansion, prove: bool, starts: int, seed: int) -> SecondOrder:
             return result
     smallest, largest, vector = smallest_eigenvalue(at.reduced)
     number = f"smallest eigenvalue {smallest:.2e}"
-    of = "network" if at.kinks is None else "ReLU network"
+    of = "network" if at.kinks is None else "leaky ReLU network" if at.kinks.low else "ReLU network"
+    if at.setting.learns:
+        of += ", its learned maps included"
+    if at.turns.size:
+        of += f", up to {len(at.turns)} turns of its neurons that leave J as it is"
     if smallest < -EIGENVALUE_TOLERANCE * largest:
         return _falling(at, f"saddle of the {of}: {number}", at.free.directions(vector), smallest)
     if smallest <= EIGENVALUE_TOLERANCE * largest:
@@ -276,7 +284,7 @@ def _doubt(at: Expansion) -> str:
     The form is that of the exact stationary point near by, and of the pattern of activations here.
     """
     step = np.linalg.solve(at.reduced, at.free.coordinates(at.slope))
-    away = float(np.linalg.norm(step)) / max(1.0, float(np.linalg.norm(at.weights)))
+    away = float(np.linalg.norm(step)) / max(1.0, float(np.linalg.norm(at.controls)))
     if away > CLOSE:
         return (f"the stationary point is still {away:.1e} of the weights away by a Newton step, "
                 f"for a proof at most {CLOSE:g}")
@@ -326,7 +334,9 @@ def _with_dead_neurons(
         return _result(at, f"not decided: {count} idle activations, some of neurons that are read "
                            "or active for other samples", smallest)
     groups = dead.groups()
-    found = [coupling.search(*dead.group(own), starts, seed, dead.copies(own)) for own in groups]
+    low = at.kinks.low
+    found = [coupling.search(*dead.group(own), starts, seed, dead.copies(own), low)
+             for own in groups]
     tries = sum(one.tries for one in found)
     strongest = max(range(len(found)), key=lambda k: found[k].coupling)
     kappa = found[strongest].coupling
@@ -342,7 +352,8 @@ def _with_dead_neurons(
             at, "not decided: a dead neuron that takes a share of a living one leaves J as it is "
                 f"(coupling 1); no descent found in {tries} tries", smallest, **numbers)
     if prove and kappa < HOPELESS:
-        numbers["coupling_bound"] = max(coupling.bound(*dead.group(own)) for own in groups)
+        numbers["coupling_bound"] = max(
+            coupling.bound(*dead.group(own), low=low) for own in groups)
     if numbers["coupling_bound"] < 1:
         return _result(at, f"{minimum}, {words} in {tries} tries and less than "
                            f"{numbers['coupling_bound']:.4g} times by a bound", smallest, **numbers)
@@ -367,10 +378,12 @@ class _Dead:
         force = -at.setting.decay * at.steps[layer, None] * at.momenta[layer + 1, :, sample]
         read[np.arange(len(layer)), layer, :, neuron] = force
         self._factor, self._free = cholesky(at.reduced, lower=True), at.free
+        self._low = at.kinks.low
         self._weights, self._neurons = at.weights, neuron
+        self._setting, self._size = at.setting, at.controls.size
         self.feeding, self.reading = (
             solve_triangular(self._factor, at.free.coordinates(part.T), lower=True)
-            for part in (at.feeding, read.reshape(len(layer), -1)))
+            for part in (at.feeding, self._whole(read)))
 
     def crossed(self) -> bool:
         """Whether a control both feeds an idle entry and reads one, beyond rounding."""
@@ -409,14 +422,25 @@ class _Dead:
         rows = np.zeros((len(self._weights[0]), *self._weights.shape))
         for k, row in enumerate(rows):
             row[:, neuron] = self._weights[:, k]
-        return self._free.coordinates(rows.reshape(len(rows), -1).T).T @ self._factor
+        whole = self._whole(rows)
+        lift = self._setting.lift
+        if self._setting.lift_decay > 0 and lift is not None:
+            own = whole[:, self._weights.size :][:, : lift.size].reshape(-1, *lift.shape)
+            own[:, neuron] = lift
+        return self._free.coordinates(whole.T).T @ self._factor
+
+    def _whole(self, rows: NDArray) -> NDArray:
+        """Rows (k, L, w, w+1) in the controls as rows (k, n), 0 in learned maps."""
+        flat = np.zeros((len(rows), self._size))
+        flat[:, : self._weights.size] = rows.reshape(len(rows), -1)
+        return flat
 
     def switched_on(self, own: NDArray, found: coupling.Found) -> NDArray:
         """The direction in the controls of a coupling: y, and the c that answers it best."""
         from scipy.linalg import solve_triangular
 
         feeding, reading = self.group(own)
-        z = found.y - reading @ np.maximum(found.y @ feeding, 0.0)
+        z = found.y - reading @ coupling.sigma(found.y @ feeding, self._low)
         return self._free.directions(solve_triangular(self._factor, z, lower=True, trans=1))
 
 
@@ -427,7 +451,7 @@ def _held(at: Expansion) -> str:
     held, edge = int(at.fixed_entries.sum()), int(at.kinks.edge.sum())
     low, high = at.multipliers
     words = f", {held} activations held on the kink, d in [{low:.2g}, {high:.2g}]" if held else ""
-    return words + (f", {edge} on the edge of [0, 1]" if edge else "")
+    return words + (f", {edge} on the edge of [{at.kinks.low:g}, 1]" if edge else "")
 
 
 def _result(at: Expansion, verdict: str, smallest: float, **more: Any) -> SecondOrder:
@@ -445,5 +469,5 @@ def _falling(
                            f"({verdict})", smallest, **more)
     length, change = min(falls, key=lambda pair: pair[1])
     return _result(at, f"{verdict}; J falls by {-change:.3g} at a distance of {length:.2g}",
-                   smallest, direction=direction.reshape(at.weights.shape), descent=falls,
+                   smallest, direction=direction.reshape(at.controls.shape), descent=falls,
                    lowest=lowest, **more)

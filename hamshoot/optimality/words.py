@@ -70,6 +70,8 @@ def in_words(certificate: Mapping[str, Any]) -> list[Sentence]:
     continuous = any(b["name"].startswith("controls against") for b in certificate["bounds"])
     found = [_checks(certificate), _objective(certificate),
              (_path if continuous else _stationarity)(certificate)]
+    if learned := _learned(certificate):
+        found.append(learned)
     if certificate["kinks"]:
         found.append(_kinks(certificate))
     if certificate["near_kinks"] and not found[2].verdict:
@@ -116,6 +118,22 @@ def _stationarity(c: Mapping[str, Any]) -> Sentence:
     where = "near a stationary point, and not at one" if s <= NEAR else "not stationary"
     return Sentence("First order", f"The network is {where}: the weights of a layer differ from "
                     f"{condition} by {s:.1e} of their size (of 1, where they are smaller).", False)
+
+
+def _learned(c: Mapping[str, Any]) -> Sentence | None:
+    """Learned maps: first order at both ends. Certificates that were kept before lack them."""
+    found = [(name, c[f"{name}_stationarity"]) for name in ("lift", "readout")
+             if c.get(f"{name}_stationarity") is not None]
+    if not found:
+        return None
+    names = " and ".join(name for name, _ in found)
+    largest = max(value for _, value in found)
+    good = largest <= CLAIMED
+    return Sentence("Learned maps", f"The {names}, learned with weight decay of "
+                    f"{'their' if len(found) > 1 else 'its'} own ({_number(c['map_decay'])} of J), "
+                    f"{'are' if len(found) > 1 else 'is'} {'' if good else 'not '}stationary: off "
+                    f"by {largest:.1e} of {'their' if len(found) > 1 else 'its'} size at most.",
+                    good)
 
 
 def _path(c: Mapping[str, Any]) -> Sentence:

@@ -15,8 +15,11 @@ import numpy as np
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import WITH_EPSILON, WITH_SLOPE, Activation
 from hamshoot.problem.losses import Loss
+from hamshoot.problem.maps import checked_decays
+from hamshoot.problem.open_rows import adopted
 from hamshoot.problem.preparation import Preparation
 from hamshoot.problem.readers import Scaling
+from hamshoot.problem.stored_rows import StoredRows
 from hamshoot.support.checks import brief, finite
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     values["criterion"] = _criterion({**given, **values})
     values["sample_weights"] = values["criterion"].weights
     values |= _scalings({**given, **values})
+    values |= checked_decays({**given, **values})
     values |= _matrices({**given, **values})
     return values | _held_out({**given, **values})
 
@@ -125,7 +129,7 @@ def _activation(activation: Any, epsilon: Any, negative_slope: Any) -> Activatio
 def _data(given: Mapping[str, Any]) -> dict[str, Any]:
     """Samples, targets or endpoint, and the names of their columns."""
     values: dict[str, Any] = {}
-    X = matrix("X", given["X"])
+    X = matrix("X", adopted("X", given["X"]))
     if given["endpoint"] is not None:
         endpoint, width = matrix("endpoint", given["endpoint"]), given["width"]
         if endpoint.shape != (width, len(X)):
@@ -136,7 +140,7 @@ def _data(given: Mapping[str, Any]) -> dict[str, Any]:
         values["endpoint"] = frozen(endpoint)
     elif given["Y"] is None:
         raise ValueError("Y: expected targets (or an endpoint), got none")
-    Y = None if given["Y"] is None else matrix("Y", given["Y"])
+    Y = None if given["Y"] is None else matrix("Y", adopted("Y", given["Y"]))
     if Y is not None and len(Y) != len(X):
         raise ValueError(f"Y: expected {len(X)} rows as X has, got {len(Y)}")
     # Frozen first: sums depend on the memory order in the last digit, a reload must not.
@@ -144,9 +148,12 @@ def _data(given: Mapping[str, Any]) -> dict[str, Any]:
     columns = {"input_names": X.shape[1]}
     if Y is not None:
         columns.update(target_names=Y.shape[1], classes=Y.shape[1])
+    own = {"input_names": X, "target_names": Y}  # stored columns have names of their own
     for name, expected in columns.items():
         if given[name] is not None:
             values[name] = _names(name, given[name], expected)
+        elif isinstance(own.get(name), StoredRows):
+            values[name] = own[name].columns
     values["preparation"] = _preparation(given["preparation"], X.shape[1])
     return {**values, "X": X, "Y": Y}
 
@@ -168,7 +175,7 @@ def _criterion(given: Mapping[str, Any]) -> Loss:
         raise ValueError("loss: a hard endpoint stands in place of the loss, which has neither "
                          f"another form nor sample weights then, got {criterion}")
     if any(map(mapped.is_mapped, (given["X"], Y))):
-        criterion.check_plain("memory-mapped data")
+        criterion.check_plain("data that stay in their files, as memory maps do,")
     if name == "cross_entropy" and (
             Y.shape[1] < 2 or np.any(Y < 0) or np.any(np.abs(Y.sum(axis=1) - 1) > 1e-9)):
         raise ValueError("loss: cross_entropy needs targets that are probabilities of at least 2 "
@@ -198,16 +205,17 @@ def _names(name: str, value: Any, expected: int) -> tuple[str, ...]:
 def _scalings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the inputs; of the targets too where there are any, classes and hard endpoints as are."""
     X, Y, kind = given["X"], given["Y"], _scaling_kind(given["standardize"])
+    weights = given["sample_weights"]
     inputs = [str(n) for n in given["input_names"] or range(X.shape[1])]
     values = {"input_scaling": Scaling.identity(X.shape[1]) if kind is None else
-              Scaling.fit(X, kind, "X", inputs)}
+              Scaling.fit(X, kind, "X", inputs, weights)}
     if Y is None:
         return values
     outputs = [str(n) for n in given["target_names"] or range(Y.shape[1])]
     as_are = given["classes"] is not None or given["endpoint"] is not None or \
         given["loss"] == "cross_entropy"
     values["target_scaling"] = Scaling.identity(Y.shape[1]) if kind is None or as_are else \
-        Scaling.fit(Y, kind, "Y", outputs)
+        Scaling.fit(Y, kind, "Y", outputs, weights)
     return values
 
 
@@ -315,9 +323,13 @@ def matrix(name: str, value: ArrayLike) -> NDArray:
         raise ValueError(_not_finite(name, len(bad), i, j, array[i, j]))
     largest = float(np.abs(array).max())
     if largest > LARGEST:
-        raise ValueError(f"{name}: expected numbers up to {LARGEST:g} in size, whose squares are "
-                         f"numbers too, got {largest:.3g}; give them in other units")
+        raise ValueError(_too_large(name, largest))
     return array
+
+
+def _too_large(name: str, largest: float) -> str:
+    return (f"{name}: expected numbers up to {LARGEST:g} in size, whose squares are numbers too, "
+            f"got {largest:.3g}; give them in other units")
 
 
 def _mapped_matrix(name: str, array: Any) -> Any:
@@ -329,12 +341,19 @@ def _mapped_matrix(name: str, array: Any) -> Any:
     bad = mapped.not_finite(array)
     if bad is not None:
         count, i, j, value = bad
-        raise ValueError(_not_finite(name, count, i, j, value))
+        raise ValueError(_not_finite(name, count, i, j, value, array))
+    if isinstance(array, StoredRows) and (largest := mapped.survey(array).moments.size.max()) > \
+            LARGEST:
+        raise ValueError(_too_large(name, largest))
     return array
 
 
-def _not_finite(name: str, count: int, i: int, j: int, value: float) -> str:
+def _not_finite(name: str, count: int, i: int, j: int, value: float, array: Any = None) -> str:
     more = f" and {count - 1} more" if count > 1 else ""
+    if isinstance(array, StoredRows):
+        got = "a gap or nan" if np.isnan(value) else str(value)
+        return (f"{name}: {array.name}, row {i + 1}, column {array.called(j)}: expected a finite "
+                f"number, got {got}{more}; rows that stay in their file have to be complete")
     return f"{name}: expected finite numbers, got {value} in row {i}, column {j}{more}"
 
 
@@ -385,7 +404,8 @@ def _instead(name: str, value: Any) -> str:
     if isinstance(value, str) and name.startswith("Y"):
         return f"; take the column: frame[{brief(value)}]"
     if isinstance(value, (str, PathLike)):
-        return "; read the file with TrainingProblem.from_csv"
+        return ("; read the file with TrainingProblem.from_csv or from_parquet, or with "
+                "hamshoot.open_rows where its rows stay in it")
     if hasattr(value, "columns") and hasattr(value, "dtypes"):
         kinds = dict(zip(value.columns, value.dtypes, strict=True))
         words = [str(column) for column, kind in kinds.items()

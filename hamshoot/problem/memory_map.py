@@ -1,5 +1,8 @@
 """Rows of arrays that stay in their files: memory-mapped data, read a block at a time.
 
+Those of other files and stores are `hamshoot.problem.stored_rows`; what is said here of maps, the
+functions below do for them alike.
+
 A map is read where its rows are used and never copied whole; its numbers keep their type on disk
 and are double precision where they are read. What travels between processes is the path of the
 file and the place in it.
@@ -18,6 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hamshoot.problem.stored_rows import MissingMap as MissingMap
+from hamshoot.problem.stored_rows import StoredRows
 from hamshoot.support.checks import MOST_REPEATED, check_regular
 
 if TYPE_CHECKING:
@@ -28,10 +33,6 @@ if TYPE_CHECKING:
 MEMORY_BYTES = 500_000_000
 #: Numbers in memory at a time while a map is checked or measured.
 CHUNK_NUMBERS = 4_000_000
-
-
-class MissingMap(ValueError):
-    """The file of a map is gone, or no longer what it was."""
 
 
 class MappedRows:
@@ -58,9 +59,9 @@ class MappedRows:
         self._array: NDArray | None = None
 
     @classmethod
-    def of(cls, array: np.memmap | MappedRows) -> MappedRows:
+    def of(cls, array: np.memmap | MappedRows | StoredRows) -> MappedRows | StoredRows:
         """Describe a map, (N, d) or (N,), that `numpy.load` or `numpy.memmap` made."""
-        if isinstance(array, MappedRows):
+        if isinstance(array, (MappedRows, StoredRows)):
             return array
         rows: Any = array[:, None] if array.ndim == 1 else array  # still an np.memmap
         page = np.frombuffer(rows._mmap, dtype=np.uint8)
@@ -161,7 +162,7 @@ class Samples(NamedTuple):
 
     Attributes
     ----------
-    X, Y : ndarray or MappedRows, shape (T, d_in), (T, d_out)
+    X, Y : ndarray, MappedRows or StoredRows, shape (T, d_in), (T, d_out)
         In the user's units.
     input_scaling, target_scaling : Scaling
     lift : ndarray, shape (w, d_in)
@@ -180,8 +181,8 @@ class Samples(NamedTuple):
 
 
 def is_mapped(array: Any) -> bool:
-    """Whether an array lies in a file, of numbers that can be read as doubles."""
-    if isinstance(array, MappedRows):
+    """Whether an array lies in a file or a store, of numbers that can be read as doubles."""
+    if isinstance(array, (MappedRows, StoredRows)):
         return True
     return (isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None
             and array.filename is not None and array.dtype.kind in "fiub")
@@ -198,8 +199,8 @@ def taken(array: Any, rows: NDArray) -> Any:
 
 
 def doubles(array: Any, a: int, b: int) -> NDArray:
-    """Rows a to b in memory, in double precision."""
-    return np.asarray(array[a:b], dtype=float)
+    """Rows a to b in memory, in double precision, row by row."""
+    return np.asarray(array[a:b], dtype=float, order="C")
 
 
 def chunks(array: Any) -> Iterator[tuple[int, NDArray]]:
@@ -209,37 +210,87 @@ def chunks(array: Any) -> Iterator[tuple[int, NDArray]]:
         yield a, doubles(array, a, min(a + size, len(array)))
 
 
-def moments(array: Any) -> tuple[NDArray, NDArray, NDArray, float]:
-    """Mean, deviation and largest size of the columns, and the deviation of all numbers."""
-    if not is_mapped(array):
-        return (array.mean(axis=0), array.std(axis=0), np.abs(array).max(axis=0),
-                float(array.std()))
-    count, total, size = len(array), np.zeros(array.shape[1]), np.zeros(array.shape[1])
-    for _, values in chunks(array):
-        total = total + values.sum(axis=0)
+class Moments(NamedTuple):
+    """Mean, deviation and largest size of the columns (d,), and the deviation of all numbers."""
+
+    mean: NDArray
+    spread: NDArray
+    size: NDArray
+    common: float
+
+
+class Survey(NamedTuple):
+    """What one pass over all rows finds.
+
+    Attributes
+    ----------
+    moments : Moments
+    bad : (count, row, column, value), optional
+        Of the numbers that are not finite, how many there are, and the first.
+    """
+
+    moments: Moments
+    bad: tuple[int, int, int, float] | None
+
+
+def moments(array: Any, weights: NDArray | None = None) -> Moments:
+    """Moments of the columns; the same to the last bit wherever the numbers are.
+
+    Up to `CHUNK_NUMBERS` as NumPy takes them, beyond in one pass over chunks, whose means and
+    squares are merged (Chan, Golub and LeVeque 1979). With weights (N,), of rows in memory, those
+    of rows that are there so many times.
+    """
+    return survey(array).moments if weights is None else _weighted(array, weights)
+
+
+@np.errstate(all="ignore")
+def _weighted(array: NDArray, weights: NDArray) -> Moments:
+    rows = array[weights > 0]
+    shares = weights[weights > 0] / weights.sum()
+    mean = shares @ rows
+    total = mean.mean()
+    return Moments(mean, np.sqrt(shares @ (rows - mean) ** 2), np.abs(rows).max(axis=0),
+                   float(np.sqrt((shares @ (rows - total) ** 2).mean())))
+
+
+@np.errstate(all="ignore")  # numbers that are not finite are told, and squares that are none
+def survey(array: Any) -> Survey:
+    """Moments, and what is not finite, by one pass over the rows; of stored rows it is kept."""
+    if isinstance(array, StoredRows) and array.survey is not None:
+        kept: Survey = array.survey
+        return kept
+    count, first, at = 0, None, 0
+    mean, squares, size = (np.zeros(array.shape[1]) for _ in range(3))
+    whole: Moments | None = None
+    for a, values in chunks(array):
+        finite = np.isfinite(values)
+        if not finite.all():
+            bad = np.argwhere(~finite)
+            count += len(bad)
+            first = first or (a + int(bad[0, 0]), int(bad[0, 1]), float(values[tuple(bad[0])]))
         size = np.maximum(size, np.abs(values).max(axis=0))
-    mean = total / count
-    middle, squares, all_squares = mean.mean(), np.zeros(array.shape[1]), 0.0
-    for _, values in chunks(array):
-        squares = squares + np.sum((values - mean) ** 2, axis=0)
-        all_squares += float(np.sum((values - middle) ** 2))
-    return mean, np.sqrt(squares / count), size, float(np.sqrt(all_squares / array.size))
+        if len(values) == len(array):
+            whole = Moments(values.mean(axis=0), values.std(axis=0), size, float(values.std()))
+            break
+        part, rows = values.mean(axis=0), len(values)
+        gap, at = part - mean, at + rows
+        squares += ((values - part) ** 2).sum(axis=0) + gap**2 * (rows * (at - rows) / at)
+        mean = mean + gap * (rows / at)
+    if whole is None:
+        between = len(array) * np.sum((mean - mean.mean()) ** 2)
+        whole = Moments(mean, np.sqrt(squares / len(array)), size,
+                        float(np.sqrt((squares.sum() + between) / array.size)))
+    found = Survey(whole, None if first is None else (count, *first))
+    if isinstance(array, StoredRows):
+        array.survey = found
+    return found
 
 
 def not_finite(array: Any) -> tuple[int, int, int, float] | None:
     """How many numbers are not finite, and row, column and value of the first; None if none is."""
-    count, first = 0, None
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" and not isinstance(array, StoredRows):
         return None
-    for a, values in chunks(array):
-        finite = np.isfinite(values)
-        if finite.all():
-            continue
-        bad = np.argwhere(~finite)
-        count += len(bad)
-        if first is None:
-            first = (a + int(bad[0, 0]), int(bad[0, 1]), float(values[tuple(bad[0])]))
-    return None if first is None else (count, *first)
+    return survey(array).bad
 
 
 def map_npz(path: Path) -> dict[str, NDArray]:

@@ -265,6 +265,19 @@ def target_numbers(sheet: Sheet, name: str, advice: str) -> NDArray:
     return _numbers_of(sheet, name, True, _TARGET_GAP, advice)[0]
 
 
+def weight_numbers(sheet: Sheet, name: str) -> NDArray:
+    """Weights of the samples, (N,): finite numbers >= 0, not all 0; else a ValueError names one."""
+    values = _numbers_of(sheet, name, True, _WEIGHT_GAP, "weights of samples are numbers >= 0")[0]
+    if np.any(values < 0):
+        k = int(np.argmax(values < 0))
+        raise ValueError(f"{sheet.name}, row {sheet.rows[k]}, column {brief(name)}: expected a "
+                         f"weight >= 0, got {values[k]:g}")
+    if not values.any():
+        raise ValueError(f"{sheet.name}, column {brief(name)}: expected a weight above 0 in some "
+                         "row, got 0 in all")
+    return values
+
+
 def target_words(sheet: Sheet, name: str) -> list[str]:
     """Labels of a target column; a gap is refused, and what is no label but a number or a date."""
     cells = _words_of(sheet, name, True, _TARGET_GAP)
@@ -308,6 +321,7 @@ def refuse_cell(sheet: Sheet, name: str, cell: str, expected: str, advice: str =
 _GAP = 'missing = "mean" or "median" fills gaps; or leave the row or the column out'
 _NEW_GAP = ('the network was trained without gaps; fill the cell, or train with missing = "mean" '
             'or "median"')
+_WEIGHT_GAP = "write 0 for a row that is not to count"
 _TARGET_GAP = "no target is filled in; leave the row out"
 
 

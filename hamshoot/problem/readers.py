@@ -1,4 +1,4 @@
-"""Data for training problems: CSV and npz files, their scaling, the teacher, the test split."""
+"""Data for training problems: CSV and npz files, the teacher, the test split."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.cells import number
 from hamshoot.problem.frames import read_large
+from hamshoot.problem.parquet_rows import PARQUET
 from hamshoot.problem.preparation import (
     FEW_LEVELS,
     Preparation,
@@ -23,8 +24,11 @@ from hamshoot.problem.preparation import (
     holds_numbers,
     target_numbers,
     target_words,
+    weight_numbers,
 )
-from hamshoot.problem.sheets import Sheet, check_form, read_sheet
+from hamshoot.problem.scaling import Scaling as Scaling
+from hamshoot.problem.sheets import Sheet, check_form, decoded, read_sheet, sheet_of
+from hamshoot.problem.stored_files import is_url, source_of
 from hamshoot.support.checks import brief, check_regular
 from hamshoot.support.files import load_npz
 
@@ -40,7 +44,8 @@ MOST_NUMBERS = 10**9
 class Table:
     """Rows read from a file: X (N, d_in), Y (N, d_out), their names, and labels if Y is one-hot.
 
-    Of a CSV file also how its columns became inputs, and which of them (N, columns) had gaps.
+    Of a CSV file also how its columns became inputs, which of them (N, columns) had gaps, and the
+    weights of the samples (N,), where a column has them.
     """
 
     X: NDArray
@@ -52,90 +57,17 @@ class Table:
     Y_test: NDArray | None = None
     preparation: Preparation | None = None
     gaps: NDArray | None = None
+    sample_weights: NDArray | None = None
 
     def arguments(self) -> dict[str, Any]:
         """What `TrainingProblem` takes, by name."""
         return {k: v for k, v in vars(self).items() if v is not None and k != "gaps"}
 
 
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """Affine scaling of columns, v ↦ (v − mean)/scale, kept so that it can be undone.
-
-    Attributes
-    ----------
-    mean, scale : ndarray, shape (d,)
-        In the user's units.
-    """
-
-    mean: NDArray
-    scale: NDArray
-
-    @classmethod
-    def identity(cls, d: int) -> Scaling:
-        """Leave columns as they are."""
-        return cls(np.zeros(d), np.ones(d))
-
-    @classmethod
-    def fit(cls, values: NDArray, kind: str, argument: str, names: Sequence[str]) -> Scaling:
-        """Scaling that demeans each column and divides by its deviation, or by a common one.
-
-        Parameters
-        ----------
-        values : ndarray, shape (N, d)
-        kind : {"columns", "varying", "common"}
-            "common" keeps the relative size of the columns (the paper's normalisation); "varying"
-            scales each column as "columns" does, and of a constant one takes off the mean alone.
-        argument, names
-            For messages: the argument's name, and those of its columns.
-
-        Raises
-        ------
-        ValueError
-            If a column is constant (a deviation of 0 cannot be divided by) and `kind` is "columns",
-            or all columns are and it is "common".
-        """
-        if len(values) < 2:
-            raise ValueError(
-                f"{argument}: standardising needs at least 2 rows (samples), got {len(values)}"
-            )
-        mean, spread, size, common = mapped.moments(values)
-        if not np.isfinite([*spread, common]).all():
-            raise ValueError(f"{argument}: expected numbers whose squares are numbers too, got "
-                             f"{size.max():.3g}; give them in other units")
-        constant = np.flatnonzero(spread <= 1e-13 * size)
-        if kind == "common":
-            if constant.size == values.shape[1]:
-                raise ValueError(f"{argument}: every column is constant, expected varying data")
-            return cls(mean, np.full(values.shape[1], common))
-        if constant.size and kind == "varying":
-            spread[constant] = 1.0
-        elif constant.size:
-            k = int(constant[0])
-            raise ValueError(
-                f"{argument}: column {brief(names[k])} is constant ({values[0, k]:g} in all "
-                f"{len(values)} rows, to rounding) and cannot be standardised; "
-                "drop it or do not standardise"
-            )
-        return cls(mean, spread)
-
-    def apply(self, values: NDArray) -> NDArray:
-        """Scale rows (…, d) from the user's units."""
-        return (values - self.mean) / self.scale
-
-    def invert(self, values: NDArray) -> NDArray:
-        """Rows (…, d) back in the user's units."""
-        return values * self.scale + self.mean
-
-    def squares(self, values: Any) -> float:
-        """Sum of the squares of the scaled numbers of all rows, read in chunks."""
-        return sum(float(np.sum(self.apply(rows) ** 2)) for _, rows in mapped.chunks(values))
-
-
 def read_csv(
     path: str | PathLike, targets: int | Sequence[str] = 1, drop: Sequence[str] = (), *,
     separator: str | None = None, decimal: str = ".", missing: str = "refuse",
-    categories: str | Sequence[str] = "refuse", classes: bool = False,
+    categories: str | Sequence[str] = "refuse", classes: bool = False, weights: str | None = None,
 ) -> Table:
     """Read a CSV file with a header row.
 
@@ -143,7 +75,7 @@ def read_csv(
     ----------
     path : path
         UTF-8, or UTF-16 with a byte order mark. Large files are read by pandas or polars where one
-        is installed, see `hamshoot.problem.frames`.
+        is installed, see `hamshoot.problem.frames`. A URL of fsspec too.
     targets : int or sequence of str
         Names of the target columns, or how many of the last columns they are.
     drop : sequence of str
@@ -159,6 +91,8 @@ def read_csv(
         are named become one-hot, whatever they hold.
     classes : bool
         Whether one target column of numbers is a class.
+    weights : str, optional
+        Column of weights of the samples, numbers >= 0; it is no input.
 
     Returns
     -------
@@ -172,39 +106,62 @@ def read_csv(
         what they should be, dates among them and numbers in a form that is not read; each with row
         and column. Rows are numbered as in the file, its header and blank rows included.
     """
-    if not isinstance(classes, bool):
-        raise ValueError(f"classes: expected true or false, got {brief(classes)}")
+    check_reading(missing, categories, classes)
     check_form(separator, decimal)
-    check_choices(missing, categories)
-    choices: dict[str, Any] = dict(
-        targets=targets, drop=drop, missing=missing, categories=categories, classes=classes)
+    choices: dict[str, Any] = dict(targets=targets, drop=drop, missing=missing,
+                                   categories=categories, classes=classes, weights=weights)
+    if is_url(path):
+        source = source_of(path)
+        text = decoded(source.bytes_of(source.path), source.url)
+        return table_of(sheet_of(text, source.url, separator, decimal), **choices)
     path = Path(path)
     check_regular(path, "a CSV file")
+    if path.suffix.lower() in PARQUET:
+        raise ValueError(f"{path}: expected a CSV file; TrainingProblem.from_parquet reads Parquet")
     if isinstance(categories, str) and not classes:
         large = read_large(path, separator, decimal)
         if large is not None:
             try:
-                return _table(large, **choices)
+                return table_of(large, **choices)
             except ValueError:
                 pass  # the reader below says it with the row
-    return _table(read_sheet(path, separator, decimal), **choices)
+    return table_of(read_sheet(path, separator, decimal), **choices)
 
 
-def _table(sheet: Sheet, targets: Any, drop: Any, missing: str, categories: str | Sequence[str],
-           classes: bool) -> Table:
-    """The inputs and targets of a sheet."""
+def check_reading(missing: Any, categories: Any, classes: Any, lazy: Any = None) -> None:
+    """Raise ValueError for options of a table that are none of theirs."""
+    for name, value in (("classes", classes), ("lazy", False if lazy is None else lazy)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: expected true or false, got {brief(value)}")
+    check_choices(missing, categories)
+
+
+def columns_of(sheet: Sheet, targets: Any, drop: Any, weights: Any) -> tuple[Any, list[str]]:
+    """Names of the targets and of the inputs of a sheet.
+
+    Raises
+    ------
+    ValueError
+        For columns that there are not, or that are two things at once, and tables without an input
+        or of fewer than two rows.
+    """
     if len(sheet.columns) == 1:
         raise ValueError(
             f"{sheet.name}: expected columns separated by a comma, a semicolon, a tab or |, got "
             f"one column, {brief(sheet.header[0])}; name another separator by separator")
-    target_names = _target_names(targets, sheet)
     if isinstance(drop, str) or not all(isinstance(column, str) for column in drop):
         raise ValueError(f"drop: expected a list of column names, got {brief(drop)}")
+    if weights is not None:
+        if not isinstance(weights, str):
+            raise ValueError(f"weights: expected the name of a column, got {brief(weights)}")
+        check_columns(sheet, [weights], "weights: ")
+    target_names = _target_names(targets, sheet, weights)
     check_columns(sheet, drop, "drop: ")
-    overlap = sorted(set(drop) & set(target_names))
-    if overlap:
-        raise ValueError(f"drop: column {brief(overlap[0])} is a target")
-    left_out = {*target_names, *drop}
+    for name, others in (("drop", drop), ("weights", () if weights is None else (weights,))):
+        overlap = sorted(set(others) & set(target_names))
+        if overlap:
+            raise ValueError(f"{name}: column {brief(overlap[0])} is a target")
+    left_out = {*target_names, *drop, weights}
     input_names = [column for column in sheet.columns if column not in left_out]
     if not input_names:
         raise ValueError(f"{sheet.name}: no input column is left beside the targets")
@@ -214,8 +171,16 @@ def _table(sheet: Sheet, targets: Any, drop: Any, missing: str, categories: str 
         raise ValueError(
             f"{sheet.name}: column {sheet.header.index('') + 1} has no name, as row numbers of "
             'pandas; name it, or leave it out with drop = [""]')
+    return target_names, input_names
+
+
+def table_of(sheet: Sheet, *, targets: Any, drop: Any, missing: str,
+             categories: str | Sequence[str], classes: bool, weights: str | None = None) -> Table:
+    """The inputs, targets and weights of a sheet, as `read_csv` takes them."""
+    target_names, input_names = columns_of(sheet, targets, drop, weights)
     preparation, X, gaps = fitted(sheet, input_names, missing, categories)
-    table = Table(X, X, preparation.names, preparation=preparation, gaps=gaps)
+    table = Table(X, X, preparation.names, preparation=preparation, gaps=gaps,
+                  sample_weights=None if weights is None else weight_numbers(sheet, weights))
     if classes and len(target_names) > 1:
         raise ValueError(f"classes: expected one target column, got {len(target_names)}")
     if classes or (len(target_names) == 1 and not holds_numbers(sheet, target_names[0])):
@@ -310,7 +275,7 @@ def split_rows(table: Table, test_fraction: float, seed: int) -> Table:
     """Move a random `test_fraction` of the rows into the test set (the same rows for a seed).
 
     Levels of categories, and what stands in gaps, are those of the rows that stay; a level that
-    none of these has is left out.
+    none of these has is left out. Weights of the test rows have no part in what follows.
 
     Raises
     ------
@@ -325,6 +290,10 @@ def split_rows(table: Table, test_fraction: float, seed: int) -> Table:
     n_test = round(test_fraction * n)
     if n_test == 0:
         return table
+    if mapped.is_mapped(table.X):
+        raise ValueError(
+            f"test_fraction: expected 0 where rows stay in their file, got {test_fraction!r}; "
+            "splitting would copy them, so give the problem X_test and Y_test")
     if table.X_test is not None:
         raise ValueError("test_fraction: the file already holds X_test; set test_fraction = 0")
     if n - n_test < 2:
@@ -337,8 +306,9 @@ def split_rows(table: Table, test_fraction: float, seed: int) -> Table:
     if table.preparation is not None and table.gaps is not None:
         preparation, X = table.preparation.refitted(table.X, table.gaps, train)
         table = replace(table, X=X, preparation=preparation, input_names=preparation.names)
+    weights = None if table.sample_weights is None else table.sample_weights[train]
     return replace(table, X=table.X[train], Y=table.Y[train], X_test=table.X[test],
-                   Y_test=table.Y[test])
+                   Y_test=table.Y[test], sample_weights=weights)
 
 
 def teacher_data(
@@ -396,8 +366,9 @@ def teacher_data(
 # -- arguments -------------------------------------------------------------------------------------
 
 
-def _target_names(targets: Any, sheet: Sheet) -> tuple[str, ...]:
-    header = sheet.header
+def _target_names(targets: Any, sheet: Sheet, weights: str | None) -> tuple[str, ...]:
+    """Names of the targets; counted are the last columns besides the one of weights."""
+    header = [column for column in sheet.header if column != weights]
     if isinstance(targets, str):
         targets = [targets]
     if isinstance(targets, (int, np.integer)) and not isinstance(targets, bool):
@@ -419,7 +390,8 @@ def _target_names(targets: Any, sheet: Sheet) -> tuple[str, ...]:
 
 
 #: Options of the readers; everything else is one of `TrainingProblem`, or of `split_rows`.
-READING = ("targets", "drop", "separator", "decimal", "missing", "categories", "mmap")
+READING = ("targets", "drop", "separator", "decimal", "missing", "categories", "mmap", "weights",
+           "lazy", "storage_options")
 
 
 def table_arguments(
@@ -450,5 +422,7 @@ def table_arguments(
     if isinstance(options.get("classes"), bool):  # otherwise they are labels
         reading["classes"] = options.pop("classes")
     table = read(path, **reading)
+    if table.sample_weights is not None and options.get("sample_weights") is not None:
+        raise ValueError("sample_weights: expected none beside a column of weights")
     table = split_rows(table, options.pop("test_fraction", 0.0), options.get("seed", 0))
     return {"standardize": True, **table.arguments(), **options}

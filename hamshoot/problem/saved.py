@@ -7,7 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hamshoot.problem import memory_map as mapped
+from hamshoot.problem.maps import DECAYS
+from hamshoot.problem.open_rows import reopened
+from hamshoot.problem.stored_rows import StoredRows
 from hamshoot.support import schema
 from hamshoot.support.checks import brief, check_real
 from hamshoot.support.journal import key_of
@@ -51,7 +56,8 @@ def arrays_and_settings(
     arrays = {k: values[k] for k in ARRAYS if values[k] is not None}
     large = {k: mapped.MappedRows.of(v) for k, v in arrays.items()
              if mapped.is_mapped(v) and 8 * v.size > mapped.MEMORY_BYTES}
-    maps = {k: v.to_dict() for k, v in large.items() if v.rows is None}
+    maps = {k: v.to_dict() for k, v in large.items()
+            if (v.whole if isinstance(v, StoredRows) else v.rows is None)}
     arrays = {k: v for k, v in arrays.items() if k not in maps}
     settings = {k: values[k] for k in SETTINGS}
     if values["preparation"] is not None:
@@ -63,6 +69,7 @@ def arrays_and_settings(
         settings["loss"] = values["loss"]
     if values["criterion"].delta:
         settings["huber_delta"] = float(values["criterion"].delta)
+    settings |= {name: values[name] for name in DECAYS if values[name] is not None}
     if maps:
         settings["maps"] = maps
     return arrays, settings
@@ -79,7 +86,8 @@ def arguments(arrays: Mapping[str, NDArray], settings: Mapping[str, Any]) -> dic
     """
     given = dict(settings)
     _check(arrays, given)
-    maps = {k: mapped.MappedRows.from_dict(k, v) for k, v in given.pop("maps", {}).items()}
+    maps = {k: reopened(k, v) if "kind" in v else mapped.MappedRows.from_dict(k, v)
+            for k, v in given.pop("maps", {}).items()}
     return {**arrays, **maps, **given}
 
 
@@ -91,11 +99,14 @@ def _check(arrays: Mapping[str, NDArray], settings: dict[str, Any]) -> None:
     check_fields("problem", settings, FIELDS, {
         "epsilon": schema.NUMBER, "negative_slope": schema.NUMBER, "maps": schema.OBJECT,
         "loss": schema.TEXT, "huber_delta": schema.NUMBER,
+        **dict.fromkeys(DECAYS, schema.NUMBER),
         "preparation": schema.OBJECT})
     maps = settings.get("maps", {})
     for name, entry in maps.items():
         if name not in MAPPED or name in arrays:
             raise ValueError(f"maps: there is no map {brief(name)} of a problem")
+        if isinstance(entry, dict) and "kind" in entry:  # checked where it is opened
+            continue
         check_fields(f"maps: {name}", entry, MAP)
         _check_extent(name, entry)
     for name, array in arrays.items():
@@ -128,17 +139,25 @@ def _check_extent(name: str, entry: dict[str, Any]) -> None:
 def key(problem: Any) -> str:
     """A key of a problem, the same for the same data and settings; computed once.
 
-    Large maps count by the path, size and time of their files.
+    Large maps, and stored rows, count by the path, size and time of their files.
     """
     known = vars(problem).get("_key")
     if known is None:
         arrays, settings = problem.to_arrays()
+        arrays = {k: _counted(v) for k, v in arrays.items()}
         times = {name: os.stat(entry["path"]).st_mtime_ns
-                 for name, entry in settings.get("maps", {}).items()}
+                 for name, entry in settings.get("maps", {}).items() if "path" in entry}
         scalings = [getattr(problem, f"{side}_scaling") for side in ("input", "target")]
         known = key_of(arrays, settings, times, [(s.mean, s.scale) for s in scalings])
         object.__setattr__(problem, "_key", known)
     return known
+
+
+def _counted(array: Any) -> Any:
+    """What an array counts by in a key: stored rows by what their files were."""
+    if isinstance(array, StoredRows) and array.whole:
+        return array.to_dict()
+    return np.asarray(array)
 
 
 def light(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +22,13 @@ from hamshoot.problem import arguments, saved
 from hamshoot.problem import memory_map as mapped
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.arguments import frozen, positive
-from hamshoot.problem.hints import log_hints, projected
+from hamshoot.problem.from_files import FromFiles
+from hamshoot.problem.hints import projected
 from hamshoot.problem.losses import Loss
 from hamshoot.problem.magnitude import check_magnitude
+from hamshoot.problem.maps import Maps, told
 from hamshoot.problem.preparation import Preparation
-from hamshoot.problem.readers import Scaling, read_csv, read_npz, table_arguments, teacher_data
+from hamshoot.problem.readers import Scaling, teacher_data
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TrainingProblem:
+class TrainingProblem(FromFiles, Maps):
     """Data, leak, weight decay and network of one training problem, validated once.
 
     Parameters
@@ -44,8 +45,9 @@ class TrainingProblem:
     X : array_like, shape (N, d_in)
         Inputs, rows are samples, in the user's units. A memory-mapped array, as
         ``numpy.load(path, mmap_mode="r")`` gives it, stays in its file in its own type: it is
-        checked in chunks, and large problems read it a block of samples at a time. The same holds
-        for Y.
+        checked in chunks, and large problems read it a block of samples at a time. So do rows
+        of Parquet, Zarr and object stores, as `hamshoot.open_rows` opens them, a Zarr array, and
+        the path or URL of one. The same holds for Y.
     Y : array_like, shape (N, d_out) or (N,), optional
         Targets. May be left out only when `endpoint` is given.
     effective_depth : float
@@ -64,8 +66,10 @@ class TrainingProblem:
     bias : bool
         Whether σ̂(A) has a last row of ones, and W a last column b.
     lift, readout : {"embedding", "orthonormal"} or array_like, optional
-        P (w, d_in) and Q (d_out, w), fixed. Default: the embedding [I; 0] where the width
-        allows it, else orthonormal random from `seed`.
+        P (w, d_in) and Q (d_out, w), fixed unless a decay is given. Default: the embedding [I; 0]
+        where the width allows it, else orthonormal random from `seed`.
+    lift_decay, readout_decay : float, optional
+        μ > 0: P or Q is learned, from where it is, with a term (μ/2)‖P‖² or (μ/2)‖Q‖² of J.
     endpoint : array_like, shape (w, N), optional
         Hard endpoint A_1 = given, in place of the loss.
     loss : {"squared", "cross_entropy", "huber"}
@@ -74,7 +78,7 @@ class TrainingProblem:
     huber_delta : float, optional
         δ of Huber's loss in scaled units (default 1).
     sample_weights : array_like, shape (N,), optional
-        Weights ≥ 0 of the samples in the loss (1/N) Σ s_j ℓ_j.
+        Weights ≥ 0 of the samples in the loss (1/N) Σ s_j ℓ_j, and in `standardize`.
     X_test, Y_test : array_like, optional
         Held-out samples, in the user's units.
     standardize : {False, True, "columns", "varying", "common"}
@@ -115,6 +119,8 @@ class TrainingProblem:
     bias: bool = field(default=True, kw_only=True)
     lift: NDArray | Any = field(default=None, kw_only=True)  # as it is given also a name or None
     readout: NDArray | Any = field(default=None, kw_only=True)
+    lift_decay: float | None = field(default=None, kw_only=True)
+    readout_decay: float | None = field(default=None, kw_only=True)
     endpoint: NDArray | None = field(default=None, kw_only=True)
     loss: LossName = field(default="squared", kw_only=True)
     huber_delta: float | None = field(default=None, kw_only=True)
@@ -139,27 +145,7 @@ class TrainingProblem:
         self._put(_given=given, **np.errstate(all="ignore")(arguments.checked)(given))
         check_magnitude(self)  # what has overflowed is refused, in words
 
-    # -- construction ------------------------------------------------------------------------------
-
-    @classmethod
-    def from_csv(
-        cls, path: str | PathLike, targets: int | Sequence[str] = 1, **kwargs: Any
-    ) -> TrainingProblem:
-        """Problem from a CSV file with a header row; see `hamshoot.problem.readers.read_csv`.
-
-        The other arguments are what that takes, `test_fraction`, and everything `TrainingProblem`
-        takes; `standardize` is True unless given.
-        """
-        return log_hints(cls(**table_arguments(read_csv, path, dict(kwargs, targets=targets))))
-
-    @classmethod
-    def from_npz(cls, path: str | PathLike, mmap: bool = False, **kwargs: Any) -> TrainingProblem:
-        """Problem from an .npz file that holds X, Y and, if it has them, X_test and Y_test.
-
-        With `mmap` X and Y are left in the file, which has to be uncompressed, as `numpy.savez`
-        writes it, and there is no `test_fraction`. The other arguments are those of `from_csv`.
-        """
-        return log_hints(cls(**table_arguments(read_npz, path, dict(kwargs, mmap=mmap))))
+    # -- construction, besides that of `FromFiles` -------------------------------------------------
 
     def replace(self, **changes: Any) -> TrainingProblem:
         """Return the same problem with some arguments changed (defaults are derived anew)."""
@@ -178,11 +164,6 @@ class TrainingProblem:
         return part
 
     # -- what solvers ask --------------------------------------------------------------------------
-
-    @cached_property
-    def initial_state(self) -> NDArray:
-        """A_0 = P Xᵀ of the scaled inputs, (w, N)."""
-        return frozen(self.lift @ self.input_scaling.apply(np.asarray(self.X)).T)
 
     @cached_property
     def targets(self) -> NDArray:
@@ -220,16 +201,6 @@ class TrainingProblem:
     def n_samples(self) -> int:
         """N."""
         return len(self.X)
-
-    @property
-    def d_in(self) -> int:
-        """Columns of X."""
-        return self.X.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Rows of the readout Q."""
-        return self.readout.shape[0]
 
     @property
     def control_shape(self) -> tuple[int, int]:
@@ -276,6 +247,7 @@ class TrainingProblem:
         sizes = f"N={self.n_samples}, {self.d_in} → {self.d_out}, width={self.width}"
         return (f"TrainingProblem({sizes}{projected(self)}, {what}, L̃={self.effective_depth:g}, "
                 f"λ={self.weight_decay:g}{'' if self.criterion.plain else f', {self.criterion}'}"
+                f"{told(self)}"
                 f"{', hard endpoint' if self.hard_endpoint else ''})")
 
     def __getstate__(self) -> dict[str, Any]:

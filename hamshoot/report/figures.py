@@ -61,6 +61,10 @@ CAPTIONS = {
         "The Hamiltonian is the sum of the kinetic energy, of moving, and the potential energy, "
         "the cost of identity with a minus. An optimal path conserves it. The thin lines are "
         "stable versions, for depths at which the plain ones run off."),
+    "running_cost": (
+        "Cost of the weights",
+        "What the weights cost at every depth p. The area below and the loss are the objective J; "
+        "the dotted line halves the area."),
     "convergence": (
         "Convergence",
         "The objective above the best of all against seconds. Thick: the best so far; thin: every "
@@ -69,6 +73,8 @@ CAPTIONS = {
     "confusion": ("Classes, true and predicted", "On the diagonal a class is met."),
 }
 LEFT_OUT = ("paths",)
+#: Those of each row of a comparison.
+OF_ROWS = ("spectra_representations", "spectra_weights", "energies", "running_cost")
 
 
 def solution_figures(solution: Solution, whole: Solution, drawings: Drawings) -> list[Element]:
@@ -86,14 +92,15 @@ def solution_figures(solution: Solution, whole: Solution, drawings: Drawings) ->
     draws = {name: draw for name, draw in plot.panels(solution).items() if name not in LEFT_OUT}
     if whole is not solution:
         draws.pop("energies", None)
+        draws["running_cost"] = plot.panels(whole)["running_cost"]  # of controls and loss alone
         draws["convergence"] = lambda: _convergence_figure(whole)
     if len(whole.history) < 2:
         draws.pop("convergence", None)
     made = []
     for name, draw in draws.items():
         title, caption = CAPTIONS.get(name, (name.replace("_", " ").capitalize(), ""))
-        words = Words(title, caption, _described(name, whole if name == "convergence"
-                                                 else solution))
+        words = Words(title, caption, _described(
+            name, whole if name in ("convergence", "running_cost") else solution))
         figure = draw()
         figure.set_size_inches(*SIZE)
         if name.startswith("spectra"):
@@ -110,9 +117,17 @@ def comparison_figures(solutions: Mapping[str, Solution], drawings: Drawings) ->
     return [framed(figure, Words(title, caption, told), drawings)]
 
 
-def row_figures(solutions: Mapping[str, Solution], drawings: Drawings
-                ) -> dict[str, list[Element]]:
-    """Spectra and energies of each row, all rows on the same scales.
+def row_figures(solutions: Mapping[str, Solution], whole: Mapping[str, Solution],
+                drawings: Drawings) -> dict[str, list[Element]]:
+    """Spectra, energies and cost along depth of each row, all rows on the same scales.
+
+    Parameters
+    ----------
+    solutions : dict of str to Solution
+        With states.
+    whole : dict of str to Solution
+        The same on all samples, of which the cost is.
+    drawings : Drawings
 
     Returns
     -------
@@ -120,14 +135,18 @@ def row_figures(solutions: Mapping[str, Solution], drawings: Drawings
         By name, in the order of the solutions.
     """
     palette = colours(solutions)
-    drawn = {name: _row_panels(solution, palette[name]) for name, solution in solutions.items()}
+    drawn = {name: _row_panels(solution, whole[name], palette[name])
+             for name, solution in solutions.items()}
     fewer = [[_thinned(panels[kind]) for _, panels, _ in drawn.values()] for kind in range(2)]
-    captions = [*(said[0].strip() for said in fewer), ""]
+    captions = [*(said[0].strip() for said in fewer), "", ""]
     for kind in range(2):
         axes = [panels[kind] for _, panels, _ in drawn.values()]
         views = np.array([ax.get_ylim() for ax in axes])
         for ax in axes:
             log_ticks(ax, views[:, 0].min(), views[:, 1].max())
+    highest = max(panels[3].get_ylim()[1] for _, panels, _ in drawn.values())
+    for _, panels, _ in drawn.values():
+        panels[3].set_ylim(0, highest)
     depth = max(s.problem.effective_depth for s in solutions.values())
     view_energies([panels[2] for _, panels, _ in drawn.values()],
                   [energies for _, _, energies in drawn.values()], depth)
@@ -135,11 +154,10 @@ def row_figures(solutions: Mapping[str, Solution], drawings: Drawings
     for name, (figures, _, _) in drawn.items():
         solution = solutions[name]
         made[name] = [
-            framed(figure, Words(CAPTIONS[kind][0], caption, _described(kind, solution)), drawings,
-                   name)
+            framed(figure, Words(CAPTIONS[kind][0], caption, _described(
+                kind, whole[name] if kind == "running_cost" else solution)), drawings, name)
             for kind, figure, caption in zip(
-                ("spectra_representations", "spectra_weights", "energies"), figures, captions,
-                strict=True)]
+                OF_ROWS, figures, captions, strict=True)]
     return made
 
 
@@ -151,13 +169,14 @@ def framed(figure: Figure, words: Words, drawings: Drawings, of: str | None = No
     return element("figure", drawings.svg(figure, title, words.description), caption)
 
 
-def _row_panels(solution: Solution, colour: str
+def _row_panels(solution: Solution, whole: Solution, colour: str
                 ) -> tuple[list[Figure], list[Axes], PathEnergies]:
-    """Three figures of one row, their axes, and the energies for a common view."""
-    figures = [_new() for _ in range(3)]
+    """Figures of one row, their axes, and the energies for a common view."""
+    figures = [_new() for _ in OF_ROWS]
     axes = [figure.subplots() for figure in figures]
     plot.plot_spectra(solution, "representations", ax=axes[0], colour=colour)
     plot.plot_spectra(solution, "weights", ax=axes[1], colour=colour)
+    plot.plot_running_cost(whole, ax=axes[3], colour=colour)
     return figures, axes, draw_energies(axes[2], solution, None, GAMMA0)
 
 
@@ -211,7 +230,7 @@ def _described(name: str, solution: Solution) -> str:
     describe: dict[str, Callable[[Solution], str]] = {
         "spectra_representations": lambda s: _spectra(s, 0, "A"),
         "spectra_weights": lambda s: _spectra(s, 1, "W"),
-        "energies": _energies, "convergence": _convergence}
+        "energies": _energies, "running_cost": _cost, "convergence": _convergence}
     return describe.get(name, _predicted)(solution)
 
 
@@ -233,6 +252,15 @@ def _energies(solution: Solution) -> str:
             f"between {H.min():.4g} and {H.max():.4g}; the stable kinetic energy lies between "
             f"{energies.stable_kinetic.min():.4g} and {energies.stable_kinetic.max():.4g}; the "
             f"least stable cost of identity is {cost:.4g}.")
+
+
+def _cost(solution: Solution) -> str:
+    cost = solution.running_cost()
+    area, rate = float(cost.cumulative[-1]), cost.rate
+    half = float(np.interp(0.5 * area, cost.cumulative, cost.p))
+    return (f"Cost of the weights against depth p, between {rate.min():.4g} and {rate.max():.4g}. "
+            f"The area of {area:.4g} and the loss of {cost.loss:.4g} are the objective, "
+            f"{cost.objective:.6g}; half of the area lies before p = {half:.2g}.")
 
 
 def _predicted(solution: Solution) -> str:

@@ -15,6 +15,8 @@ MEANINGS = {
     "train accuracy": "Share of the training samples whose class is predicted.",
     "test accuracy": "The same on rows that were held out.",
     "parameter norm ∫‖W‖²": "The price of the weights: their squared norm, integrated over depth.",
+    "weight decay of learned maps": "The part of the objective that a learned lift and readout "
+                                    "have, (μ/2)‖·‖² each.",
     "stationarity": "How far any layer's weights are from those of the optimality condition, as a "
                     "share of their size: 0 at a stationary point, 1e-9 for all practical "
                     "purposes, 1 for a network that is none.",

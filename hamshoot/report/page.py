@@ -182,7 +182,7 @@ def _comparison_drawings(rows: Mapping[str, Solution], drawings: Drawings) -> li
     left_out = [name for name in rows if name not in drawn]
     missing = element("p", f"Without figures, since their states are not finite: "
                       f"{', '.join(left_out)}.") if left_out else None
-    by_row = [part for name, figures in row_figures(small, drawings).items()
+    by_row = [part for name, figures in row_figures(small, drawn, drawings).items()
               for part in (element("h3", name), element("div", *figures, class_="figures"))]
     return [_depth(small, stand_in, drawings),
             _section("figures", "Figures", missing,

@@ -11,7 +11,7 @@ import numpy as np
 
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.solution import Record, Solution, Status
-from hamshoot.theory import blockwise
+from hamshoot.theory import blockwise, learned
 from hamshoot.theory import layers as discrete
 from hamshoot.theory.clarke import clarke_residual
 
@@ -55,19 +55,26 @@ def solution_from_weights(
 
     Parameters
     ----------
+    weights : ndarray, shape (L, w, w+1)
+        Or, where maps are learned, stacked controls (`hamshoot.theory.learned`): then the problem
+        of the solution has those maps.
     terminal : ndarray, shape (w, N), optional
         B_1, the multiplier of a hard endpoint.
     residuals : dict, optional
         The solver's own, added to those computed here.
     """
     weights, steps = np.array(weights, dtype=float), np.array(steps, dtype=float)
-    if blockwise.too_many(problem, len(steps)):
-        found = _found_by_blocks(problem, weights, steps, integrator)
-    else:
+    if len(weights) != len(steps):
+        problem, weights = learned.settled(problem, weights)
+    if problem.learns or not blockwise.too_many(problem, len(steps)):
         found = _found_whole(problem, weights, steps, integrator, terminal)
+    else:
+        found = _found_by_blocks(problem, weights, steps, integrator)
     own = found.residuals
     own["stationarity"] = discrete.stationarity(weights, found.gradient)
     own["gradient_norm"] = blockwise.gradient_norm(problem, steps, found.gradient)
+    if problem.learns:
+        _add_maps(own, problem, found)
     # Momenta and representations come from one roll-out, so the layered defect is exactly zero and
     # only a hard endpoint leaves a boundary residual.
     own["defect"] = 0.0
@@ -110,7 +117,7 @@ def _found_whole(
     A = discrete.roll_out(problem, weights, steps, integrator)
     J, loss, norm = discrete.objective(problem, A[-1], weights, steps)
     slopes, kinks, idle, own = None, 0, 0, {}
-    if problem.activation == "relu" and integrator == "euler" and np.isfinite(J):
+    if problem.sigma.kinked and integrator == "euler" and np.isfinite(J):
         clarke = clarke_residual(problem, A, weights, steps, terminal=terminal)
         slopes = clarke.slopes
         kinks, idle = int(clarke.on_kink.sum()), int(clarke.idle.sum())
@@ -121,13 +128,25 @@ def _found_whole(
     return _Found(A, B, J, loss, norm, gradient, kinks, idle, fallen, own)
 
 
+def _add_maps(own: dict[str, float], problem: TrainingProblem, found: _Found) -> None:
+    """How stationary learned maps are, which the stationarity and ‖∇J‖ cover then."""
+    assert found.A is not None
+    assert found.B is not None
+    maps = learned.stationarities(problem, found.A, found.B)
+    own["stationarity"] = float(np.max([own["stationarity"], *maps.values()]))
+    slopes = learned.map_slopes(problem, found.A[-1], found.B[0])
+    own["gradient_norm"] = float(np.linalg.norm(
+        np.concatenate([[own["gradient_norm"]], *slopes])))
+    own.update(maps)
+
+
 def _found_by_blocks(
     problem: TrainingProblem, weights: NDArray, steps: NDArray, integrator: str
 ) -> _Found:
     sums = blockwise.evaluate(problem, weights, steps, integrator)
     finite = bool(np.isfinite(sums.objective))
     own = {"boundary_residual": 0.0}  # every block begins at A_0 and ends with B_1 as prescribed
-    if problem.activation == "relu" and integrator == "euler" and finite:
+    if problem.sigma.kinked and integrator == "euler" and finite:
         own["clarke_residual"] = blockwise.gradient_norm(problem, steps, sums.gradient)
         if sums.choices:
             own["clarke_residual_is_bound"] = 1.0

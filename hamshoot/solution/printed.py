@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,10 +32,34 @@ def rows(solution: SolvedNodes, hamiltonian: NDArray, drift: float, rank: str
         ("status", f"{solution.status.name.lower()}: {solution.message}"),
         ("objective", f"{solution.objective:.10g}  (loss {solution.loss:.6g}, "
                       f"∫‖W‖² {solution.parameter_norm:.6g})"),
+        *_maps(solution),
         _residuals(solution),
         ("Hamiltonian", f"{np.median(hamiltonian):.8g}, drift {drift:.1e}, rank {rank}"),
         ("effort", f"{solution.nit} iterations, {solution.seconds:.2f} s"),
     ]
+
+
+def map_numbers(solution: SolvedNodes) -> dict[str, Any]:
+    """Of learned maps their part of J, how stationary they are, and J before they moved."""
+    if not solution.problem.learns:
+        return {}
+    return {"map_decay": solution.problem.map_decay,
+            "lift_stationarity": solution.residuals.get("lift_stationarity"),
+            "readout_stationarity": solution.residuals.get("readout_stationarity"),
+            "fixed_objective": solution.extra.get("fixed_objective")}
+
+
+def _maps(solution: SolvedNodes) -> list[tuple[str, str]]:
+    """Of learned maps their norms, their part of J, and how stationary they are."""
+    problem = solution.problem
+    told = []
+    for name, symbol, mu in (("lift", "P", problem.lift_decay), ("readout", "Q",
+                                                                 problem.readout_decay)):
+        if mu is not None:
+            square = float(np.sum(getattr(problem, name) ** 2))
+            off = solution.residuals.get(f"{name}_stationarity", float("nan"))
+            told.append(f"{name} ‖{symbol}‖² {square:.6g}, stationary to {off:.1e}")
+    return [("learned", f"{'; '.join(told)} ({problem.map_decay:.6g} of J)")] if told else []
 
 
 def _residuals(solution: SolvedNodes) -> tuple[str, str]:

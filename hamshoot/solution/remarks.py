@@ -32,7 +32,16 @@ def remarks(solution: Solution) -> list[str]:
     -----
     Costs a prediction of the held-out rows.
     """
-    return [*rank_remark(solution), *worse_than_mean(solution), *in_own_units(solution)]
+    return [*rank_remark(solution), *worse_than_mean(solution), *in_own_units(solution),
+            *alike(solution.problem)]
+
+
+def alike(problem: TrainingProblem) -> list[str]:
+    """That test rows have no weights, where training rows do."""
+    if problem.X_test is None or problem.sample_weights is None:
+        return []
+    return ["The weights are those of the training rows; all test rows count alike in the test "
+            "error."]
 
 
 def comparison_remarks(solutions: Mapping[str, Solution]) -> list[str]:
@@ -58,6 +67,7 @@ def comparison_remarks(solutions: Mapping[str, Solution]) -> list[str]:
     if errors:
         best = min(errors, key=errors.__getitem__)
         found += [f"{sentence[:-1]} ({best})." for sentence in in_own_units(solutions[best])]
+        found += alike(solutions[best].problem)
     return found
 
 
@@ -117,7 +127,8 @@ def error_of_mean(solution: Solution) -> float | None:
         return None
     Y, Y_test = (problem.target_scaling.apply(np.asarray(rows))
                  for rows in (problem.Y, problem.Y_test))
-    return float(np.mean(np.sum((Y_test - Y.mean(axis=0)) ** 2, axis=1)))
+    mean = np.average(Y, axis=0, weights=problem.sample_weights)
+    return float(np.mean(np.sum((Y_test - mean) ** 2, axis=1)))
 
 
 def _each(network: LeakyResNet, problem: TrainingProblem) -> str:

@@ -258,7 +258,7 @@ def _layers_again(solution: SolvedNodes, rtol: float) -> Resimulation:
 
 def _slopes(solution: SolvedNodes) -> NDArray | None:
     """σ′ of ReLU layers, with those of the stored momenta on the kink; None where σ has its own."""
-    if solution.problem.activation != "relu" or solution.integrator != "euler":
+    if not solution.problem.sigma.kinked or solution.integrator != "euler":
         return None
     if not solution.kinks:
         return solution.problem.sigma.slope(solution.representations[:-1])
@@ -287,7 +287,7 @@ def _one_layer(
 
 def _held_constant(solution: SolvedNodes, rtol: float) -> Resimulation:
     """The continuous network whose control is that of the layer, all through it."""
-    if solution.problem.activation == "relu":
+    if solution.problem.sigma.kinked:
         rtol = max(rtol, BENT_RTOL)
     problem, p, sigma = solution.problem, solution.p, solution.problem.sigma
     leak, w, A = problem.effective_depth, problem.width, solution.representations
@@ -341,7 +341,8 @@ def _beside(
         momenta=np.asarray(B, dtype=float), solved_representations=solved[0],
         solved_momenta=solved[1], state_error=errors[0], costate_error=errors[1],
         state_defect=apart[0], costate_defect=apart[1],
-        objective=loss + problem.weight_decay / (2 * problem.effective_depth) * norm,
+        objective=loss + problem.weight_decay / (2 * problem.effective_depth) * norm
+        + problem.map_decay,
         solved_objective=solution.objective, continuous=continuous)
 
 

@@ -46,7 +46,7 @@ EXTRA = {
     **dict.fromkeys(("start_objectives", "reheat_objectives", "reheat_rounds",
                      "escape_objectives"), schema.NUMBERS),
     **dict.fromkeys(("rate", "grid_seconds", "cpu_seconds", "budget_seconds", "total_epochs",
-                     "start_seed"), schema.MAYBE_NUMBER),
+                     "start_seed", "fixed_objective"), schema.MAYBE_NUMBER),
     **dict.fromkeys(("schedule", "second_order"), schema.MAYBE_TEXT),
     **dict.fromkeys(("grid", "runs"), schema.LIST),
     "epsilon": schema.MAYBE_NUMBER, "hamiltonian": schema.NUMBER, "solver_stats": schema.OBJECT,

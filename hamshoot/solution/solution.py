@@ -60,8 +60,7 @@ class Solution(SecondLook):
         Last column the bias; without bias (…, w, w).
     objective, loss, parameter_norm : float
         J of the rolled-out network, its loss (1/N)‖QA_1 − Yᵀ‖², and ∫‖W_p‖_F² dp.
-    success : bool
-    status : Status
+    success, status : bool, Status
     message : str
         The status, with numbers and advice.
     nit : int
@@ -69,8 +68,9 @@ class Solution(SecondLook):
     residuals : dict of str to float
         `stationarity`, `defect`, `boundary_residual`, `hamiltonian_drift` and the solver's own.
     history : tuple of Record
-    seconds : float
-    method : str
+        At most a thousand: of more iterations the first, the last fifty, the lowest, and a
+        selection of the rest (`methods.common.watch.thinned`), numbered among all `nit`.
+    seconds, method : float, str
     integrator : {"euler", "rk4", "flow"}
     steps : ndarray, shape (L,), or None
         Layer steps ρ of a layered solution.
@@ -201,7 +201,7 @@ class Solution(SecondLook):
             "layers": self.layers,
             "objective": self.objective,
             "loss": self.loss, "loss_function": str(self.problem.criterion),
-            "parameter_norm": self.parameter_norm,
+            "parameter_norm": self.parameter_norm, **printed.map_numbers(self),
             "test_error": self.test_error(),
             "stationarity": self.stationarity,
             "defect": self.residuals.get("defect"),
@@ -227,12 +227,9 @@ class Solution(SecondLook):
         return shown(f"Solution of {self.problem!r}", bool(self.success), self._rows())
 
     def _rows(self) -> list[tuple[str, str]]:
-        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift, self._rank())
-
-    def _rank(self) -> str:
-        """The bottleneck rank, marked where it is none."""
         fits = ham.is_dimension(self.bottleneck_rank, self.problem.width)
-        return f"{self.bottleneck_rank:.4g}{'' if fits else ' (no dimension)'}"
+        rank = f"{self.bottleneck_rank:.4g}{'' if fits else ' (no dimension)'}"
+        return printed.rows(self, self.hamiltonian, self.hamiltonian_drift, rank)
 
     def report(self, path: str | PathLike, *, title: str | None = None, second_order: bool = True
                ) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hamshoot.solution.mistakes import described
 from hamshoot.study.looks import GREY, LABEL, PALETTE, TICK, axes_or_new, dress
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def plot_sparsity(diagnostics: Diagnostics, of: str = "kkt", ax: Axes | None = N
     ------
     ValueError
         For another matrix.
+    TypeError
+        For no diagnostics.
     """
+    _check("plot_sparsity", diagnostics)
     if of not in MATRICES:
         raise ValueError(f"of: expected one of {', '.join(MATRICES)}, got {of!r}")
     structure = getattr(diagnostics, of)
@@ -82,7 +86,10 @@ def plot_kkt(diagnostics: Diagnostics, ax: Axes | None = None) -> Axes:
     ------
     ValueError
         For diagnostics without a solution.
+    TypeError
+        For no diagnostics.
     """
+    _check("plot_kkt", diagnostics)
     if not diagnostics.residuals:
         raise ValueError("diagnostics: expected those of a solution, got the program alone; "
                          "hs.diagnose(solution) has both")
@@ -107,6 +114,7 @@ def plot_diagnostics(diagnostics: Diagnostics) -> Figure:
     """Jacobian, Hessian and KKT matrix, and of a solution its residuals by layer."""
     from matplotlib.figure import Figure
 
+    _check("plot_diagnostics", diagnostics)
     fig = Figure(figsize=(11.0, 10.6), layout="constrained")
     grid = fig.subplots(2, 2)
     for of, ax in zip(MATRICES, grid.flat, strict=False):
@@ -116,6 +124,13 @@ def plot_diagnostics(diagnostics: Diagnostics) -> Figure:
     else:
         grid[1, 1].remove()
     return fig
+
+
+def _check(verb: str, diagnostics: Diagnostics) -> None:
+    """Raise TypeError for something else, say the solution itself."""
+    if not hasattr(diagnostics, "kkt"):
+        raise TypeError(f"{verb}: expected Diagnostics, as hs.diagnose(solution) returns, got "
+                        f"{described(diagnostics)}")
 
 
 def _edges(blocks: Sequence[Block]) -> list[int]:

@@ -30,6 +30,10 @@ class HeldOut:
     seed : int
     tested : bool
         Whether the problem has test rows besides.
+    weights : ndarray, shape (K,), optional
+        Of these rows, where the training rows have weights. Test rows have none.
+    unweighted : bool
+        Whether the training rows have weights, and these, test rows, have not.
     """
 
     X: NDArray
@@ -38,13 +42,30 @@ class HeldOut:
     of: int
     seed: int
     tested: bool
+    weights: NDArray | None = None
+    unweighted: bool = False
+
+    def mean(self, values: NDArray) -> tuple[float, float]:
+        """Mean of a number a row (K,), by the weights, and its standard error.
+
+        NaN where one row alone counts.
+        """
+        s = np.ones(len(values)) if self.weights is None else self.weights
+        counted = int(np.count_nonzero(s))
+        middle = float(np.sum(s * values) / np.sum(s))
+        if counted < 2:
+            return middle, np.nan
+        spread = np.sqrt(np.sum((s * (values - middle)) ** 2) * counted / (counted - 1))
+        return middle, float(spread / np.sum(s))
 
     @property
     def caution(self) -> str:
         """What an error on these rows is not."""
         if self.rows is None:
+            alike = " They count alike here, as test rows have no weights." if self.unweighted \
+                else ""
             return ("The test error of what was chosen is that of these same rows: it is "
-                    "lower than new rows will show.")
+                    f"lower than new rows will show.{alike}")
         tail = "; the test rows had no part in the choice" if self.tested else ""
         return f"The least of many errors is lower than new rows will show{tail}."
 
@@ -56,7 +77,8 @@ class HeldOut:
     def __str__(self) -> str:
         if self.rows is None:
             return f"the {len(self.X)} test rows"
-        return f"{len(self.X)} of the {self.of} training rows (seed {self.seed})"
+        weighted = "" if self.weights is None else ", by their weights"
+        return f"{len(self.X)} of the {self.of} training rows (seed {self.seed}{weighted})"
 
 
 def held_out_rows(
@@ -89,12 +111,13 @@ def held_out_rows(
     if held_out == "test":
         if problem.X_test is None or problem.Y_test is None:
             raise ValueError("held_out: expected a problem with test rows for 'test', it has none")
-        return problem, HeldOut(problem.X_test, problem.Y_test, None, n, seed, True)
+        return problem, HeldOut(problem.X_test, problem.Y_test, None, n, seed, True,
+                                unweighted=problem.sample_weights is not None)
     if isinstance(held_out, (bool, str)) or not 0 < held_out < 1:
         raise ValueError(f"held_out: expected a share in (0, 1) or 'test', got {held_out!r}")
     if problem.mapped:
-        raise ValueError("held_out: a share of memory-mapped rows would be copied; give the "
-                         "problem test rows and use held_out='test'")
+        raise ValueError("held_out: a share of rows that stay in their files would be copied; give "
+                         "the problem test rows and use held_out='test'")
     k = max(1, round(held_out * n))
     if n - k < 2:
         raise ValueError(f"held_out: {held_out} of {n} rows leaves {n - k} to train on, "
@@ -103,6 +126,13 @@ def held_out_rows(
     out, left = np.sort(order[:k]), np.sort(order[k:])
     X, Y = np.asarray(problem.X), np.asarray(problem.Y)
     columns = problem.standardize in (True, "columns")
+    s = problem.sample_weights
+    for which, chosen in (("held out", out), ("left", left)):
+        if s is not None and not s[chosen].any():
+            raise ValueError(f"held_out: the {len(chosen)} rows {which} by the seed {seed} all "
+                             "have the weight 0; take another seed or share")
     part = problem.replace(X=X[left], Y=Y[left], X_test=None, Y_test=None,
+                           sample_weights=None if s is None else s[left],
                            standardize="varying" if columns else problem.standardize)
-    return part, HeldOut(X[out], Y[out], out, n, seed, problem.X_test is not None)
+    return part, HeldOut(X[out], Y[out], out, n, seed, problem.X_test is not None,
+                         None if s is None else s[out])

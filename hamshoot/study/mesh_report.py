@@ -24,6 +24,7 @@ import numpy as np
 
 from hamshoot.derivatives.geodesics import Linearised, shooting_of
 from hamshoot.derivatives.result import NoDerivative
+from hamshoot.problem.maps import check_fixed
 from hamshoot.solution.distance import distance
 from hamshoot.solution.status import Status
 from hamshoot.study.solve import solve
@@ -155,6 +156,9 @@ def mesh_report(
         For other multiples, for any on a continuous path, and beyond 5000 layers.
     """
     multiples = _multiples(solution, refine)
+    if multiples:
+        check_fixed(solution.problem, "mesh_report: finer layers are compared",
+                    "without refine it is given")
     if solution.steps is None:
         return _of_path(solution)
     continuous = solution.resimulate().continuous

@@ -156,6 +156,7 @@ def panels(solution: Solution) -> dict[str, Callable[[], Figure]]:
         "spectra_representations": partial(plot_spectra, solution, "representations"),
         "spectra_weights": partial(plot_spectra, solution, "weights"),
         "energies": partial(plot_energies, solution),
+        "running_cost": partial(plot_running_cost, solution),
         "convergence": partial(plot_convergence, solution),
         "paths": partial(plot_paths, solution),
     }

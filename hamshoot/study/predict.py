@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.network.leaky_resnet import LeakyResNet
+from hamshoot.problem.parquet_rows import PARQUET
 from hamshoot.problem.preparation import (
     Column,
     Preparation,
@@ -23,6 +24,7 @@ from hamshoot.problem.preparation import (
     target_words,
 )
 from hamshoot.problem.sheets import SEPARATORS, Sheet, decoded, read_sheet, sheet_of
+from hamshoot.problem.stored_tables import new_rows
 from hamshoot.solution.solution import Solution
 from hamshoot.support.checks import brief
 from hamshoot.support.files import load_npz
@@ -98,9 +100,9 @@ def load_network(path: Path, layers: int | None = None) -> tuple[LeakyResNet, So
 
 def read_new(
     source: Path | bytes, preparation: Preparation | None, separator: str | None,
-    decimal: str | None,
+    decimal: str | None, keep: Sequence[str] = (),
 ) -> Sheet:
-    """New rows: of a CSV file or its content, or the X of an .npz file as nameless columns.
+    """New rows: of a CSV file or its content, of Parquet, or the X of an .npz file, without names.
 
     Parameters
     ----------
@@ -108,6 +110,8 @@ def read_new(
     preparation : Preparation, optional
         Its decimal comma, and a separator that is not recognised, are used where none is given.
     separator, decimal : str, optional
+    keep : sequence of str
+        Columns that come along as they are written.
     """
     if isinstance(source, Path) and source.suffix == ".npz":
         X = load_npz(source).get("X")
@@ -115,6 +119,8 @@ def read_new(
             raise ValueError(f"{source.name}: expected an array X with rows of numbers")
         columns: dict[str, Any] = {str(k): column for k, column in enumerate(X.T.astype(float))}
         return Sheet(source.name, columns, range(len(X)))
+    if isinstance(source, Path) and source.suffix.lower() in PARQUET:
+        return new_rows(source, keep)
     if preparation is not None:
         decimal = decimal or preparation.decimal
         if preparation.separator not in SEPARATORS:

@@ -36,6 +36,7 @@ from hamshoot.study.sweep_files import begin as begin_files
 from hamshoot.study.sweep_grid import Grid, changed
 from hamshoot.study.sweep_plan import Plan, can_search_far, check, in_order, method_of, searches
 from hamshoot.study.sweep_points import LOWER, Point, lower, numbers_of
+from hamshoot.study.sweep_predictor import check_predictor, network_objective
 from hamshoot.study.sweep_steps import (
     JUMP,
     Arrival,
@@ -44,7 +45,6 @@ from hamshoot.study.sweep_steps import (
     change,
     followed,
     good,
-    network_objective,
     same,
     stationary,
 )
@@ -53,7 +53,10 @@ from hamshoot.study.validate import rescaled
 from hamshoot.support.journal import Journal, current, kept_in, key_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from hamshoot.solution.method import Method
+    from hamshoot.support.names import MethodName, PredictorName, StudyOptions
 
 #: Rounds of the lower envelope at most.
 MOST_ROUNDS = 100
@@ -62,11 +65,12 @@ MOST_ROUNDS = 100
 def sweep(
     problem: TrainingProblem,
     over: Mapping[str, Sequence[float]],
-    method: str | Method = "auto",
+    method: MethodName | Method = "auto",
     *,
     layers: int | None = None,
     search: int | str = 3,
     folds: bool = True,
+    predictor: PredictorName = "secant",
     seed: int = 0,
     directory: str | PathLike | None = None,
     executor: Any = None,
@@ -74,7 +78,7 @@ def sweep(
     callback: Callback | None = None,
     on_point: Callable[[Point], None] | None = None,
     verbose: bool = False,
-    **options: Any,
+    **options: Unpack[StudyOptions],
 ) -> Sweep:
     """Solve a problem over a lattice of its parameters, each point from its neighbours.
 
@@ -95,6 +99,11 @@ def sweep(
         Whether branches of geodesics are followed by pseudo-arclength where they end, and over one
         parameter where another one gets lower, for smooth activations and small problems
         (`hamshoot.methods.indirect.arclength`).
+    predictor : {"secant", "tangent", "none"}
+        What a step from a neighbour begins with: along the secant of the last two solutions, along
+        the tangent that `hamshoot.sensitivity` has, inside its interval (where it refuses, the
+        secant), or where the last one is. The tangent saves iterations and no seconds, see
+        `hamshoot.study.sweep_predictor`.
     seed : int
         Of the searches.
     directory : path, optional
@@ -134,12 +143,13 @@ def sweep(
     """
     grid = Grid.of(over, problem)
     count = searches(search)
-    method, layers = method_of(problem, grid, method, layers, options)
-    options = {"seed": seed, **options} if isinstance(method, str) else options
-    check(problem, grid, method, layers, options)
-    settings = {"method": method_key(method), "layers": layers,
+    chosen, layers = method_of(problem, grid, method, layers, dict(options))
+    given: dict[str, Any] = {"seed": seed, **options} if isinstance(chosen, str) else {**options}
+    check(problem, grid, chosen, layers, given)
+    settings = {"method": method_key(chosen), "layers": layers,
                 "search": search, "folds": bool(folds),
-                **without_who(options)}
+                **({} if check_predictor(predictor) == "secant" else {"predictor": predictor}),
+                **without_who(given)}
     key = key_of("sweep", problem_key(problem), grid.names, grid.axes, settings)
     folder = None if directory is None else Path(directory)
     if folder is not None and begin_files(folder, key) == "complete":
@@ -148,8 +158,8 @@ def sweep(
     own = {name: problem.sigma.epsilon if name == "epsilon" else getattr(problem, name)
            for name in grid.names}
     with crew(executor, scheduler) as makers, shown(callback, verbose) as call, kept_in(kept):
-        plan = Plan(problem, grid, method, layers, options, bool(folds),
-                     grid.searched(problem, count), settings)
+        plan = Plan(problem, grid, chosen, layers, given, bool(folds),
+                     grid.searched(problem, count), settings, predictor)
         run = _Sweeping(plan=plan, makers=makers, store=Store(folder),
                         index=Index(folder, key, own), on_point=on_point)
         found = run.run(call)
@@ -378,4 +388,4 @@ def _errand_key(errand: Errand) -> str:
     return key_of("point of a sweep", problem_key(errand.problem), errand.values,
                   method_key(errand.method), errand.layers, without_who(errand.options),
                   solution_key(errand.here), solution_key(errand.before), errand.start,
-                  errand.earlier, errand.folds, errand.trial)
+                  errand.earlier, errand.folds, errand.trial, errand.predictor)

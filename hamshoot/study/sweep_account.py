@@ -80,7 +80,7 @@ class Account:
         return Point(number, self.plan.grid.values(number), arrival.solution.status.name.lower(),
                      good(arrival.solution), state.numbers,
                      label if names is None else names[label], arrival.begun, state.steps,
-                     state.seconds, state.file, solution)
+                     state.seconds, state.file, solution, arrival.predicted)
 
     def sweep(self, reason: str) -> Sweep:
         """All as it stands."""

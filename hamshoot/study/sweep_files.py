@@ -101,8 +101,8 @@ class Index:
 
 def write_table(sweep: SweepFields, path: Path) -> None:
     """The points as CSV, a header row first; what is missing is an empty cell."""
-    columns = ["number", *sweep.over, *NUMBERS, "status", "success", "branch", "begun", "steps",
-               "seconds", "file"]
+    columns = ["number", *sweep.over, *NUMBERS, "status", "success", "branch", "begun",
+               "predicted", "steps", "seconds", "file"]
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
@@ -193,7 +193,7 @@ def _point(directory: Path, row: dict[str, Any], over: Mapping[str, Any]) -> Poi
     return Point(int(row["number"]), {name: row[name] for name in over}, str(row["status"]),
                  bool(row["success"]), {name: row[name] for name in NUMBERS}, int(row["branch"]),
                  str(row["begun"]), int(row["steps"]), float(row["seconds"]),
-                 directory / POINTS / row["file"])
+                 directory / POINTS / row["file"], predicted=str(row.get("predicted") or ""))
 
 
 def _plain(value: Any) -> Any:

@@ -138,7 +138,8 @@ class Grid:
         lengths = np.linalg.norm(where[edges[:, 0]] - where[edges[:, 1]], axis=1)
         # One more node is joined to all roots, by edges that are shorter than all others.
         least = 1e-6 * (lengths.min() if len(lengths) else 1.0)
-        ends = np.vstack([edges, [(everywhere, root) for root in roots]])
+        # SciPy's algorithms on graphs take no wider indices before 1.12.
+        ends = np.vstack([edges, [(everywhere, root) for root in roots]]).astype(np.int32)
         weights = np.concatenate([lengths, np.full(len(roots), least)])
         graph = coo_array((weights, ends.T), shape=(everywhere + 1,) * 2).tocsr()
         tree = minimum_spanning_tree(graph)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hamshoot.problem.maps import check_fixed
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.study.solve import check_method, choose, default_layers
 from hamshoot.study.sweep_grid import Grid, changed
@@ -47,6 +48,8 @@ def method_of(problem: TrainingProblem, grid: Grid, method: str | Method, layers
 def check(problem: TrainingProblem, grid: Grid, method: str | Method, layers: int | None,
            options: dict[str, Any]) -> None:
     """Raise ValueError, before any work is done, where a point cannot be solved."""
+    check_fixed(problem, "sweep: the steps from point to point are",
+                "solve points one after the other, each with initial_guess= the one before")
     first = grid.values(0)
     for name, axis in zip(grid.names, grid.axes, strict=True):
         for value in axis:
@@ -65,11 +68,12 @@ class Plan:
     folds: bool
     roots: list[int]
     settings: dict[str, Any]
+    predictor: str = "secant"
 
     def errand(self, number: int, **more: Any) -> Errand:
         """What is to be done for a point."""
         return Errand(self.problem, self.grid.values(number), self.method, self.layers,
-                      self.options, folds=self.folds, **more)
+                      self.options, folds=self.folds, predictor=self.predictor, **more)
 
     def elsewhere(self) -> Plan:
         """The same with a thread for each solve, where others make them."""

@@ -43,6 +43,9 @@ class Point:
         Likewise.
     file : Path or None
         Of its solution.
+    predicted : str
+        How the steps that led to it began: along the "tangent" (`hamshoot.sensitivity`), the
+        "secant" of the last two solutions, or "none"; empty where it comes from a search.
     """
 
     number: int
@@ -56,6 +59,7 @@ class Point:
     seconds: float
     file: Path | None = None
     _solution: Solution | None = field(default=None, repr=False)
+    predicted: str = ""
 
     @property
     def solution(self) -> Solution:
@@ -74,8 +78,9 @@ class Point:
     def row(self) -> dict[str, Any]:
         """One line of a table: parameters, numbers, and how it came about; JSON-ready."""
         return {**self.values, **self.numbers, "status": self.status, "success": self.success,
-                "branch": self.branch, "begun": self.begun, "steps": self.steps,
-                "seconds": self.seconds, "file": None if self.file is None else self.file.name}
+                "branch": self.branch, "begun": self.begun, "predicted": self.predicted or None,
+                "steps": self.steps, "seconds": self.seconds,
+                "file": None if self.file is None else self.file.name}
 
     def __repr__(self) -> str:
         return f"Point({told(self.values)}: J {self.objective:.8g}, {self.status})"

@@ -1,12 +1,12 @@
 """From one point of a sweep to its neighbour: predictor, shorter steps, switches and folds.
 
-A step begins with what `predictor` makes of the last solutions, and ends in the solver. It is a
-continuation of the same branch where the control V = W/L̃ changes little; where it changes by more
-than JUMP of itself, or the solve fails, the step is halved, until its 16th part. What still jumps
-there is no step along a branch: the branch has ended, at a fold or where it stopped being a
-minimum, and the solver has fallen to another one. That is recorded with the interval of the
-parameters in which it happened, and the step goes on along the other branch. A geodesic of a smooth
-network whose branch has ended is followed through the folds
+A step begins with what `hamshoot.study.sweep_predictor` makes of the last solutions, and ends in
+the solver. It is a continuation of the same branch where the control V = W/L̃ changes little; where
+it changes by more than JUMP of itself, or the solve fails, the step is halved, until its 16th part.
+What still jumps there is no step along a branch: the branch has ended, at a fold or where it
+stopped being a minimum, and the solver has fallen to another one. That is recorded with the
+interval of the parameters in which it happened, and the step goes on along the other branch. A
+geodesic of a smooth network whose branch has ended is followed through the folds
 (`hamshoot.methods.indirect.arclength`), perhaps to the target.
 
 What is here is a function of its arguments alone, so that it can be made anywhere.
@@ -27,12 +27,12 @@ from hamshoot.methods.indirect.arclength import (
     can_follow,
     follow_geodesic,
 )
-from hamshoot.network.leaky_resnet import LeakyResNet
 from hamshoot.solution.solution import Callback, Solution, Status
 from hamshoot.study.crew import CUT_SHORT
 from hamshoot.study.progress import named
 from hamshoot.study.solve import solve
 from hamshoot.study.sweep_grid import between, changed, told
+from hamshoot.study.sweep_predictor import PREDICTORS, Guess, Tangent, predictor, tangent_of
 from hamshoot.support.interpolation import interpolate
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class Errand:
     trial : bool
         Whether the point is solved already, and this is to see how far the branch of the neighbour
         goes: where it ends, the rest of the way is one step, and there is no search.
+    predictor : str
+        As of `hamshoot.sweep`.
     """
 
     problem: TrainingProblem
@@ -85,6 +87,7 @@ class Errand:
     earlier: dict[str, Any] = field(default_factory=dict)
     folds: bool = True
     trial: bool = False
+    predictor: str = "secant"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,9 @@ class Arrival:
     steps : int
         Solves on the way.
     seconds : float
+    predicted : str
+        How the steps that led to the solution began: "tangent", "secant" or "none", or several of
+        them in this order; empty where no step did, as for a search.
     """
 
     solution: Solution
@@ -147,6 +153,7 @@ class Arrival:
     along: float | None = None
     steps: int = 1
     seconds: float = 0.0
+    predicted: str = ""
 
     def numbers(self) -> dict[str, Any]:
         """JSON-ready: all but the solution."""
@@ -155,7 +162,8 @@ class Arrival:
                   for curve in self.curves]
         return {"begun": self.begun, "switches": [asdict(one) for one in self.switches],
                 "curves": curves, "continued": self.continued,
-                "along": self.along, "steps": self.steps, "seconds": self.seconds}
+                "along": self.along, "steps": self.steps, "seconds": self.seconds,
+                "predicted": self.predicted}
 
     @classmethod
     def of(cls, solution: Solution, numbers: Mapping[str, Any]) -> Arrival:
@@ -165,7 +173,7 @@ class Arrival:
             tuple(one["folds"]), one["reason"]) for one in numbers["curves"])
         return cls(solution, numbers["begun"], tuple(Switch(**one) for one in numbers["switches"]),
                    curves, bool(numbers["continued"]), numbers["along"], int(numbers["steps"]),
-                   float(numbers["seconds"]))
+                   float(numbers["seconds"]), str(numbers.get("predicted", "")))
 
 
 def arrive(errand: Errand, callback: Callback | None = None) -> Arrival:
@@ -202,68 +210,6 @@ def followed(solution: Solution, name: str, target: float, time_limit: float | N
     began = time.perf_counter()
     curve = follow_geodesic(solution, name, target, named(f"curve in {name}", callback), time_limit)
     return Arrival(solution, "followed", (), (curve,), seconds=time.perf_counter() - began)
-
-
-# -- predictor -------------------------------------------------------------------------------------
-
-
-def predictor(here: Solution, start: Mapping[str, Any], before: Solution | None,
-              earlier: Mapping[str, Any], problem: TrainingProblem, values: Mapping[str, Any]
-              ) -> Solution:
-    """The guess for a point: along the secant of the last two, where these are in line.
-
-    In the logarithms of the parameters; of a network the secant of V = W/L̃, and the better of that
-    and V itself, by J of the point; of a geodesic that of (A, B), said to be a solution of the
-    point, so that Newton's method begins there and fails at once where it is too far.
-
-    Parameters
-    ----------
-    here, start
-        The last solution and its parameters.
-    before, earlier
-        That before it, or None, and its parameters.
-    problem, values
-        Of the point.
-
-    Returns
-    -------
-    Solution
-        Only its controls are those of the guess (of a geodesic its states), its numbers are not.
-    """
-    ratio = None if before is None else _ratio(earlier, start, values)
-    if here.steps is None:
-        if ratio is None or before is None or before.steps is not None:
-            return here.replace(problem=problem)
-        t = np.asarray(here.p)
-        states = {name: getattr(here, name) + ratio * (
-            getattr(here, name) - interpolate(np.asarray(before.p), getattr(before, name), t))
-            for name in ("representations", "momenta")}
-        return here.replace(problem=problem, **states)
-    V = np.asarray(here.weights) * (problem.effective_depth / here.problem.effective_depth)
-    kept = here.replace(weights=V)
-    if ratio is None or before is None or before.weights.shape != here.weights.shape:
-        return kept
-    old = np.asarray(before.weights) * (problem.effective_depth / before.problem.effective_depth)
-    ahead = here.replace(weights=V + ratio * (V - old))
-    costs = [network_objective(one, problem) for one in (ahead, kept)]
-    return ahead if costs[0] <= costs[1] else kept
-
-
-def network_objective(solution: Solution, problem: TrainingProblem) -> float:
-    """J that the controls of a layered solution have in another problem."""
-    return LeakyResNet.from_weights(problem, solution.weights, solution.steps).objective(problem)
-
-
-def _ratio(earlier: Mapping[str, Any], start: Mapping[str, Any], values: Mapping[str, Any]
-           ) -> float | None:
-    """The step to come over the last one, both in logarithms; None where they are not in line."""
-    last = np.array([np.log(start[name] / earlier[name]) for name in values])
-    step = np.array([np.log(values[name] / start[name]) for name in values])
-    square = float(last @ last)
-    if square == 0:
-        return None
-    ratio = float(step @ last) / square
-    return ratio if ratio > 0 and np.allclose(step, ratio * last, rtol=1e-6, atol=1e-12) else None
 
 
 # -- comparing -------------------------------------------------------------------------------------
@@ -322,6 +268,8 @@ class _Steps:
         self.curves: list[GeodesicCurve] = []
         self.reached: Solution | None = None  # by a curve, at the point itself
         self.failed = errand.here  # what came of a step that failed
+        self.tangent: tuple[Solution, Tangent | None] | None = None  # of which solution
+        self.predicted: list[str] = []
 
     def made(self) -> Arrival:
         """All steps, or a search where they lead nowhere or to the trivial solution."""
@@ -357,14 +305,17 @@ class _Steps:
             and self.errand.here.status is Status.COLLAPSED)
 
     def _arrival(self, solution: Solution, begun: str, along: float | None = None) -> Arrival:
+        stepped = solution is self.here and self.predicted
         return Arrival(solution, begun, tuple(self.switches), tuple(self.curves),
-                       along is not None and solution is self.here, along, self.count)
+                       along is not None and solution is self.here, along, self.count,
+                       predicted=", ".join(sorted(set(self.predicted), key=PREDICTORS.index))
+                       if stepped else "")
 
     def step(self) -> str:
         """One step, halved where it has to be; why there is none, or nothing."""
         share = min(1.0, self.share + self.length)
         values = between(self.errand.start, self.errand.values, share)
-        found = self._corrected(values)
+        found, how = self._corrected(values)
         if found.status in CUT_SHORT:
             self.here = found
             return ""
@@ -383,6 +334,7 @@ class _Steps:
         else:
             self.before, self.earlier = self.here, self.at
         self.here, self.at, self.share = found, values, share
+        self.predicted.append(how)
         self.length = 1.0 if jumped and self.errand.trial else min(2 * self.length, 1.0)
         return ""
 
@@ -390,18 +342,33 @@ class _Steps:
         ended = self.errand.trial and bool(self.switches)
         return self.length > SHORTEST and self.count < MOST_STEPS and not ended
 
-    def _corrected(self, values: dict[str, Any]) -> Solution:
-        """The solution from the predictor."""
-        problem = changed(self.errand.problem, values)
-        guess = predictor(self.here, self.at, self.before, self.earlier, problem, values)
-        found = _solved(self.errand, values, guess, self.callback)
+    def _corrected(self, values: dict[str, Any]) -> tuple[Solution, str]:
+        """The solution from the predictor, and how that was made."""
+        guess = self._guess(values)
+        found = _solved(self.errand, values, guess.solution, self.callback)
         self.count += 1
         if self.here.steps is None and not stationary(found) and not self._may_halve() \
                 and found.status not in CUT_SHORT:
             # The solver's own way from the geodesic, which may leave its branch, and takes longer.
             found = _solved(self.errand, values, self.here, self.callback)
             self.count += 1
-        return found
+            return found, "none"
+        return found, guess.how
+
+    def _guess(self, values: dict[str, Any]) -> Guess:
+        """What the solver begins with."""
+        how = self.errand.predictor
+        before = self.before if how != "none" else None
+        tangent = self._tangent_in(values) if how == "tangent" else None
+        return predictor(self.here, self.at, before, self.earlier,
+                         changed(self.errand.problem, values), values, tangent)
+
+    def _tangent_in(self, values: Mapping[str, Any]) -> Tangent | None:
+        """Of the last solution; one for all the steps that are tried from it."""
+        if self.tangent is None or self.tangent[0] is not self.here:
+            moving = [name for name in values if values[name] != self.at[name]]
+            self.tangent = self.here, tangent_of(self.here, moving)
+        return self.tangent[1]
 
     def _jumped(self, found: Solution) -> bool:
         """Whether a solution is no step from here; of two collapsed ones none is."""

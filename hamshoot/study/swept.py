@@ -120,8 +120,8 @@ class Sweep(SweepFields):
         except ImportError:
             raise missing("to_pandas", "pandas", "tables") from None
         rows = [point.row() for point in self.points]
-        columns = [*self.over, *NUMBERS, "status", "success", "branch", "begun", "steps", "seconds",
-                   "file"]
+        columns = [*self.over, *NUMBERS, "status", "success", "branch", "begun", "predicted",
+                   "steps", "seconds", "file"]
         frame = pandas.DataFrame(rows, columns=columns)
         numeric = [name for name in NUMBERS if name in frame]
         return frame.astype(dict.fromkeys(numeric, float))

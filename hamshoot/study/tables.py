@@ -19,6 +19,7 @@ QUANTITIES = (
     ("train_accuracy", "train accuracy", ".1%"),
     ("test_accuracy", "test accuracy", ".1%"),
     ("parameter_norm", "parameter norm ∫‖W‖²", ".6g"),
+    ("map_decay", "weight decay of learned maps", ".5g"),
     ("stationarity", "stationarity", ".1e"),
     ("second_order", "second order", "verdict"),
     ("kinks", "activations on the kink", "d"),
@@ -97,7 +98,8 @@ def tries_table(tries: Sequence[dict[str, Any]]) -> str:
 POINTS = (("objective", "objective J", ".8g"), ("loss", "loss", ".4g"),
           ("test_error", "test error", ".4g"), ("hamiltonian", "H", ".5g"),
           ("bottleneck_rank", "rank −2H/L̃", ".4g"), ("branch", "branch", "d"),
-          ("status", "status", "text"), ("begun", "begun", "text"), ("steps", "solves", "d"),
+          ("status", "status", "text"), ("begun", "begun", "text"),
+          ("predicted", "predicted", "text"), ("steps", "solves", "d"),
           ("seconds", "seconds", ".2f"))
 
 
@@ -110,8 +112,8 @@ def points_table(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     shown = [(name, symbols.get(name, name), ".4g") for name in names]
     shown += [one for one in POINTS if any(row.get(one[0]) is not None for row in rows)]
     for key, label, _ in shown:
-        table.add_column(label, justify="left" if key in ("status", "begun") else "right",
-                         no_wrap=True)
+        left = key in ("status", "begun", "predicted")
+        table.add_column(label, justify="left" if left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row.get(key), form) for key, _, form in shown))
     return _text(table, 170)

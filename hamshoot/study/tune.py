@@ -38,6 +38,9 @@ from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
+
+    from hamshoot.support.names import MethodName, TuneOptions
 
 TUNED = ("weight_decay", "effective_depth")
 SYMBOLS = {"weight_decay": "λ", "effective_depth": "L̃"}
@@ -95,7 +98,7 @@ class Tuning(Validation):
 def tune(
     problem: TrainingProblem,
     parameters: Sequence[str] = TUNED,
-    method: str = "auto",
+    method: MethodName = "auto",
     *,
     held_out: float | str = 0.2,
     layers: int | None = None,
@@ -104,7 +107,7 @@ def tune(
     callback: Callback | None = None,
     on_try: Callable[[Try], None] | None = None,
     verbose: bool = False,
-    **options: Any,
+    **options: Unpack[TuneOptions],
 ) -> Tuning:
     """Choose λ and L̃ by going down the held-out error along its derivative.
 

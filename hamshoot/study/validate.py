@@ -35,7 +35,9 @@ from hamshoot.study.tries import rescaled as rescaled
 from hamshoot.support.journal import Journal, kept_in
 
 if TYPE_CHECKING:
-    from hamshoot.support.names import MethodName
+    from typing_extensions import Unpack
+
+    from hamshoot.support.names import MethodName, StudyOptions
 
 #: What is tried by default: these times λ, these times L̃, and these times the width.
 DECAYS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
@@ -51,7 +53,8 @@ class Try:
     ----------
     weight_decay, effective_depth, width
     error : float
-        Mean squared error on the held-out rows, in the scaled units of the whole problem.
+        Mean squared error on the held-out rows, in the scaled units of the whole problem; by the
+        weights of the rows, where they have some.
     error_deviation : float
         Standard error of that mean over the rows; NaN for a single row.
     accuracy : float or None
@@ -218,7 +221,7 @@ def validate(
     executor: Any = None,
     scheduler: str | None = None,
     journal: str | PathLike | None = None,
-    **options: Any,
+    **options: Unpack[StudyOptions],
 ) -> Validation:
     """Try values of λ, L̃ and width, all with all, and choose those of least held-out error.
 
@@ -442,10 +445,12 @@ class _Validating:
         network = solution.to_network()
         likely = self.problem.loss == "cross_entropy"
         errors = self._errors((network.predict_proba if likely else network.predict)(self.rows.X))
-        spread = np.std(errors, ddof=1) / np.sqrt(len(errors)) if len(errors) > 1 else np.nan
-        accuracy = None if self.problem.classes is None else network.accuracy(self.rows.X,
-                                                                              self.rows.Y)
-        return Try(*step.place, float(np.mean(errors)), float(spread), accuracy,
+        error, spread = self.rows.mean(errors)
+        accuracy = None
+        if self.problem.classes is not None:
+            met = np.argmax(network.predict(self.rows.X), axis=1) == np.argmax(self.rows.Y, axis=1)
+            accuracy = self.rows.mean(met.astype(float))[0]
+        return Try(*step.place, error, spread, accuracy,
                    solution.objective, solution.status, begun, seconds, network)
 
     def _errors(self, predictions: Any) -> Any:
@@ -457,5 +462,6 @@ class _Validating:
         return np.sum(gaps**2, axis=1)
 
     def _trivial(self) -> float:
-        mean = np.mean(np.asarray(self.part.Y, dtype=float), axis=0)
-        return float(np.mean(self._errors(np.broadcast_to(mean, self.rows.Y.shape))))
+        mean = np.average(np.asarray(self.part.Y, dtype=float), axis=0,
+                          weights=self.part.sample_weights)
+        return self.rows.mean(self._errors(np.broadcast_to(mean, self.rows.Y.shape)))[0]

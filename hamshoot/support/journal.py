@@ -89,6 +89,13 @@ class Journal:
             if self.say is not None:
                 self.say(f"What is done cannot be kept for a later run ({self.failed}).")
 
+    def forget(self, key: str) -> None:
+        """Take a step away that is of no more use, where there is one."""
+        try:
+            self._file(key).unlink(missing_ok=True)
+        except OSError:  # it stays, and is never asked for again
+            return
+
     def _file(self, key: str) -> Path:
         return self.directory / f"{key}.npz"
 

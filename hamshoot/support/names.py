@@ -29,23 +29,21 @@ FormName = Literal["auto", "state", "condensed", "control"]
 #: Schedules of gradient descent.
 ScheduleName = Literal["constant", "decay", "cosine"]
 ScalingName = Literal["columns", "varying", "common"]
+#: What a step of `hamshoot.sweep` begins with.
+PredictorName = Literal["secant", "tangent", "none"]
 #: Functions that `DirectMultipleShooting.to_c` writes.
 CFunctionName = Literal["step", "costate", "hamiltonian", "flow"]
 
 
-class SolveOptions(TypedDict, total=False):
-    """Options of methods that `hamshoot.solve` hands on; see the classes of the methods."""
-
+class _MethodOptions(TypedDict, total=False):
     tol: float
     max_iter: int
     time_limit: float | None
-    seed: int
     effort: EffortName
     workers: Any
     start: StartName | None
     starts: int | None
     noise: float | None
-    steps: Any
     epsilon: tuple[float, float, float]
     reheats: int | None
     polish: bool
@@ -60,7 +58,6 @@ class SolveOptions(TypedDict, total=False):
     memory: int | None
     optimizer: OptimizerName
     kink_tol: float
-    executor: Any
     checkpoint: Any
     checkpoint_every: float
     # of indirect shooting
@@ -72,6 +69,32 @@ class SolveOptions(TypedDict, total=False):
     exact_relu: bool
     steps_per_segment: int
     gauss_order: int
+
+
+class StudyOptions(_MethodOptions, total=False):
+    """Those that `hamshoot.validate` and `hamshoot.sweep` hand on, beside arguments of theirs."""
+
+    steps: Any
+
+
+class TuneOptions(StudyOptions, total=False):
+    """Those that `hamshoot.tune` hands on."""
+
+    executor: Any
+
+
+class PolishOptions(_MethodOptions, total=False):
+    """Those that `hamshoot.LeakyResNet.polish` hands on; layers and steps are the network's."""
+
+    seed: int
+    executor: Any
+
+
+class SolveOptions(StudyOptions, total=False):
+    """Options of methods that `hamshoot.solve` hands on; see the classes of the methods."""
+
+    seed: int
+    executor: Any
 
 
 IpoptOptions = TypedDict("IpoptOptions", {

@@ -99,7 +99,7 @@ def evaluate(
             (b - a) / N
         output.add(ends)
         targets.add(Y)
-        if problem.activation == "relu" and euler:
+        if problem.sigma.kinked and euler:
             kinks += _kinks(A, weights)
     loss = squares / N if problem.criterion.plain else losses
     norm = float(np.sum(steps * np.sum(weights**2, axis=(1, 2))))

@@ -3,7 +3,8 @@
 A ReLU network is stationary in Clarke's sense when some choice of slopes d ∈ [0, 1] at the entries
 of A on the kink makes ∇J(d) vanish. The gradient is affine in the multipliers m = d ⊙ v, v = ρWᵀD,
 and multi-affine in d, so that a few Gauss–Newton steps, each a bounded linear least-squares
-problem, find the best d.
+problem, find the best d. A leaky ReLU has the slopes α + (1 − α)d there: the search is in d all the
+same.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +48,10 @@ class ClarkeResult(NamedTuple):
     residual : float
         ‖∇J(d)‖_F at the best d.
     slopes : ndarray, shape (L, w, N)
-        σ′ with d in the entries on the kink.
+        σ′ with d in the entries on the kink, of a leaky ReLU α + (1 − α)d.
     on_kink : ndarray of bool, shape (L, w, N)
-        Entry (ℓ, i, j) belongs to the left node of layer ℓ; none at ℓ = 0, where A is given.
+        Entry (ℓ, i, j) belongs to the left node of layer ℓ; none at ℓ = 0, where A is given, unless
+        the lift is learned.
     idle : ndarray of bool, shape (L, w, N)
         Those of them whose neuron no weight reads: their slope is of no account.
     """
@@ -66,7 +69,7 @@ def clarke_residual(
     steps: NDArray,
     terminal: NDArray | None = None,
 ) -> ClarkeResult:
-    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLU).
+    """Smallest ‖∇J(d)‖ over slopes d ∈ [0, 1] of the entries on the kink (Euler, ReLUs).
 
     With k entries on the kink a Gauss–Newton step costs O(k L w²) memory and O(k² L w²) flops.
     Beyond `CLARKE_DENSE` numbers in the Jacobian, LSMR on the entries off their bounds
@@ -74,12 +77,15 @@ def clarke_residual(
     Every d ∈ [0, 1] gives an upper bound on the least residual. There the search may end early,
     after `MOST_FLOPS` flops or when it gains little, and what is returned is such a bound; a
     residual of 0 to rounding is proof of stationarity either way.
+
+    Of learned maps ∇J has their part as well; the search is then always that with a Jacobian.
     """
     left = representations[:-1]
     slopes = problem.sigma.slope(left)
     on_kink = np.zeros(left.shape, bool)
-    if problem.activation == "relu":
-        on_kink[1:] = np.abs(left[1:]) <= KINK_TOLERANCE * max(1.0, float(np.abs(left).max()))
+    if problem.sigma.kinked:
+        on_kink[:] = np.abs(left) <= KINK_TOLERANCE * max(1.0, float(np.abs(left).max()))
+        on_kink[0] &= problem.lift_decay is not None
     evaluate = _ClarkeEvaluation(
         problem, representations, weights, steps, terminal, slopes, on_kink
     )
@@ -90,14 +96,14 @@ def clarke_residual(
     n_kinks = int(evaluate.on_kink.sum())
     if n_kinks == 0:
         d = np.empty(0)
-    elif n_kinks <= MOST_DENSE and n_kinks * weights.size <= CLARKE_DENSE:
+    elif problem.learns or (
+            n_kinks <= MOST_DENSE and n_kinks * weights.size <= CLARKE_DENSE):
         d = _bounded_gauss_newton(evaluate, np.full(n_kinks, 0.5))
     else:
         d = _bounded_matrix_free(evaluate, np.full(n_kinks, 0.5))
     residual = float(np.linalg.norm(evaluate.gradient(d)))
-    slopes = slopes.copy()
-    slopes[evaluate.on_kink] = d
-    slopes[idle] = 0.5
+    slopes = evaluate.slopes(d)
+    slopes[idle] = evaluate.low + 0.5 * evaluate.span
     return ClarkeResult(residual, slopes, on_kink, idle)
 
 
@@ -113,6 +119,8 @@ class _ClarkeEvaluation:
         self.S = np.array([ham.augmented(A, problem.sigma, problem.bias)
                            for A in representations[:-1]])
         self.sweeps = 0
+        self.low = problem.sigma.negative_slope
+        self.span = 1 - self.low
         self.scale = problem.weight_decay / problem.effective_depth * steps[:, None, None]
 
     @property
@@ -121,29 +129,34 @@ class _ClarkeEvaluation:
         L, w, N = self.base.shape
         return min(MOST_SWEEPS, MOST_FLOPS / (4 * L * w * w * N)) - self.sweeps
 
-    def _slopes(self, d: NDArray) -> NDArray:
+    def slopes(self, d: NDArray) -> NDArray:
+        """σ′ with these d on the kink."""
         slopes = self.base.copy()
-        slopes[self.on_kink] = d
+        slopes[self.on_kink] = self.low + self.span * d
         return slopes
 
     def gradient(self, d: NDArray) -> NDArray:
-        """∂J/∂W, shape (L, w, w+1)."""
-        return self.scale * self._sweep(d)[1]
+        """∂J/∂W, shape (L, w, w+1); with learned maps one vector, those by P and Q behind it."""
+        momenta, scaled = self._sweep(d)
+        if not self.problem.learns:
+            return self.scale * scaled
+        return np.concatenate([(self.scale * scaled).ravel(),
+                               *learned.map_slopes(self.problem, self.A[-1], momenta[0])])
 
     def _sweep(self, d: NDArray) -> tuple[NDArray, NDArray]:
         self.sweeps += 1
         return discrete.costates(self.problem, self.A, self.W, self.steps,
-                        terminal=self.terminal, slopes=self._slopes(d))
+                        terminal=self.terminal, slopes=self.slopes(d))
 
     def _force(self, momenta: NDArray) -> NDArray:
-        """∂D_ℓ/∂d at the entries on the kink, v = ρWᵀD of the layer above, (L, w, N)."""
+        """∂D_ℓ/∂d at the entries on the kink, (1 − α)ρWᵀD of the layer above, (L, w, N)."""
         w = self.problem.width
         products = np.swapaxes(self.W[:, :, :w], 1, 2) @ momenta[1:]
-        return -self.problem.weight_decay * self.steps[:, None, None] * products
+        return -self.span * self.problem.weight_decay * self.steps[:, None, None] * products
 
     def jacobian(self, d: NDArray) -> NDArray:
         """∂(∂J/∂W)/∂d, shape (L w (w+1), k): a kink of sample j moves D of that sample only."""
-        slopes, (momenta, _) = self._slopes(d), self._sweep(d)
+        slopes, (momenta, _) = self.slopes(d), self._sweep(d)
         layer, row, sample = np.nonzero(self.on_kink)
         force = self._force(momenta)[self.on_kink]
         jacobian = np.zeros((*self.W.shape, len(layer)))
@@ -155,14 +168,21 @@ class _ClarkeEvaluation:
             here = layer == k
             D[row[here], here] += force[here]
             jacobian[k - 1] = self.steps[k - 1] * D[:, None] * self.S[k - 1][:, sample][None]
-        return jacobian.reshape(-1, len(layer))
+        if not self.problem.learns:
+            return jacobian.reshape(-1, len(layer))
+        D = slopes[0][:, sample] * (self.steps[0] * self.W[0][:, :w].T @ D) \
+            + (1 - self.steps[0] * L_tilde) * D
+        here = layer == 0
+        D[row[here], here] += force[here]
+        return np.concatenate([jacobian.reshape(-1, len(layer)),
+                               learned.map_slopes_moved(self.problem, D, sample)])
 
     def value_and_slope(self, d: NDArray) -> tuple[float, NDArray]:
         """½‖∇J(d)‖² and its gradient in d, by one backward and one forward (tangent) sweep."""
         momenta, scaled = self._sweep(d)
         G = self.scale * scaled
         self.sweeps += 1
-        slope = (self.tangent(G, self._slopes(d)) * self._force(momenta))[self.on_kink]
+        slope = (self.tangent(G, self.slopes(d)) * self._force(momenta))[self.on_kink]
         return 0.5 * float(np.sum(G * G)), slope
 
     def tangent(self, G: NDArray, slopes: NDArray) -> NDArray:
@@ -335,7 +355,7 @@ class _Linearised:
     """J = ∂(∂J/∂W)/∂d at one d, as products by sweeps."""
 
     def __init__(self, evaluate: _ClarkeEvaluation, d: NDArray):
-        self.evaluate, self.slopes = evaluate, evaluate._slopes(d)
+        self.evaluate, self.slopes = evaluate, evaluate.slopes(d)
         momenta, _ = evaluate._sweep(d)
         self.force = evaluate._force(momenta)[evaluate.on_kink]
 

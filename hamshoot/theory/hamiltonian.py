@@ -22,7 +22,7 @@ B_p         momenta, B            (w, N)                 scaled costate
 W_p         weights, W            (w, w+1)               control, last column the bias b_p
 σ̂(A)        augmented             (w+1, N)               [σ(A); 1ᵀ]; σ(A) alone without bias
 K_p         kernel                (N, N)                 σ̂(A)ᵀ σ̂(A)
-P, Q        lift, readout         (w, d_in), (d_out, w)  fixed linear maps in and out
+P, Q        lift, readout         (w, d_in), (d_out, w)  linear maps in and out, fixed or learned
 ==========  ====================  =====================  ==========================================
 
 The problem
@@ -125,6 +125,32 @@ and nothing else changes: flow, H, energies and Theorem 4 know no loss. Closed f
 for squares. Without a lower bound on ∂²C/∂z² (softmax does not see a common shift, Huber's loss is
 linear far out) the end may leave directions of A_1 to the weight decay alone.
 
+Learned lift and readout
+------------------------
+P and Q may be unknowns beside W, each with a weight decay of its own, not scaled by L̃ or N:
+
+    J = C(QA_1) + λ/(2L̃) ∫‖W_p‖² dp + (μ_P/2)‖P‖² + (μ_Q/2)‖Q‖²,     A_0 = P Xᵀ.
+
+Neither enters the flow, and with −λB = ∂J/∂A two conditions come to those of Pontryagin, one at
+each end (the costate at p = 0 is free no more; over layers B_0 is the discrete one):
+
+    μ_P P = λ B_0 X,        μ_Q Q = −(∂C/∂z) A_1ᵀ,    z = QA_1.
+
+At the optimum dJ*/dμ_P = ‖P‖²/2 and dJ*/dμ_Q = ‖Q‖²/2. Multiplied by P and Q the conditions read
+μ_P‖P‖² = λTr(B_0A_0ᵀ) and μ_Q‖Q‖² = λTr(B_1A_1ᵀ), so that the section on balancedness gives, for a
+homogeneous σ on a continuous path,
+
+    μ_Q‖Q‖² = μ_P‖P‖² + (λ/L̃) ∫‖b_p‖² dp:       without bias lift and readout cost the same.
+
+Without weight decay there is no least P: scaled up with Q scaled down it serves as well. A scale of
+A costs nothing in H, so the bottleneck's rank is a matter of W as before. What told neurons apart
+is gone: any permutation of neurons leaves J as it is, of a linear network any orthogonal U,
+(W, b, P, Q) → (UWUᵀ, Ub, UP, QUᵀ), along which the Hessian is 0; and a dead neuron beside a living
+one leaves no minimum strict. For ReLU the entries of A_0 move, may sit on the kink as all others
+do, and their slopes d enter B_0. The joint Hessian is that in (W, P, Q); for given maps
+θ = (P, Q), J*(θ) has the gradient above (envelope theorem) and as its Hessian the Schur complement
+of W in it. `hamshoot.theory.learned` has the formulas.
+
 Other activations
 -----------------
 σ may be any function with a derivative (`hamshoot.problem.activations`: leaky ReLU, tanh, softplus,
@@ -139,9 +165,9 @@ exact identity and Theorem 4 ask nothing else of it. What does:
   GELU: read as a dimension, COI and −2H/L̃ are in units of 1/σ′(0)² there;
 * the closed forms in the positive orthant ask for σ(z) = z where z > 0.
 
-A leaky ReLU has a kink as ReLU has, its slopes there any d ∈ [α, 1], and is solved smoothed, by the
-ladder that follows, with αz + (1 − α)σ_ε(z) in place of σ_ε: the polish and the second order at
-kinks, which follow as well, are for ReLU itself.
+A leaky ReLU has a kink as ReLU has, its slopes there any d ∈ [α, 1], and of what follows the ladder
+has αz + (1 − α)σ_ε(z) in place of σ_ε, the polish slopes α and 1 in place of 0 and 1, and the
+second order at kinks [α, 1] in place of [0, 1].
 
 ReLU is not smooth at its optimum
 ---------------------------------

@@ -70,6 +70,8 @@ def objective(
 ) -> tuple[float, float, float]:
     """J, loss and Σρ‖W‖² of a network that ends at `endpoint` (w, N); a hard endpoint has no loss.
 
+    The weight decay of learned maps is part of J.
+
     Returns
     -------
     objective, loss, parameter_norm : float
@@ -77,7 +79,8 @@ def objective(
     norm = float(np.sum(steps * np.sum(weights**2, axis=(1, 2))))
     loss = 0.0 if problem.hard_endpoint else \
         float(ham.loss(endpoint, problem.readout, problem.targets, problem.criterion))
-    return loss + problem.weight_decay / (2 * problem.effective_depth) * norm, loss, norm
+    decays = problem.weight_decay / (2 * problem.effective_depth) * norm + problem.map_decay
+    return loss + decays, loss, norm
 
 
 def objective_of(problem: TrainingProblem, weights: NDArray, steps: NDArray) -> float:
@@ -187,6 +190,8 @@ def collapsed(problem: TrainingProblem, endpoint: NDArray, loss: float) -> bool:
 def trivial_objective(problem: TrainingProblem, steps: NDArray | None = None) -> float:
     """J of the network without weights: the leak alone, A_1 = Π(1 − ρ_ℓL̃) A_0, or e^{−L̃}A_0.
 
+    Where a map is learned it goes without that too: outputs 0.
+
     Parameters
     ----------
     problem : TrainingProblem
@@ -194,6 +199,8 @@ def trivial_objective(problem: TrainingProblem, steps: NDArray | None = None) ->
     steps : ndarray, shape (L,), optional
         Of a layered network; by default the continuous one.
     """
+    if problem.learns:
+        return float(problem.criterion.value(np.zeros_like(problem.targets), problem.targets))
     L_tilde = problem.effective_depth
     left = np.exp(-L_tilde) if steps is None else float(np.prod(1 - L_tilde * np.asarray(steps)))
     return float(ham.loss(left * problem.initial_state, problem.readout, problem.targets,

@@ -1,6 +1,7 @@
 """`solve_bvp` finds known answers from SciPy's arguments, in functions of every kind."""
 
 import importlib.util
+import signal
 import sys
 import time
 from pathlib import Path
@@ -298,6 +299,89 @@ def test_no_solution_is_said():
     assert not result.success
     assert result.message == MESSAGES[result.status]
     assert result.status in (1, 2, 5)
+
+
+def interrupted(at, **options):
+    """The pendulum's problem, with Ctrl-C at a call of its right-hand side."""
+    def fun(x, y):
+        calls.append(x.size)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGINT)
+        return pendulum(x, y)
+
+    calls = []
+    return solve_pendulum(fun, **options)
+
+
+def test_ctrl_c_keeps_the_best_iterate():
+    exact = solve_pendulum(tol=1e-9)
+    gaps = []
+    for at in (8, 20):
+        result = interrupted(at, tol=1e-9)
+        assert (result.status, result.success, result.message) == (7, False, MESSAGES[7])
+        assert result.rms_residuals.max() > 1e-9
+        gaps.append(np.abs(result.sol(0.5) - exact.sol(0.5)).max())
+    assert gaps[1] < 1e-3 * gaps[0]
+    assert gaps[1] < 1e-5
+    with pytest.raises(KeyboardInterrupt):  # nothing is there yet
+        interrupted(1)
+
+
+def test_ctrl_c_on_the_way_from_an_easier_problem_tells_residuals_of_the_problem_itself():
+    def fun(x, y):
+        calls.append(x.size)
+        if len(calls) == 300:
+            signal.raise_signal(signal.SIGINT)
+        return np.vstack([y[1], 40 * np.sinh(40 * y[0])])
+
+    calls = []
+    x = np.linspace(0, 1, 5)
+    result = solve_bvp(fun, lambda ya, yb: np.array([ya[0], yb[0] - 1]), x, np.zeros((2, 5)))
+    assert len(calls) > 300
+    assert result.status == 7
+    at = np.linspace(0, 1, 1001)[1:-1]
+    f = fun(at, result.sol(at))
+    lack = np.abs((result.sol(at, 1) - f) / (1 + np.abs(f))).max()
+    assert result.rms_residuals.max() > 0.1 * lack
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_right_hand_side_may_jump_at_a_node(strict, exact):
+    """ÿ = y up to ½ and 4y beyond, y(0) = 1 and y(1) = 0: ẏ/y = −2 coth 1 at ½ from both sides."""
+    def rate(x):
+        return np.where(x < 0.5 if strict else x <= 0.5, 1.0, 4.0)
+
+    def slopes(x, y):
+        zero, one = np.zeros(x.size), np.ones(x.size)
+        return np.array([[zero, one], [rate(x), zero]])
+
+    def solved(nodes):
+        x = np.linspace(0, 1, nodes)
+        return solve_bvp(lambda x, y: np.vstack([y[1], rate(x) * y[0]]),
+                         lambda ya, yb: np.array([ya[0] - 1, yb[0]]), x, np.zeros((2, nodes)),
+                         fun_jac=slopes if exact else None, tol=1e-9)
+
+    result, there = solved(3), -2 / np.tanh(1.0)
+    slope = -(np.sinh(0.5) - there * np.cosh(0.5)) / (np.cosh(0.5) - there * np.sinh(0.5))
+    assert result.success
+    assert result.x.size < 12
+    assert result.y[1, 0] == pytest.approx(slope, rel=1e-9)
+    at = np.array([0.5 - 1e-9, 0.5 + 1e-9])  # the second derivative jumps
+    assert result.sol(at, 1)[1] / result.sol(at)[0] == pytest.approx([1, 4], rel=1e-6)
+    other = solved(4)
+    assert other.status == 1
+    assert "make such a place a node of x" in other.message
+
+
+def test_a_parameter_is_found_beyond_a_jump():
+    """ẏ = p up to ½ and 3p beyond, y(0) = 0 and y(1) = 2, is met by p = 1."""
+    x = np.array([0.0, 0.5, 1.0])
+    result = solve_bvp(lambda x, y, p: p * np.where(x < 0.5, 1.0, 3.0)[None],
+                       lambda ya, yb, p: np.array([ya[0], yb[0] - 2]), x, np.zeros((1, 3)), [0.3])
+    assert result.success
+    assert result.p[0] == pytest.approx(1.0, rel=1e-12)
+    assert result.sol(0.5)[0] == pytest.approx(0.5, rel=1e-12)
 
 
 def test_time_limit_is_kept():

@@ -25,7 +25,7 @@ NAMES = ("01_optimal_network", "02_geodesics_in_depth", "03_exact_relu_optimum",
          "11_real_data", "12_collapse_and_turnpike", "14_price_of_depth",
          pytest.param("13_train_in_pytorch_finish_here", marks=pytest.mark.skipif(
              find_spec("torch") is None, reason="needs the extra torch")),
-         "15_what_the_data_do", "16_sweep")
+         "15_what_the_data_do", "16_sweep", "17_learned_lift")
 NUMBER = re.compile(r"[−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -105,6 +105,25 @@ def test_the_slope_of_the_objective_over_depth_is_the_rank_of_the_geodesic(ran):
         step = other["effective_depth"] - one["effective_depth"]
         change = 2 / decay * (other["objective"] - one["objective"]) / step
         assert one["bottleneck_rank"] < change < other["bottleneck_rank"]
+
+
+def test_a_learned_lift_and_readout_lower_j_of_the_same_problem(ran):
+    record, _ = ran("17_learned_lift")
+    mu = record["settings"]["map_decay"]
+    rows = {(row["kind"], row["effective_depth"], row["seed"], row["variant"]): row
+            for row in record["rows"]}
+    shares = []
+    for (*problem, variant), row in rows.items():
+        fixed = rows[(*problem, "fixed")]
+        assert row["objective"] <= fixed["objective"] * (1 + 1e-9)
+        assert row["objective"] > row["loss"] + mu / 2 * (row["lift"] + row["readout"])
+        for name in ("lift", "readout"):
+            if variant in ("fixed", {"lift": "readout", "readout": "lift"}[name]):
+                assert row[name] == fixed[name]
+        if variant == "both" and row["kind"] == "teacher":
+            shares.append(100 * (1 - row["objective"] / fixed["objective"]))
+    assert f"both learned {statistics.median(shares):.1f} %" in one(
+        record["findings"], "Below J of fixed maps on the teachers")
 
 
 @pytest.mark.parametrize("name", NAMES)

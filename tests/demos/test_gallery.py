@@ -54,9 +54,10 @@ def missing(numbers, said):
     return [n for n in numbers if not re.search(rf"(?<![\d.]){re.escape(n)}(?!\d|\.\d)", said)]
 
 
-def section(title):
-    """A section of the README as one line."""
-    return " ".join(README.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0].split())
+def section(title, page="README.md"):
+    """A section of a page as one line."""
+    text = (DEMOS.parent / page).read_text(encoding="utf-8")
+    return " ".join(re.split(rf"(?m)^##? {title}\n", text)[1].split("\n## ", 1)[0].split())
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -143,8 +144,9 @@ def test_the_readme_says_of_five_seeds_what_demo_1_holds():
         text.split())
 
 
-def test_the_readme_says_of_kinks_and_drift_what_demo_1_holds():
-    text, seeds = section("How to read the table"), recorded("01_optimal_network")["seeds"]
+def test_the_page_of_the_table_says_of_kinks_and_drift_what_demo_1_holds():
+    text = section("How to read the table", "docs/table.md")
+    seeds = recorded("01_optimal_network")["seeds"]
     kinks = [[seed["rows"][name]["kinks"] for seed in seeds]
              for name in ("optimal control", "gradient descent, longer")]
     assert ", and ".join(f"{min(k)} to {max(k)}" for k in kinks) + " after 60000 epochs" in text
@@ -152,15 +154,25 @@ def test_the_readme_says_of_kinks_and_drift_what_demo_1_holds():
     assert f"still {min(drift):.1f} to {max(drift):.1f}" in text
 
 
-def test_the_readme_says_of_points_that_were_left_what_was_counted():
+def test_the_page_of_the_certificate_says_of_points_that_were_left_what_was_counted():
     rows = [row for row in benchmark("escape")["rows"] if row["starts"] == 1]
     falls = [100 * (1 - row["last"] / row["first"]) for row in rows if row["left"]]
     proved = sum("(proved)" in row["second_order"] for row in rows)
-    text = section("Your own CSV")
+    text = section("Points that are left", "docs/certificate.md")
     assert f"{len(falls)} of {len(rows)} random problems came to such a point" in text
     assert f"lower by {median(falls):.2g} % in the median and {max(falls):.2g} % at most" in text
     assert f"as at {proved} of the {len(rows)}" in text
     assert not any(row["second_order"].startswith(("descent", "saddle", "concave")) for row in rows)
+
+
+def test_the_readme_says_of_tables_of_other_people_what_was_measured():
+    text, rows = section("The idea"), benchmark("other_tables")["rows"]
+    ratios = [row["J"] / row["J_adam"] for row in rows]
+    assert f"On {len({row['table'] for row in rows})} tables" in text
+    assert f"in {sum(r <= 1 + 1e-6 for r in ratios)} of {len(rows)}, more than 2 %" in text
+    assert f"below in {sum(r < 0.98 for r in ratios)} and at worst " \
+        f"{100 * (max(ratios) - 1):.1f} % above" in text
+    assert f"take {median(row['cpu_seconds'] for row in rows):.1f} s of CPU" in text
 
 
 def best(results, method, seed, start):
@@ -178,8 +190,9 @@ def ratios(results, method, start):
     return [median(column) for column in zip(*found, strict=True)]
 
 
-def test_the_readme_says_of_large_networks_what_was_measured():
-    text, results = section("Large networks"), benchmark("paper_size")
+def test_the_page_says_of_large_networks_what_was_measured():
+    text = section("Large networks and many samples", "docs/guide/large.md")
+    results = benchmark("paper_size")
     peers = ("adam", "lbfgsb", "torch_lbfgs")
     path, identity = ({peer: ratios(results, peer, start) for peer in peers}
                       for start in ("path", "identity"))
@@ -209,8 +222,9 @@ def test_the_readme_says_of_large_networks_what_was_measured():
     assert f"it took {min(took):.0f} to {max(took):.0f} s" in text
 
 
-def test_the_readme_says_how_far_large_networks_are_carried():
-    text, results = section("Large networks"), benchmark("paper_size")
+def test_the_page_says_how_far_large_networks_are_carried():
+    text = section("Large networks and many samples", "docs/guide/large.md")
+    results = benchmark("paper_size")
     ends = {epsilon: [r for r in results["ends"] if r["epsilon"] == epsilon]
             for epsilon in (0.0, 0.01)}  # ReLU down its ladder, and smooth
     assert all(r["relative_gradient"] <= 1e-4 and r["status"] == "FLAT"
@@ -227,8 +241,9 @@ def test_the_readme_says_how_far_large_networks_are_carried():
         in text
 
 
-def test_the_readme_says_of_many_samples_what_was_measured():
-    text, results = section("Large networks"), benchmark("samples")
+def test_the_page_says_of_many_samples_what_was_measured():
+    text = section("Large networks and many samples", "docs/guide/large.md")
+    results = benchmark("samples")
     held = {r["samples"]: r for r in results["sizes"] if not r["mapped"]}
     times = [f"{held[n]['float32']['gradient']:.2g}" for n in (1000, 10_000, 100_000)]
     assert "{}, {} and {} s".format(*times) in text
@@ -279,6 +294,8 @@ def named(stem, record, name):
         return record["rows"]
     if number == "15":
         return record["rows" if "left out" in name else "spreads"]
+    if number == "17":
+        return [row for row in record["rows"] if row["variant"] == name]
     if number == "16":
         return record["map"]["rows"] if name == "networks" else \
             record["decays"]["points"] + record["depths"]["points"]

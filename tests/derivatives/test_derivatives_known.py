@@ -35,7 +35,6 @@ REFUSED = [
     ({"activation": hs.Activation.custom("arctangent", np.arctan, lambda z: 1 / (1 + z * z),
                                          lambda z: -2 * z / (1 + z * z) ** 2)},
      "'arctangent' is made of functions"),
-    ({"activation": "leaky_relu"}, "its smooth form is smooth_leaky_relu"),
 ]
 
 

@@ -64,7 +64,10 @@ CASES = [("smooth_relu", "weight_decay", 2e-5), ("smooth_relu", "effective_depth
          ("smooth_relu", "epsilon", 2e-4), ("smooth_relu", "targets", 2e-3),
          ("smooth_relu", "inputs", 2e-3), ("linear", "weight_decay", 2e-5),
          ("linear", "targets", 2e-3), ("relu", "weight_decay", 2e-5),
-         ("relu", "effective_depth", 4e-3), ("relu", "targets", 2e-3), ("relu", "inputs", 2e-3)]
+         ("relu", "effective_depth", 4e-3), ("relu", "targets", 2e-3), ("relu", "inputs", 2e-3),
+         *(("leaky_relu", of, h) for of, h in (
+             ("weight_decay", 2e-5), ("effective_depth", 4e-3), ("targets", 2e-3),
+             ("inputs", 2e-3)))]
 
 
 @pytest.mark.parametrize(("activation", "of", "h"), CASES)

@@ -46,6 +46,19 @@ def mapped(problem, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def stored(problem, tmp_path_factory):
+    """X in Parquet, Y in Zarr."""
+    pyarrow, zarr = pytest.importorskip("pyarrow"), pytest.importorskip("zarr", minversion="3")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path_factory.mktemp("stored")
+    parquet.write_table(pyarrow.table({f"x{j}": column for j, column in enumerate(problem.X.T)}),
+                        folder / "X.parquet", row_group_size=170)
+    zarr.open_array(f"{folder}/Y.zarr", mode="w", shape=problem.Y.shape, chunks=(110, 1),
+                    dtype=float)[:] = problem.Y
+    return hs.TrainingProblem(folder / "X.parquet", f"{folder}/Y.zarr", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
 def client():
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as c, \
@@ -73,7 +86,7 @@ def _same(here, there):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("kind", ["problem", "mapped"])
+@pytest.mark.parametrize("kind", ["problem", "mapped", "stored"])
 def test_a_cluster_computes_the_same_to_the_last_bit(request, client, kind, dtype):
     problem = request.getfixturevalue(kind)
     here, _ = _everything(problem, dtype=dtype)
@@ -83,7 +96,7 @@ def test_a_cluster_computes_the_same_to_the_last_bit(request, client, kind, dtyp
     _same(here, one)
 
 
-@pytest.mark.parametrize("kind", ["problem", "mapped"])
+@pytest.mark.parametrize("kind", ["problem", "mapped", "stored"])
 def test_a_pool_computes_the_same_and_tidies_up(request, kind):
     problem = request.getfixturevalue(kind)
     here, _ = _everything(problem)
@@ -110,7 +123,8 @@ def test_without_room_for_blocks_a_pool_is_sent_them(monkeypatch, problem):
     _same(_everything(problem)[0], there)
 
 
-def test_only_controls_travel_once_workers_know_their_shards(client, problem, mapped, monkeypatch):
+def test_only_controls_travel_once_workers_know_their_shards(client, problem, mapped, stored,
+                                                             monkeypatch):
     sent = []
     original = client.submit
 
@@ -120,7 +134,7 @@ def test_only_controls_travel_once_workers_know_their_shards(client, problem, ma
 
     monkeypatch.setattr(client, "submit", submit)
     W = _controls()
-    for one in (problem, mapped):
+    for one in (problem, mapped, stored):
         sweeps = BlockSweeps(one, STEPS, block=BLOCK, executor=client)
         sent.clear()
         sweeps.gradient(W)

@@ -168,6 +168,46 @@ def test_without_a_place_for_its_cache_numba_compiles_all_the_same(monkeypatch):
     assert double.stats.cache_path is None
 
 
+#: A process that may write files of so many bytes and no larger ones: EFBIG in place of ENOSPC.
+LIMITED = """
+import resource, signal, sys
+size = int(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+from hamshoot.dynamics._compiling import njit
+@njit(cache=True)
+def double(x):
+    return 2 * x
+print(double(3.0), sum(double.stats.cache_hits.values()), sum(double.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+def test_a_disk_that_is_full_and_a_damaged_file_end_nothing(tmp_path):
+    (tmp_path / "small.py").write_text(LIMITED)
+
+    def started(size):
+        ended = subprocess.run(
+            [sys.executable, tmp_path / "small.py", str(size)], text=True, timeout=250,
+            capture_output=True, env={**os.environ, "PYTHONPATH": str(PACKAGE.parent),
+                                      "NUMBA_CACHE_DIR": str(tmp_path / "cache")})
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.split(), ended.stderr.splitlines()
+
+    found, lines = started(400)  # room for neither index nor code
+    assert found == ["6.0", "0", "1"]
+    assert len(lines) == 1
+    assert "compiled code cannot be kept in" in lines[0]
+    assert "File too large" in lines[0]
+    assert started(10**9) == (["6.0", "0", "1"], [])
+    assert started(10**9) == (["6.0", "1", "0"], [])
+    for kind in ("nbi", "nbc"):
+        for path in (tmp_path / "cache").rglob(f"*.{kind}"):
+            path.write_bytes(path.read_bytes()[:20])
+        assert started(10**9) == (["6.0", "0", "1"], [])  # made anew, and put in place
+        assert started(10**9) == (["6.0", "1", "0"], [])
+
+
 @pytest.mark.slow
 def test_processes_that_start_at_once_fill_one_cache(tmp_path):
     environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}

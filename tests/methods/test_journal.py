@@ -22,6 +22,19 @@ METHODS = {
 }
 
 
+#: Methods whose steps are long, and records that a kill may cost: those of walks are kept together.
+LONG = {
+    "levels": METHODS["levels"],
+    "trust region": (lambda: teacher("tanh", samples=40), hs.DirectSingleShooting(
+        layers=6, optimizer="gauss_newton", gradient_tol=1e-9)),
+    "held": (lambda: teacher("relu", samples=40, width=4), hs.DirectSingleShooting(
+        layers=4, optimizer="kronecker", effort="quick")),
+    "guess": (lambda: teacher("relu"), hs.DirectSingleShooting(layers=6)),
+    "endpoint": (lambda: problems.between([1.0, 0.5], [0.3, 0.8], "relu"),
+                 hs.DirectMultipleShooting(layers=6, effort="quick", warm_up=False)),
+}
+
+
 class Killed(BaseException):
     """Not caught by anybody, as a process is killed."""
 
@@ -31,11 +44,12 @@ def everything_is_kept(monkeypatch):
     monkeypatch.setattr(kept, "LEAST_SECONDS", 0.0)
 
 
-def killed_after(count):
+def killed_after(count, hear=lambda record: None):
     left = count
 
     def callback(record):
         nonlocal left
+        hear(record)
         left -= 1
         if left < 0:
             raise Killed
@@ -72,6 +86,34 @@ def test_a_solve_that_is_killed_goes_on_to_the_same_end(name, tmp_path):
     assert len(records) < undisturbed.nit
     assert again.seconds >= again.history[-1].seconds
     assert [r.seconds for r in again.history] == sorted(r.seconds for r in again.history)
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_step_that_is_killed_in_the_middle_goes_on_there(name, tmp_path, monkeypatch):
+    """With its state kept at every iteration, what a kill costs is a few of them."""
+    monkeypatch.setattr(kept, "EVERY", 0.0)
+    monkeypatch.setattr(kept, "SHARE", 1e9)
+    monkeypatch.setattr("os.fsync", lambda handle: None)  # the time that a disk takes
+    monkeypatch.setattr("hamshoot.methods.single_shooting.level_search.CHEAP", 0.0)
+    make, method = LONG[name]
+    guess = None
+    if name == "guess":
+        rng = np.random.default_rng(3)
+        guess = rng.standard_normal((6, *make().control_shape))
+    undisturbed = hs.solve(make(), method, initial_guess=guess)
+    heard = []
+    for _ in range(3):
+        with pytest.raises(Killed):
+            hs.solve(make(), method, journal=tmp_path / "j", initial_guess=guess,
+                     callback=killed_after(undisturbed.nit // 5, heard.append))
+    again = hs.solve(make(), method, journal=tmp_path / "j", initial_guess=guess,
+                     callback=heard.append)
+    same(again, undisturbed)
+    assert undisturbed.nit <= len(heard) <= 1.2 * undisturbed.nit + 3
+    assert (name == "held") == ("held_rounds" in undisturbed.extra)
+    assert not list((tmp_path / "j").glob("*-midway.npz"))
+    for key in ("evaluations", "products", "held_rounds", "escape_objectives"):
+        assert again.extra.get(key) == undisturbed.extra.get(key)
 
 
 def test_a_comparison_that_is_killed_keeps_its_rows(tmp_path):

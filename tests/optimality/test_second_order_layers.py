@@ -51,9 +51,9 @@ def proved(result):
 
 
 def states(problem, W, steps):
-    A = [problem.initial_state]
+    A, low = [problem.initial_state], problem.sigma.negative_slope
     for w, rho in zip(W, steps, strict=True):
-        S = np.maximum(A[-1], 0)
+        S = np.maximum(A[-1], low * A[-1])
         V = w[:, : len(S)] @ S + (w[:, len(S) :] if problem.bias else 0)
         A.append((1 - rho * problem.effective_depth) * A[-1] + rho * V)
     return A
@@ -66,36 +66,38 @@ def objective(problem, W, steps):
         + problem.weight_decay / (2 * problem.effective_depth) * norm
 
 
-def features(A, bias):
-    S = np.maximum(A, 0)
+def features(A, bias, low=0.0):
+    S = np.maximum(A, low * A)
     return np.concatenate([S, np.ones((1, A.shape[1]))]) if bias else S
 
 
-def backwards(A, B, slope, bias=True, seen=None, start=None):
+def backwards(A, B, slope, bias=True, seen=None, start=None, low=0.0):
     """Two stationary layers from A_1, B_2 and the slopes at A_1; `seen` neurons are read out.
 
-    B must be 0 in the others. `start` is where the search for A_0 begins.
+    B must be 0 in the others. `start` is where the search for A_0 begins; `low` is the slope of a
+    leaky ReLU.
     """
     A, B, slope = (np.array(given, float) for given in (A, B, slope))
     w, N = A.shape
     rho = 0.5
-    W2 = LEAK * B @ features(A, bias).T
+    W2 = LEAK * B @ features(A, bias, low).T
     B1 = (1 - rho * LEAK) * B + slope * (rho * W2[:, :w].T @ B)
 
     def missed(x):
-        S = features(x.reshape(w, N), bias)
+        S = features(x.reshape(w, N), bias, low)
         return ((1 - rho * LEAK) * x.reshape(w, N) + rho * LEAK * B1 @ S.T @ S - A).ravel()
 
     A0 = root(missed, np.ravel(A if start is None else start), tol=1e-14).x
     assert np.abs(missed(A0)).max() < 1e-13
     A0 = A0.reshape(w, N)
-    W = np.array([LEAK * B1 @ features(A0, bias).T, W2])
-    A2 = (1 - rho * LEAK) * A + rho * W2 @ features(A, bias)
+    W = np.array([LEAK * B1 @ features(A0, bias, low).T, W2])
+    A2 = (1 - rho * LEAK) * A + rho * W2 @ features(A, bias, low)
     Q = np.eye(w)[list(range(w) if seen is None else seen)]
     problem = hs.TrainingProblem(
         A0.T, (Q @ (A2 + DECAY * N / 2 * B)).T, effective_depth=LEAK, weight_decay=DECAY, width=w,
-        bias=bias, lift=np.eye(w), readout=Q)
-    return Network(problem, W, np.array([(A0 > 0) * 1.0, slope]))
+        bias=bias, lift=np.eye(w), readout=Q,
+        **({"activation": "leaky_relu", "negative_slope": low} if low else {}))
+    return Network(problem, W, np.array([np.where(A0 > 0, 1.0, low), slope]))
 
 
 HELD = dict(A=[[0.0, 0.7]], B=[[-0.6, 0.5]], slope=[[0.4, 1.0]])
@@ -122,13 +124,14 @@ def pitchfork(p, activation="relu"):
     return Network(problem, W, slopes), eigenvalues
 
 
-def switched_off(beta, alpha=0.8):
+def switched_off(beta, alpha=0.8, low=0.0):
     """A living neuron that is lifted and read out, a dead one beside it, one sample, no bias.
 
     Switching the dead one on by u = W₁[1, 0] and c = W₂[0, 1] changes J to second order by
     (λρ/(2L̃))(u² + c²) − λρβcσ(ρux): the coupling against the weight decay is ρL̃βx.
     """
-    network = backwards([[alpha], [0.0]], [[beta], [0.0]], [[1.0], [0.0]], bias=False, seen=[0])
+    network = backwards([[alpha], [0.0]], [[beta], [0.0]], [[1.0], [0.0]], bias=False, seen=[0],
+                        low=low)
     return network, 0.5 * LEAK * beta * network.problem.initial_state[0, 0]
 
 
@@ -146,8 +149,9 @@ def lower(network, count=2000, seed=0):
 
 @pytest.mark.parametrize("made", [HELD, CONCAVE, IN_PLACE])
 @pytest.mark.parametrize("size", [1e-3, 0.1, 1.0, 10.0])
-def test_the_identity_holds_for_steps_of_any_length(made, size):
-    network = backwards(**made)
+@pytest.mark.parametrize("low", [0.0, 0.3])
+def test_the_identity_holds_for_steps_of_any_length(made, size, low):
+    network = backwards(**made, low=low)
     problem, W, rho, leak, lam = network.problem, network.weights, 0.5, LEAK, DECAY
     h = size * np.random.default_rng(3).standard_normal(W.shape)
     A, moved = (states(problem, w, network.steps) for w in (W, W + h))
@@ -158,7 +162,7 @@ def test_the_identity_holds_for_steps_of_any_length(made, size):
     change = lam / (2 * leak) * rho * np.sum(h**2) \
         + np.sum((problem.readout @ (moved[2] - A[2])) ** 2) / problem.n_samples
     for k in (0, 1):
-        d_sigma = np.maximum(moved[k], 0) - np.maximum(A[k], 0)
+        d_sigma = np.maximum(moved[k], low * moved[k]) - np.maximum(A[k], low * A[k])
         r = d_sigma - network.slopes[k] * (moved[k] - A[k])
         v = rho * W[k][:, :1].T @ B[k + 1]
         assert np.all(r >= -1e-15 * size)
@@ -169,26 +173,28 @@ def test_the_identity_holds_for_steps_of_any_length(made, size):
 # -- entries on the kink ---------------------------------------------------------------------------
 
 
-def test_a_convex_kink_holds():
-    network = backwards(**HELD)
+@pytest.mark.parametrize("low", [0.0, 0.3])
+def test_a_convex_kink_holds(low):
+    network = backwards(**HELD, low=low)
     verdict = network.test()
     assert proved(verdict)
     assert int(verdict.kinks.held.sum()) == 1
     assert lower(network) > 0
     # Towards either side J rises to first order, by λ|v| times the slope on that side.
     A0 = network.problem.initial_state
-    rows = np.concatenate([A0.clip(0), np.ones_like(A0)]).T * 0.5
+    rows = features(A0, True, low).T * 0.5
     moves = np.zeros(network.weights.shape)
     moves[0, 0] = np.linalg.solve(rows, [1.0, 0.0])
     v = verdict.kinks.force[1, 0, 0]
-    for side, slope in ((1, 0.6), (-1, 0.4)):
+    for side, slope in ((1, 0.6), (-1, 0.4 - low)):
         t = 1e-6 * np.linalg.norm(moves)
         assert network.changes(side * moves, [t])[0] / 1e-6 == pytest.approx(
             -DECAY * v * slope, rel=1e-3)
 
 
-def test_a_concave_kink_is_a_way_down_to_first_order():
-    network = backwards(**CONCAVE)
+@pytest.mark.parametrize("low", [0.0, 0.3])
+def test_a_concave_kink_is_a_way_down_to_first_order(low):
+    network = backwards(**CONCAVE, low=low)
     verdict = network.test()
     assert verdict.verdict.startswith("concave kink")
     assert verdict.refuted
@@ -215,13 +221,14 @@ def test_a_concave_kink_that_other_entries_hold_in_place_is_a_minimum():
         assert network.changes(h, [1e-5])[0] > 0
 
 
-def test_a_slope_of_0_or_1_leaves_one_side_free():
-    made = dict(HELD, slope=[[1.0, 1.0]])
-    network = backwards(**made)
+@pytest.mark.parametrize(("low", "slope"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.3)])
+def test_a_slope_at_an_end_leaves_one_side_free(low, slope):
+    made = dict(HELD, slope=[[slope, 1.0]])
+    network = backwards(**made, low=low)
     verdict = network.test()
     assert int(verdict.kinks.edge.sum()) == 1
     assert proved(verdict)
-    assert "on the edge" in verdict.verdict
+    assert f"on the edge of [{low:g}, 1]" in verdict.verdict
     assert lower(network) > 0
 
 
@@ -303,9 +310,10 @@ def test_what_is_not_stationary_or_too_large_is_not_decided():
 # -- dead neurons ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("beta", [0.3, 0.8, 1.2])
-def test_the_coupling_of_a_dead_neuron_in_closed_form(beta):
-    network, kappa = switched_off(beta)
+@pytest.mark.parametrize(("beta", "low"), [(0.3, 0.0), (0.8, 0.0), (1.2, 0.0), (0.8, 0.3)])
+def test_the_coupling_of_a_dead_neuron_in_closed_form(beta, low):
+    """Of a leaky ReLU it is the same: the other side couples α times as much."""
+    network, kappa = switched_off(beta, low=low)
     verdict = network.test()
     assert verdict.coupling == pytest.approx(kappa, rel=1e-9)
     assert verdict.coupling_bound >= kappa * (1 - 1e-12)
@@ -315,6 +323,10 @@ def test_the_coupling_of_a_dead_neuron_in_closed_form(beta):
     h[0, 1, 0] = h[1, 0, 1] = np.sqrt(0.5)
     change = network.changes(h, [1e-4])[0]
     assert change == pytest.approx(DECAY * 0.5 / (2 * LEAK) * 1e-8 * (1 - kappa), rel=1e-3)
+    h[0, 1, 0] *= -1  # the neuron goes to the negative side
+    h[1, 0, 1] *= -1
+    change = network.changes(h, [1e-4])[0]
+    assert change == pytest.approx(DECAY * 0.5 / (2 * LEAK) * 1e-8 * (1 - low * kappa), rel=1e-3)
     assert lower(network) > 0
 
 
@@ -366,19 +378,21 @@ def test_a_share_of_a_living_neuron_leaves_J_as_it_is_and_is_not_decided():
 # -- coupling --------------------------------------------------------------------------------------
 
 
-def pieces(T, E, samples=20_000, seed=0):
+def pieces(T, E, samples=20_000, seed=0, low=0.0):
     """Largest ‖Eσ(Tᵀy)‖ over random y and over the maxima of all pieces that lie on their piece."""
     rng = np.random.default_rng(seed)
     y = rng.standard_normal((samples, len(T)))
-    for signs in product((0.0, 1.0), repeat=T.shape[1]):
+    for signs in product((low, 1.0), repeat=T.shape[1]):
         own = np.linalg.svd(E * signs @ T.T)[2][0]
         y = np.concatenate([y, [own, -own]])
     y /= np.linalg.norm(y, axis=1)[:, None]
-    return float(np.linalg.norm(np.maximum(y @ T, 0) @ E.T, axis=1).max())
+    a = y @ T
+    return float(np.linalg.norm(np.maximum(a, low * a) @ E.T, axis=1).max())
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_no_coupling_exceeds_the_bound(seed):
+@pytest.mark.parametrize(("seed", "low"), [
+    *((seed, 0.0) for seed in range(12)), *((seed, 0.3) for seed in range(4))])
+def test_no_coupling_exceeds_the_bound(seed, low):
     rng = np.random.default_rng(seed)
     r, k, m = (int(rng.integers(1, most)) for most in (5, 8, 4))
     T, E = rng.standard_normal((r, k)), rng.standard_normal((m, k))
@@ -386,11 +400,12 @@ def test_no_coupling_exceeds_the_bound(seed):
         T[:, rng.random(k) < 0.3] = 0.0
     if seed % 3 == 2:
         T = np.abs(T)
-    largest = pieces(T, E)
-    assert coupling.bound(T, E, enough=0.0) >= largest * (1 - 1e-9)
-    found = coupling.search(T, E)
+    largest = pieces(T, E, low=low)
+    assert coupling.bound(T, E, enough=0.0, low=low) >= largest * (1 - 1e-9)
+    found = coupling.search(T, E, low=low)
     assert found.coupling >= largest * (1 - 1e-5)  # maxima on ridges are met from beside them
-    assert np.linalg.norm(E @ np.maximum(T.T @ found.y, 0)) == pytest.approx(found.coupling)
+    a = T.T @ found.y
+    assert np.linalg.norm(E @ np.maximum(a, low * a)) == pytest.approx(found.coupling)
     assert np.linalg.norm(found.y) == pytest.approx(1.0) or found.coupling == 0.0
 
 
@@ -414,15 +429,16 @@ def test_many_entries_of_low_rank_are_compressed_without_loss():
     np.testing.assert_allclose(basis @ inside, T, atol=1e-11)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_in_the_plane_search_and_bound_enclose_all_angles(seed):
+@pytest.mark.parametrize(("seed", "low"), [*((seed, 0.0) for seed in range(4)), (0, 0.3), (1, 0.1)])
+def test_in_the_plane_search_and_bound_enclose_all_angles(seed, low):
     rng = np.random.default_rng(100 + seed)
     T, E = rng.standard_normal((2, 7)), rng.standard_normal((3, 7))
     angle = np.linspace(0, 2 * np.pi, 200_001)
     y = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    largest = np.linalg.norm(np.maximum(y @ T, 0) @ E.T, axis=1).max()
-    assert coupling.search(T, E).coupling == pytest.approx(largest, rel=1e-8)
-    assert largest * (1 - 1e-12) <= coupling.bound(T, E, enough=0.0) <= 1.05 * largest
+    a = y @ T
+    largest = np.linalg.norm(np.maximum(a, low * a) @ E.T, axis=1).max()
+    assert coupling.search(T, E, low=low).coupling == pytest.approx(largest, rel=1e-8)
+    assert largest * (1 - 1e-12) <= coupling.bound(T, E, enough=0.0, low=low) <= 1.05 * largest
 
 
 # -- a stationary point that only the test of dead neurons refutes --------------------------------

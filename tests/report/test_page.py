@@ -134,7 +134,7 @@ def test_a_comparison_says_what_it_found_and_shows_every_row(of_comparison):
         assert sentence in read.text
     assert read.texts["h3"].count(f" {CONTROL}") == 1
     assert len(read.with_class("walk")) == 2
-    assert len(read.of("figure")) == 1 + 3 * 2
+    assert len(read.of("figure")) == 1 + 4 * 2
     lowest = min(row.solution.objective for row in comparison.rows)
     for row in comparison.rows:
         above = row.solution.objective / lowest - 1
@@ -230,6 +230,8 @@ def test_states_that_are_not_stored_are_those_of_some_samples(monkeypatch):
     assert "Hamiltonian and energies" not in titles
     assert "Singular values of the weights" in titles
     assert not light.stored
+    cost = whole.running_cost()  # of all samples, though ten are shown
+    assert f"the loss of {cost.loss:.4g} are the objective, {cost.objective:.6g}" in read.text
 
 
 def test_numbers_that_mean_nothing_are_called_so():

@@ -309,10 +309,10 @@ def test_the_axes_given_are_the_axes_returned(draw):
 def test_panels_are_drawn_when_called():
     panels = plot.panels(drawn())
     assert set(panels) == {"spectra_representations", "spectra_weights", "energies", "convergence",
-                           "paths", "predictions"}
+                           "paths", "predictions", "running_cost"}
     figures = {name: draw() for name, draw in panels.items()}
     labels = {name: fig.axes[0].get_ylabel() for name, fig in figures.items()}
-    assert len(set(labels.values())) == 6
+    assert len(set(labels.values())) == 7
 
 
 def test_drawing_leaves_pyplot_alone():

@@ -55,7 +55,8 @@ def test_what_is_written_is_read_back_to_the_last_digit_in_the_table_s_own_form(
     found = predict(net, sheet_of(TABLE, "new.csv", decimal=","), keep=["id", "city"])
     file = io.StringIO()
     found.write(file)
-    back = pandas.read_csv(io.StringIO(file.getvalue()), sep=";", decimal=",")
+    back = pandas.read_csv(io.StringIO(file.getvalue()), sep=";", decimal=",",
+                           float_precision="round_trip")
     assert list(back.columns) == ["id", "city", "price"]
     np.testing.assert_array_equal(back["price"], net.predict(problem.X)[:, 0])
 

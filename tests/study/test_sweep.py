@@ -17,13 +17,12 @@ from scipy.optimize import brentq, minimize_scalar
 import hamshoot as hs
 from hamshoot.study.sweep_files import INDEX, JOURNAL
 from hamshoot.study.sweep_grid import Grid, between
+from hamshoot.study.sweep_predictor import network_objective, predictor
 from hamshoot.study.sweep_steps import (
     Arrival,
     Errand,
     arrive,
     change,
-    network_objective,
-    predictor,
 )
 from hamshoot.theory.closed_forms import scalar_objective, scalar_stationary_endpoints
 
@@ -140,7 +139,8 @@ def test_the_secant_is_nearer_than_the_neighbour():
     for method, layers in (("indirect", None), ("single_shooting", LAYERS)):
         options = {} if layers is None else QUICK
         one, two, three = (hs.solve(neuron(v["weight_decay"]), method, **options) for v in values)
-        guess = predictor(two, values[1], one, values[0], three.problem, values[2])
+        guess, how = predictor(two, values[1], one, values[0], three.problem, values[2])
+        assert how == "secant"
         if layers:
             assert change(guess, three) < 0.5 * change(two, three)
             assert network_objective(guess, three.problem) < network_objective(two, three.problem)
@@ -149,14 +149,14 @@ def test_the_secant_is_nearer_than_the_neighbour():
             assert gaps[0] < 0.5 * gaps[1]
         # Not in line: no secant.
         aslant = {"weight_decay": 0.02}
-        assert predictor(two, values[1], one, values[0], neuron(0.02), aslant).weights \
-            is not guess.weights
+        assert predictor(two, values[1], one, values[0], neuron(0.02), aslant).how == "none"
 
 
 def test_a_change_of_depth_keeps_the_path():
     two = hs.solve(neuron(0.05, 4.0), "single_shooting", **QUICK)
-    guess = predictor(two, {"effective_depth": 4.0}, None, {}, neuron(0.05, 5.0),
-                      {"effective_depth": 5.0})
+    guess, how = predictor(two, {"effective_depth": 4.0}, None, {}, neuron(0.05, 5.0),
+                           {"effective_depth": 5.0})
+    assert how == "none"
     np.testing.assert_allclose(guess.weights / 5.0, two.weights / 4.0, rtol=1e-14)
 
 

@@ -1,6 +1,7 @@
 """Names as types are the names that are taken; a checker sees a user's mistakes before a run."""
 
 import dataclasses
+import inspect
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from hamshoot.methods.single_shooting.method import OPTIMIZERS
 from hamshoot.problem.activations import CODES
 from hamshoot.problem.losses import LOSSES
 from hamshoot.study.solve import METHODS
+from hamshoot.study.sweep_predictor import PREDICTORS
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +32,8 @@ ROOT = Path(__file__).parents[2]
     ("FlowIntegratorName", FLOWS),
     ("NlpSolverName", NLP_SOLVERS), ("EffortName", EFFORTS), ("StartName", STARTS),
     ("OptimizerName", OPTIMIZERS), ("FormName", FORMS), ("ScheduleName", SCHEDULES),
-    ("CFunctionName", FUNCTIONS), ("ScalingName", ("columns", "varying", "common")),
+    ("CFunctionName", FUNCTIONS), ("PredictorName", PREDICTORS),
+    ("ScalingName", ("columns", "varying", "common")),
 ])
 def test_a_type_holds_the_names_that_are_taken(name, taken):
     assert set(get_args(getattr(hs.names, name))) == set(taken)
@@ -44,6 +47,15 @@ def test_options_of_solve_are_those_of_the_methods():
     options = {field.name for method in METHODS.values() for field in dataclasses.fields(method)
                if field.init}
     assert set(hs.names.SolveOptions.__annotations__) == options - {"layers"}
+
+
+@pytest.mark.parametrize(("verb", "kind", "fixed"), [
+    (hs.validate, hs.names.StudyOptions, {"layers"}), (hs.sweep, hs.names.StudyOptions, {"layers"}),
+    (hs.tune, hs.names.TuneOptions, {"layers"}),
+    (hs.LeakyResNet.polish, hs.names.PolishOptions, {"layers", "steps"})])
+def test_options_of_other_verbs_are_those_less_their_own_arguments(verb, kind, fixed):
+    own = set(inspect.signature(verb).parameters)
+    assert set(kind.__annotations__) == set(hs.names.SolveOptions.__annotations__) - own - fixed
 
 
 @pytest.mark.parametrize(("solver", "kind"), [
@@ -72,6 +84,16 @@ hs.solve(problem, "multiple")  # no
 hs.solve(problem, layers=4, efort="quick")  # no
 hs.solve(problem, layers=4, effort="fast")  # no
 hs.solve("train.csv")  # no
+hs.validate(problem, layers=4, efort="quick")  # no
+hs.validate(problem, "single")  # no
+hs.tune(problem, layers=4, effort="fast")  # no
+hs.sweep(problem, {"weight_decay": [0.1]}, layers=4, time_limt=3.0)  # no
+hs.sweep(problem, {"weight_decay": [0.1]}, predictor="newton")  # no
+hs.validate(problem, layers=4, effort="quick", time_limit=3.0, steps="irregular")
+network = hs.solve(problem, layers=4).to_network()
+network.polish(problem, max_iters=3)  # no
+network.polish(problem, steps="irregular")  # no
+network.polish(problem, seed=1, effort="quick")
 hs.DirectMultipleShooting(integrator="rk5")  # no
 hs.DirectMultipleShooting(nlp_solver="snopt")  # no
 hs.IndirectShooting(integrator="rk4")  # no

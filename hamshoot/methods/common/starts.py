@@ -23,6 +23,7 @@ from hamshoot.support.checks import brief, check_real, is_number
 from hamshoot.support.interpolation import interpolate
 from hamshoot.theory import hamiltonian as ham
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def starting_weights(
     seed: int = 0,
     noise: float | None = None,
 ) -> NDArray:
-    """Controls (L, w, w+1) of a named start.
+    """Controls (L, w, w+1) of a named start; stacked with the problem's maps where it learns them.
 
     Parameters
     ----------
@@ -61,17 +62,20 @@ def starting_weights(
     check_noise(noise)
     rng = np.random.default_rng([seed, 11])
     if start == "identity":
-        return _identity(problem, len(steps), rng, 0.3 if noise is None else noise)
-    if start == "path":
-        return _path_fit(problem, steps, rng, 0.1 if noise is None else noise)
-    weights = np.zeros((len(steps), *problem.control_shape))
-    shape = (len(steps), problem.width, problem.width)
-    weights[:, :, : problem.width] = rng.standard_normal(shape) / np.sqrt(problem.width)
-    return weights
+        weights = _identity(problem, len(steps), rng, 0.3 if noise is None else noise)
+    elif start == "path":
+        weights = _path_fit(problem, steps, rng, 0.1 if noise is None else noise)
+    else:
+        weights = np.zeros((len(steps), *problem.control_shape))
+        shape = (len(steps), problem.width, problem.width)
+        weights[:, :, : problem.width] = rng.standard_normal(shape) / np.sqrt(problem.width)
+    return learned.stacked(problem, weights)
 
 
 def weights_of(guess: Any, problem: TrainingProblem, steps: NDArray) -> NDArray:
     """Controls (L, w, w+1) on the mesh `steps` from a Solution, a network or an array.
+
+    Stacked with the guess's own maps, where the problem learns them and they fit.
 
     Parameters
     ----------
@@ -96,6 +100,23 @@ def weights_of(guess: Any, problem: TrainingProblem, steps: NDArray) -> NDArray:
         )
     if not np.all(np.isfinite(weights)):
         raise ValueError("initial_guess: expected finite weights, got NaN or infinity")
+    problem = with_maps_of(guess, problem)
+    return learned.stacked(problem, _on_mesh(guess, weights, problem, steps))
+
+
+def with_maps_of(guess: Any, problem: TrainingProblem) -> TrainingProblem:
+    """The problem with those learned maps that a Solution or a network has, where they fit."""
+    held = guess.problem if isinstance(guess, Solution) else guess
+    maps = []
+    for name, decay in (("lift", problem.lift_decay), ("readout", problem.readout_decay)):
+        own, there = getattr(problem, name), getattr(held, name, None)
+        fits = decay is not None and there is not None and np.shape(there) == own.shape
+        maps.append(np.asarray(there, dtype=float) if fits else own)
+    return problem.with_maps(*maps) if problem.learns else problem
+
+
+def _on_mesh(guess: Any, weights: NDArray, problem: TrainingProblem, steps: NDArray) -> NDArray:
+    """The controls of a guess on the mesh."""
     if isinstance(guess, Solution) and guess.steps is None:
         if guess.representations.shape[1:] == problem.initial_state.shape:
             return follow(guess, steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,10 @@ from hamshoot.solution.solution import Callback, Record, Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: Records kept in the history of a solution.
+HISTORY = 1000
 
 
 class Stop(Exception):
@@ -110,12 +114,34 @@ class Best:
         return False
 
 
-def thinned(history: list[Record], most: int) -> tuple[Record, ...]:
-    """At most `most` records, evenly, the first and the last among them."""
-    if len(history) <= most:
+def thinned(history: Sequence[Record], most: int = HISTORY) -> tuple[Record, ...]:
+    """At most so many records, for `Solution.history`: all where there are no more.
+
+    Of more, the first, the last twentieth of what is kept, and the lowest of all; of those that
+    were lower than all before them and of the rest a selection, half of it evenly and half evenly
+    in the logarithm of their number, so that the beginning is told in detail.
+    """
+    count = len(history)
+    if count <= most:
         return tuple(history)
-    keep = np.unique(np.linspace(0, len(history) - 1, most).round().astype(int))
-    return tuple(history[k] for k in keep)
+    objectives = np.array([record.objective for record in history])
+    objectives[~np.isfinite(objectives)] = np.inf
+    before = np.concatenate([[np.inf], np.minimum.accumulate(objectives)[:-1]])
+    ends = np.concatenate([[0], np.arange(count - most // 20, count)])
+    keep = np.union1d(ends, _spread(np.flatnonzero(objectives < before), 2 * most // 5))
+    rest = np.setdiff1d(np.arange(count), keep)
+    keep = np.union1d(keep, _spread(rest, most - len(keep)))
+    return tuple(history[k] for k in keep.tolist())
+
+
+def _spread(places: NDArray, most: int) -> NDArray:
+    """So many of some places, or all: half of them evenly in the logarithm, the others evenly."""
+    if len(places) <= most:
+        return places
+    early = np.unique(np.geomspace(1, len(places), most // 2).round().astype(int)) - 1
+    others = np.setdiff1d(np.arange(len(places)), early)
+    evenly = np.linspace(0, len(others) - 1, most - len(early)).round().astype(int)
+    return places[np.union1d(early, others[evenly])]
 
 
 @contextmanager

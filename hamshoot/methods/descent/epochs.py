@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hamshoot.dynamics.learned_sweeps import sweeps_of
 from hamshoot.dynamics.sweeps import EulerSweeps
 from hamshoot.methods.common.watch import Watch
 from hamshoot.methods.descent.optimizers import schedule_factors
@@ -135,6 +136,7 @@ class Descent:
     guess : ndarray or None
         Given controls, which have to be of finite objective.
     watch : Watch
+        All controls are stacked with the maps that the problem learns.
     sparse : bool
         Records are fewer, and without a stationarity: a twentieth of the time of small
         networks, w = 6, N = 30, L = 20.
@@ -150,7 +152,7 @@ class Descent:
                  guess: NDArray | None, watch: Watch, sparse: bool = False):
         self.problem, self.steps, self.adaptive = problem, steps, adaptive
         self.guess, self.watch, self.sparse = guess, watch, sparse
-        self.sweeps = EulerSweeps(problem, steps)
+        self.sweeps = sweeps_of(problem, steps)
         self.runs: list[Run] = []
         self.first_objective = np.inf
 

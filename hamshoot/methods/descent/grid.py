@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 PILOT_SHARE, PILOT_LEAST, PILOT_MOST = 0.2, 200, 5000
 #: A trial of a rate after Adam: this share of its epochs, at most so many rates, a third each time.
 TRIAL_SHARE, TRIALS = 0.1, 6
-#: Records kept in the history of a solution.
-HISTORY = 1000
 
 
 class Training:
@@ -222,7 +220,7 @@ class Training:
         solution = solution_from_weights(
             self.problem, run.weights, run.steps, status=status,
             success=status is Status.TRAINED, method=f"gradient descent ({name})", nit=run.epochs,
-            history=thinned(self.watch.history, HISTORY), seconds=seconds, extra=extra,
+            history=thinned(self.watch.history), seconds=seconds, extra=extra,
         )
         details = "; ".join([*self._notes(run, own), *run.notes])
         return solution.replace(message=f"{solution.message} ({details})")

@@ -26,9 +26,8 @@ from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.starts import start_seeds, starting_weights
 from hamshoot.methods.common.watch import Stop, Watch, thinned
 from hamshoot.methods.descent.epochs import Descent, EpochLoop, Run, Stage
-from hamshoot.methods.descent.grid import HISTORY
 from hamshoot.methods.descent.optimizers import SGD, Adam
-from hamshoot.methods.descent.train import STEPS
+from hamshoot.methods.descent.train import STEPS, check_steps
 from hamshoot.network.layer_steps import steps_of
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
@@ -261,6 +260,7 @@ def train_for(
     mesh = steps_of(steps, layers, problem.effective_depth, names=STEPS)
     watch = CpuWatch(callback, time_limit, seconds)
     adaptive = isinstance(steps, str) and steps == "adaptive"
+    check_steps(problem, adaptive)
     descent = Descent(problem, mesh, adaptive, None, watch, sparse=True)
     restarts = Restarts(optimizer, descent, watch, seed)
     with blas_threads(problem):
@@ -283,7 +283,7 @@ def _solution(restarts: Restarts, status: Status) -> Solution:
     solution = solution_from_weights(
         descent.problem, best.weights, best.steps, status=status,
         success=status is Status.TRAINED, method=f"gradient descent ({name})", nit=best.epochs,
-        history=thinned(watch.history, HISTORY), seconds=watch.seconds, extra=extra)
+        history=thinned(watch.history), seconds=watch.seconds, extra=extra)
     return solution.replace(message=_message(solution, status))
 
 

@@ -35,6 +35,7 @@ from hamshoot.methods.descent.epochs import Descent
 from hamshoot.methods.descent.grid import Training
 from hamshoot.methods.descent.optimizers import SGD, Adam
 from hamshoot.network.layer_steps import steps_of
+from hamshoot.problem.maps import check_fixed
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.mistakes import check_problem, described
 from hamshoot.solution.solution import Callback, Solution
@@ -62,6 +63,9 @@ def train(
     time_limit: float | None = None,
 ) -> Solution:
     """Train an L-layer network by full-batch gradient descent on J.
+
+    Where the problem learns its lift or readout they are trained along, at the same rate and with
+    their weight decay.
 
     Parameters
     ----------
@@ -127,6 +131,7 @@ def train(
     if isinstance(steps, str):
         check_layers(layers, problem.effective_depth)
     adaptive = isinstance(steps, str) and steps == "adaptive"
+    check_steps(problem, adaptive)
     mesh = steps_of(steps, layers, problem.effective_depth, names=STEPS)
     guess = None
     if initial_guess is None:
@@ -141,6 +146,12 @@ def train(
     descent = Descent(problem, mesh, adaptive, guess, watch)
     with blas_threads(problem):
         return Training(problem, optimizer, descent, watch, seed).run(iter(first), starts)
+
+
+def check_steps(problem: TrainingProblem, adaptive: bool) -> None:
+    """Raise ValueError where steps that adapt meet learned maps."""
+    if adaptive:
+        check_fixed(problem, "steps: adaptive ones are", "train on equidistant or given steps")
 
 
 def checked_optimizer(optimizer: Adam | SGD | None) -> Adam | SGD:

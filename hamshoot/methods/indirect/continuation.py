@@ -92,6 +92,7 @@ def read_guess(guess: Any, problem: TrainingProblem) -> Guess:
         A = discrete.roll_out(problem, weights, steps)
         B, _ = discrete.costates(problem, A, weights, steps, terminal=terminal)
         t = np.concatenate([[0.0], np.cumsum(steps)])
+        t[-1] = 1.0
         weights = _equal_layers(weights, steps)
     if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
         raise ValueError("initial_guess: expected finite values, got NaN or infinity")

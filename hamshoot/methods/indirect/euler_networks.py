@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hamshoot.dynamics.sweeps import EulerSweeps, blas_threads
-from hamshoot.methods.common.kept import Step, kept
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.indirect.continuation import Path, Stage, midpoints
@@ -77,7 +77,7 @@ class EulerNetworks:
 
         begin = weights
 
-        def descend() -> Step:
+        def descend(_: Midway) -> Step:
             found = minimize(value, begin.ravel(), jac=True, method="L-BFGS-B", callback=watch,
                              options=dict(maxiter=800, maxfun=2000, maxcor=20, ftol=1e-13,
                                           gtol=1e-9))
@@ -95,8 +95,8 @@ class EulerNetworks:
             walk = Minimizer(sweeps, self.watch, memory=PAIRS, max_iter=sys.maxsize)
             self.minimizer = walk
             begin = weights
-            arrays, _ = kept(self.watch, problem, "descent", (begin,), lambda: (
-                {"weights": walk.minimize(begin, HAND_OVER, ITERATIONS)}, {}))
+            arrays, _ = kept(self.watch, problem, "descent", (begin,), lambda midway: (
+                {"weights": walk.minimize(begin, HAND_OVER, ITERATIONS, midway=midway)}, {}))
             weights, self.minimizer = arrays["weights"], None
         return self.minimise(problem, weights, stage, NEWTON_STEPS)
 
@@ -114,16 +114,8 @@ class EulerNetworks:
         """
         steps = equidistant_steps(len(weights))
         self.offer(weights)
-        def newton() -> Step:
-            least = exact_newton.minimise(problem, weights, steps, tol=1e-4,
-                                          max_iter=steps_at_most, callback=self.record)
-            return {"weights": least.weights}, {
-                "objective": float(least.objective), "stationarity": float(least.stationarity),
-                "iterations": int(least.iterations)}
-
-        arrays, numbers = kept(self.watch, problem, "minimum", (weights, steps_at_most), newton)
-        found: dict[str, Any] = {**arrays, **numbers}
-        least = Minimum(**found)
+        least = exact_newton.minimise(problem, weights, steps, tol=1e-4, max_iter=steps_at_most,
+                                      callback=self.record, watch=self.watch)
         weights = least.weights
         self.offer(weights)
         A = discrete.roll_out(problem, weights, steps)

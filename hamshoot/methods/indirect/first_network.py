@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hamshoot.dynamics.sweeps import blas_threads
 from hamshoot.methods.common.watch import Best, Watch
-from hamshoot.methods.search.basins import MEMORY, BasinOptions, BasinSearch
+from hamshoot.methods.search.basins import AGREED, MEMORY, BasinOptions, BasinSearch, Settling
 from hamshoot.methods.search.ladder import epsilon_stages
 from hamshoot.methods.search.walk import LadderWalk
 from hamshoot.network.follow_path import equidistant_steps
@@ -24,16 +25,25 @@ LADDER = (0.5, 1e-3, 0.5)
 #: Layers of the search at least, and for each unit of L̃. Where λ is small, coarse networks have
 #: minima that finer ones do not have.
 LAYERS, PER_DEPTH = 60, 12.0
-#: Pairs of starts that have to agree with the first before a search ends early, by effort: of a
-#: network without kinks, and of one with kinks or near ones, which has many minima.
-AGREEMENTS = {"quick": (1, 1), "default": (1, 2), "thorough": (2, None)}
+#: When a search ends, by effort: of a network without kinks, and of one with kinks or near ones,
+#: which has many minima. Beyond its budget it costs less than the geodesic to come. The last digits
+#: of J, that reheats of a linear network gain, Newton's method finds sooner.
+SETTLING = {
+    "quick": (Settling(1), Settling(1)),
+    "default": (Settling(1, most=4.0, wide=2, gain=AGREED),
+                Settling(1, least=0.4, most=4.0, wide=2)),
+    "thorough": (Settling(2, wide=2), Settling(wide=2)),
+}
 #: Fall of J per window with which a network is carried down to the problem's own activation.
 DECREASE = 1e-4
 
 
 def search_layers(problem: TrainingProblem) -> int:
-    """How many layers the search is made with: enough that a layer is a short step of the flow."""
-    return max(LAYERS, int(PER_DEPTH * problem.effective_depth))
+    """How many layers the search is made with: enough that a layer is a short step of the flow.
+
+    Single shooting of as many layers and the same seed begins with the same search.
+    """
+    return max(LAYERS, math.ceil(PER_DEPTH * problem.effective_depth))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +88,15 @@ def find_networks(
         Gets every network on the way.
     """
     steps = equidistant_steps(layers)
-    agreements = AGREEMENTS[options.effort][problem.sigma.laddered]
+    settling = SETTLING[options.effort][problem.sigma.laddered]
     for searched in (problem,) if top.sigma == problem.sigma else (problem, top):
         search = BasinSearch(
             BasinOptions(seed=options.seed, start=None, starts=None, noise=None,
                          epsilon=LADDER, reheats=None, effort=options.effort,
                          workers=options.workers, max_iter=sys.maxsize, tol=1e-6,
-                         agreements=agreements),
+                         settling=settling),
             searched, steps, watch, best)
+        settling = replace(settling, most=1.0)  # of the first
         walk = LadderWalk(problem, steps, watch, tol=1e-6, max_iter=sys.maxsize,
                           stage_iter=5000, memory=MEMORY)
         ladder = epsilon_stages(problem, LADDER, min(LADDER[0], searched.sigma.epsilon))

@@ -37,6 +37,7 @@ from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Stop, Watch
 from hamshoot.methods.indirect.continuation import read_guess
 from hamshoot.methods.indirect.first_geodesic import SearchOptions
+from hamshoot.methods.indirect.learned_maps import LearnedGeodesics
 from hamshoot.methods.indirect.search import GeodesicSearch
 from hamshoot.methods.indirect.stage_solver import ShootingOptions
 from hamshoot.methods.search.basins import EFFORTS
@@ -65,7 +66,8 @@ class IndirectShooting:
         Shooting segments to begin with (more are inserted where Newton needs them); default
         max(60, 12 L̃).
     tol : float
-        Largest shooting residual and Newton correction, relative to the size of A and of B.
+        Largest shooting residual and Newton correction, relative to the size of A and of B. A
+        geodesic on which H drifts by more than 50 tol is solved once more to a tenth of it.
     max_iter : int
         Newton iterations of one stage.
     time_limit : float, optional
@@ -80,7 +82,8 @@ class IndirectShooting:
     layers : int, optional
         Of the direct stage; default max(60, 12 L̃).
     effort : {"quick", "default", "thorough"}
-        How long the search for a first network goes on.
+        How long the search for a first network goes on; by default up to four times as long as
+        that of other methods where no new starts end where the best did.
     workers : int or distributed.Client, optional
         Threads of the search, by default a core each, or a cluster of Dask (extra ``dask``) whose
         workers make the walks. The answer does not depend on it.
@@ -198,6 +201,10 @@ class IndirectShooting:
                 of a network of as many layers on the geodesic's branch, and whether they agree to
                 first order; the message says so where they do not. `guess_refined`: Newton failed
                 from the network given, and the geodesic comes from finer ones descended to from it.
+            lower_network
+                Where a network of the search is lower than the one beside this geodesic, and none
+                was found from it: its "layers" and "objective", and "built", J of that other one of
+                as many layers. The message says so too.
             descents_taken
                 How often continuation failed twice and went on from the minimum of an Euler network
                 a full step further, found by descent from here. That minimum may belong to the
@@ -215,6 +222,8 @@ class IndirectShooting:
         check_problem("solve", problem)
         problem.sigma.check_compiled("indirect shooting")
         self.check(problem)
+        if problem.learns:
+            return LearnedGeodesics(self, problem, callback).run(initial_guess)
         run = GeodesicSearch(picked(SearchOptions, self), picked(ShootingOptions, self), problem,
                              Watch(callback, self.time_limit))
         guess = None if initial_guess is None else read_guess(initial_guess, problem)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.common.watch import thinned
 from hamshoot.methods.indirect.continuation import Path, controls, hamiltonians
 from hamshoot.methods.indirect.equations import ShootingProblem
 from hamshoot.methods.indirect.stage_solver import StageSolver
@@ -73,7 +74,7 @@ def solution_of(
         parameter_norm=2 * problem.effective_depth * energy, success=success, status=status,
         message=" ".join(filter(None, [str(status), reason, residuals_solved(residuals)])),
         nit=watch.iterations,
-        residuals=residuals, history=tuple(watch.history), seconds=watch.seconds,
+        residuals=residuals, history=thinned(watch.history), seconds=watch.seconds,
         method="indirect", integrator="flow", steps=None, extra=extra,
         epsilon=path.stage.epsilon,
     )
@@ -103,7 +104,7 @@ def network_solution(
     extra = {**numbers, "epsilon": problem.sigma.epsilon, "segments": len(steps)}
     solution = solution_from_weights(
         problem, weights, steps, status=status, success=False, message=message,
-        method="indirect", nit=watch.iterations, history=tuple(watch.history),
+        method="indirect", nit=watch.iterations, history=thinned(watch.history),
         seconds=watch.seconds, extra=extra,
         terminal=np.zeros_like(problem.initial_state) if problem.hard_endpoint else None)
     residuals = {**solution.residuals, "hamiltonian_drift": solution.hamiltonian_drift}

@@ -69,9 +69,9 @@ class Saddles:
         weights = ways.weights(path, layers)
         record = ways.networks.record
         end = exact_newton.minimise(problem, weights, steps, tol=TOL, max_iter=60,
-                                    callback=record)
+                                    callback=record, watch=ways.watch)
         ways.networks.offer(end.weights)
         found = escape(problem, end.weights, steps, max(stage.epsilon, 1e-12), tol=TOL,
-                       callback=record)
+                       callback=record, watch=ways.watch)
         ways.networks.offer(found.weights)
         return found.weights

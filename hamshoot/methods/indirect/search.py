@@ -13,10 +13,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.common.watch import Watch
+from hamshoot.methods.indirect.basin_check import BasinCheck, lower_sentence
 from hamshoot.methods.indirect.branches import BranchCheck
 from hamshoot.methods.indirect.continuation import (
     Guess,
@@ -27,7 +26,6 @@ from hamshoot.methods.indirect.continuation import (
 )
 from hamshoot.methods.indirect.euler_networks import EulerNetworks
 from hamshoot.methods.indirect.first_geodesic import FirstGeodesic, SearchOptions
-from hamshoot.methods.indirect.first_network import settled_objective
 from hamshoot.methods.indirect.reach import Continuation
 from hamshoot.methods.indirect.relu_limit import relu_limit
 from hamshoot.methods.indirect.result import network_solution, solution_of
@@ -46,10 +44,6 @@ _logger = logging.getLogger("hamshoot")
 
 #: Relative difference of J that is rounding, or the accuracy of the flow.
 ROUNDING = 1e-9
-#: Share of J by which a network on the branch of a geodesic may lie above the one searched for.
-LOSS = 1e-3
-#: Relative distance of controls within which a network is of the branch of a geodesic.
-NEAR = 0.1
 #: Saddles left one after the other, at most.
 SADDLES = 5
 
@@ -86,6 +80,7 @@ class GeodesicSearch:
         self.ways = Continuation(self.solver, self.networks, watch, self.layers,
                                  options.epsilon_factor, self.extra)
         self.branches = BranchCheck(self.ways, self.extra)
+        self.basins = BasinCheck(self.ways)
         self.first = FirstGeodesic(options, problem, self.ways, self.branches)
         self.saddles = Saddles(self.ways)
         self.trivial = float("inf") if problem.hard_endpoint else \
@@ -110,11 +105,13 @@ class GeodesicSearch:
             return Status.STALLED, self._failure()
         if found.collapsed:
             return self._collapse(found)
-        self.watch.stage, early = "branch check", "ladder_ended" in self.extra
+        lower, self.watch.stage = self.basins.lower(found.path), "branch check"
+        early = "ladder_ended" in self.extra
         self.branches.check(self.first.direct_layers or self.layers)
         exact = self.options.exact_relu and self.problem.activation == "relu"
         status, reason = (Status.CONVERGED, "") if not self.problem.sigma.kinked else \
             relu_limit(self.solver, exact and not early, self.extra)
+        self.solver.sharpen()
         if early:
             reason += (f" The ladder ended there, in place of ε = {target.epsilon:.3g}: no step of "
                        "Newton's method goes further, with nodes for thinner kinks.")
@@ -123,7 +120,10 @@ class GeodesicSearch:
         elif self.solver.solved[-1][1] > self.trivial * (1 + ROUNDING):
             status = Status.ABOVE_TRIVIAL
             reason = f"That one's is {self.trivial:.8g}. {reason}"
-        words = [reason, self.extra.get("second_order", "") and
+        if lower is not None:
+            self.extra["lower_network"] = lower
+            reason += " " + lower_sentence(lower)
+        words = [reason.strip(), self.extra.get("second_order", "") and
                  f"Second order: {self.extra['second_order']}." if found.saddle else "",
                  *branch_sentences(self.extra)]
         return status, " ".join(filter(None, words))
@@ -176,7 +176,7 @@ class GeodesicSearch:
                          ", a saddle" if found.saddle else "",
                          ", collapsed" if found.collapsed else "")
             self.kept.append(found)
-            if self._answers(found) and not self._lost(found):
+            if self._answers(found) and not self.basins.lost(found.path, self.first.network):
                 break
         return self._restored()
 
@@ -229,31 +229,6 @@ class GeodesicSearch:
                            self.problem.criterion))
         return Found(path, solved[-1][1], saddle, solved,
                      discrete.collapsed(self.problem, end, loss))
-
-    def _lost(self, found: Found) -> bool:
-        """Whether the basin of the network searched for was lost on the way to a geodesic.
-
-        Not where the controls are near each other. Else the network built from the geodesic is
-        carried to a minimum and held against it: both have as many layers.
-        """
-        network, own = self.first.network, self.networks.own()
-        # The stiff loss of a hard endpoint measures something else.
-        if network is None or network.collapsed or own is not self.problem:
-            return False
-        self.watch.stage = "comparison with the network of the search"
-        built = self.ways.weights(found.path, len(network.weights))
-        epsilon = found.path.stage.epsilon
-        if np.linalg.norm(built - network.carried) <= NEAR * np.linalg.norm(built):
-            return False
-        most = network.objective + LOSS * abs(network.objective)
-        if settled_objective(own, built, epsilon, self.watch) <= most:
-            return False
-        # Some basins are those of coarse networks alone: are twice the layers still lower?
-        finer = np.repeat(network.carried, 2, axis=0)
-        other = settled_objective(own, finer, epsilon, self.watch)
-        built = self.ways.weights(found.path, len(finer))
-        branch = settled_objective(own, built, epsilon, self.watch)
-        return not branch <= other + LOSS * abs(other)
 
     def _from_network(self, weights: NDArray, target: Stage) -> bool:
         """A geodesic of the target from a network: down the ladder, or from the target at once."""

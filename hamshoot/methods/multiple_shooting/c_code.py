@@ -56,12 +56,16 @@ def write_c(problem: TrainingProblem, integrator: str, path: str | PathLike,
 def _head(problem: TrainingProblem, integrator: str, names: Sequence[str]) -> str:
     """What a reader of the C file has to know."""
     w, N = problem.initial_state.shape
+    sigma = problem.sigma
+    smoothing = "epsilon is not used: this activation has none." if not sigma.laddered else (
+        "epsilon is the width of the smooth ReLU; 0 is the ReLU itself, with slope "
+        f"{(1 + sigma.negative_slope) / 2:g} at 0.")
     lines = [
         "Leaky ResNet, written by hamshoot through CasADi.",
-        f"Width {w}, samples {N}, {problem.activation}, {'bias' if problem.bias else 'no bias'}, "
+        f"Width {w}, samples {N}, {sigma}, {'bias' if problem.bias else 'no bias'}, "
         f"{integrator}; W has {problem.control_shape[1]} columns.",
-        "Matrices are column by column, one column a sample; epsilon is that of the smooth ReLU,",
-        "0 the ReLU itself (slope 1/2 at 0); a linear network ignores it.",
+        "Matrices are column by column, one column a sample.",
+        smoothing,
         *(f"  {name}{SIGNATURES[name]}" for name in names),
         "int name(const double** arg, double** res, long long* iw, double* w, int mem), with",
         "work arrays of the sizes that name_work gives; returns 0.",

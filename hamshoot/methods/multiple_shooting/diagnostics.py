@@ -11,8 +11,8 @@ gradient of f + lam_gᵀg is, block by block,
     A_ℓ   B_ℓ − (1 − ρ_{ℓ+1}L̃) B_{ℓ+1} − ρ_{ℓ+1} σ′ ⊙ (W_{ℓ+1}ᵀ B_{ℓ+1})    costate; A_L: B_1
 
 and g itself are the defects. All three are evaluated by CasADi, whose derivatives are automatic.
-Where an activation of ReLU is on its kink σ′ may be any number in [0, 1], and the residual is the
-distance from what these allow.
+Where an activation of ReLU is on its kink σ′ may be any number in [0, 1], of a leaky one in [α, 1],
+and the residual is the distance from what these allow.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def _structure(name: str, row_blocks: tuple[Block, ...], column_blocks: tuple[Bl
 def _kkt(nlp: MultipleShootingNLP, jacobian: Structure, hessian: Structure) -> Structure:
     """[H Jᵀ; J 0] with the multipliers of a layer between its control and its node."""
     variables, constraints = variable_blocks(nlp), constraint_blocks(nlp)
-    order = {"W": 0, "d": 1, "A": 2, "e": 3}
+    order = {"P": 0, "Q": 1, "W": 0, "d": 1, "A": 2, "e": 3}
     blocks = sorted([(block.layer, order[block.name[0]], offset, block)
                      for offset, group in ((0, variables), (variables[-1].stop, constraints))
                      for block in group], key=lambda item: item[:2])
@@ -280,19 +280,27 @@ def _residuals(
 ) -> tuple[tuple[BlockResidual, ...], int]:
     """All blocks in the order of the layers, and how many entries are on the kink."""
     gradient, g = (np.asarray(part.full()).ravel() for part in nlp.lagrangian(
-        nlp.pack(W, A), nlp.parameters(problem, steps, epsilon), 1.0, nlp.multipliers(B)))
+        nlp.pack(W, A, problem.lift, problem.readout), nlp.parameters(problem, steps, epsilon),
+        1.0, nlp.multipliers(B)))
     parts = {block.name: vector[block.start : block.stop].reshape(block.shape, order="F")
              for blocks, vector in ((variable_blocks(nlp), gradient), (constraint_blocks(nlp), g))
              for block in blocks}
     kinks = 0
-    if problem.activation == "relu" and epsilon == 0 and integrator == "euler":
+    if problem.sigma.kinked and epsilon == 0 and integrator == "euler":
         kinks = _within_slopes(problem, steps, A, B, W, parts)
+        if "P" in parts and problem.lift_decay:  # by the slopes that B_0 was computed with
+            parts["P"] = problem.lift_decay / problem.weight_decay * problem.lift \
+                - B[0] @ problem.scaled_inputs.T
     found = []
     for k in range(1, nlp.layers + 1):
         scale = problem.effective_depth / steps[k - 1]
         found += [_block(f"W_{k}", k, "stationarity", parts, scale, W[k - 1]),
                   _block(f"A_{k}", k, "costate", parts, 1.0, B[k]),
                   _block(f"defect {k}", k, "defect", parts, 1.0, A[k])]
+    for name, mu, M in (("P", problem.lift_decay, problem.lift),
+                        ("Q", problem.readout_decay, problem.readout)):
+        if mu is not None:
+            found.append(_block(name, 0, "stationarity", parts, problem.weight_decay / mu, M))
     if problem.endpoint is not None:
         found.append(_block("endpoint", nlp.layers, "endpoint", parts, 1.0, problem.endpoint))
     return tuple(found), kinks
@@ -306,7 +314,8 @@ def _within_slopes(problem: TrainingProblem, steps: NDArray, A: NDArray, B: NDAr
     for k in range(1, len(W)):
         on = np.abs(A[k]) <= kink
         passed = B[k] - (1 - steps[k] * problem.effective_depth) * B[k + 1]
-        allowed = np.clip(passed, np.minimum(force[k], 0), np.maximum(force[k], 0))
+        least = problem.sigma.negative_slope * force[k]
+        allowed = np.clip(passed, np.minimum(force[k], least), np.maximum(force[k], least))
         parts[f"A_{k}"] = np.where(on, passed - allowed, parts[f"A_{k}"])
         count += int(on.sum())
     return count
@@ -318,5 +327,5 @@ def _block(name: str, layer: int, kind: str, parts: dict[str, NDArray], scale: f
     norm = float(np.linalg.norm(part))
     at = np.unravel_index(np.argmax(np.abs(part)), part.shape)
     return BlockResidual(name, layer, kind, norm,
-                         scale * norm / max(1.0, float(np.linalg.norm(size))),
+                         float(scale * norm) / max(1.0, float(np.linalg.norm(size))),
                          float(part[at]), (int(at[0]), int(at[1])))

@@ -46,7 +46,7 @@ class EndpointSearch(Search):
 
     def _set_up(self, integrator: str) -> None:
         self.to = HardEndpoint(self.problem, self.steps, self.options.tol, self.counter.count,
-                               self._offer)
+                               self._offer, self.watch)
         self.basins = self._search(0)
         self.at: Reached | None = None  # where the stage began
         self.exact = integrator == "euler" and self.to.affordable

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hamshoot.methods.newton import minimise as exact_newton
-from hamshoot.methods.newton.active_set import Polished, polish
 from hamshoot.methods.newton.active_set import affordable as polishable
+from hamshoot.methods.newton.active_set import polish
 from hamshoot.methods.newton.escape import Escape, escape
 from hamshoot.methods.newton.escape import affordable as testable
 from hamshoot.methods.newton.levenberg_marquardt import Minimum
+from hamshoot.methods.newton.polished import Polished
 from hamshoot.methods.search.exact_end import DEEPER, POLISH_SHARE
 from hamshoot.optimality.augmented import (
     augmented,
@@ -38,6 +39,8 @@ from hamshoot.theory import layers as discrete
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hamshoot.methods.common.watch import Watch
 
 #: Rounds of multipliers at most, of one activation.
 ROUNDS = 30
@@ -130,6 +133,8 @@ class HardEndpoint:
         the stationarity; may raise.
     offer : callable
         Receives the controls at the end of every round.
+    watch : Watch, optional
+        Of the solve, which `count` tells: with it what takes long is kept.
 
     Attributes
     ----------
@@ -140,9 +145,10 @@ class HardEndpoint:
     """
 
     def __init__(self, problem: TrainingProblem, steps: NDArray, tol: float,
-                 count: Callable[[float, float], None], offer: Callable[[NDArray], object]):
+                 count: Callable[[float, float], None], offer: Callable[[NDArray], object],
+                 watch: Watch | None = None):
         self.problem, self.steps, self.tol = problem, steps, tol
-        self.count, self.offer = count, offer
+        self.count, self.offer, self.watch = count, offer, watch
         self.stiff, self.least_weight = stiff_loss(problem), stiffness(problem)
         self.escape: Escape | None = None
         self._constant = 0.0
@@ -168,7 +174,8 @@ class HardEndpoint:
 
         def local(soft: TrainingProblem, weights: NDArray) -> Minimum:
             return exact_newton.minimise(soft, weights, self.steps, tol=tol,
-                                         max_iter=NEWTON_STEPS, callback=self._told)
+                                         max_iter=NEWTON_STEPS, callback=self._told,
+                                         watch=self.watch)
 
         return self._rounds(problem, at, local, closed, rounds)
 
@@ -259,7 +266,7 @@ class HardEndpoint:
         def local(soft: TrainingProblem, weights: NDArray) -> Polished:
             first = epsilon if not last else ON_KINKS
             last.append(polish(soft, weights, self.steps, first, tol=min(self.tol, 1e-10),
-                               callback=self._told))
+                               callback=self._told, watch=self.watch))
             return last[-1]
 
         end = self._rounds(self.problem, at, local, CLOSED, ROUNDS)
@@ -302,12 +309,12 @@ class HardEndpoint:
         soft = augmented(self.problem, at.multiplier, weight)
         self._constant = constant(self.problem, at.multiplier, weight)
         self.escape = escape(soft, at.weights, self.steps, epsilon, tol=self.tol,
-                             callback=self._told)
+                             callback=self._told, watch=self.watch)
         if not self.escape.left:
             return None
         left = self.escape
         start = Reached(left.weights, at.multiplier, weight)
-        if self.problem.activation == "relu":
+        if self.problem.sigma.kinked:
             found = self._polished(start, ON_KINKS)
             if found is None:
                 found = self._settled(self.reach(start, epsilon), epsilon)

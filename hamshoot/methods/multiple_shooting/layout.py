@@ -7,6 +7,12 @@ matrix column by column, one column after the other::
     g      defect 1 (w, N) | … | defect L          | endpoint (w, N)     the last of a hard endpoint
     p      λ | L̃ | ε | ρ_1 … ρ_L | A_0 (w, N) | Y (d_out, N) | Q (d_out, w)
                                             or | A_1 (w, N) of a hard endpoint in place of Y and Q
+
+A learned lift P (w, d_in), and then a learned readout Q, stand at the end of x; p has X (d_in, N)
+in place of A_0 for the former, no Q for the latter, and at its end μ of each that is learned::
+
+    x      … | W_L | A_L | P | Q
+    p      λ | L̃ | ε | ρ_1 … ρ_L | X (d_in, N) | Y (d_out, N) | s (1, N) of samples | μ_P | μ_Q
 """
 
 from __future__ import annotations
@@ -42,8 +48,10 @@ class Block(NamedTuple):
 def variable_blocks(nlp: MultipleShootingNLP) -> tuple[Block, ...]:
     """The blocks of x."""
     node, control = (nlp.width, nlp.samples), (nlp.width, nlp.columns)
-    return _stacked((f"{name}_{k}", k, shape) for k in range(1, nlp.layers + 1)
-                    for name, shape in (("W", control), ("A", node)))
+    maps = {"P": (nlp.width, nlp.inputs), "Q": (nlp.outputs, nlp.width)}
+    return _stacked([*((f"{name}_{k}", k, shape) for k in range(1, nlp.layers + 1)
+                       for name, shape in (("W", control), ("A", node))),
+                     *((name, 0, maps[name]) for name in nlp.learned)])
 
 
 def constraint_blocks(nlp: MultipleShootingNLP) -> tuple[Block, ...]:
@@ -59,8 +67,14 @@ def parameter_blocks(nlp: MultipleShootingNLP) -> tuple[Block, ...]:
     node, out = (nlp.width, nlp.samples), nlp.outputs
     data: list[tuple[str, int, tuple[int, ...]]] = [("A_1", 0, node)] if nlp.hard_endpoint else \
         [("Y", 0, (out, nlp.samples)), ("Q", 0, (out, nlp.width))]
+    if "Q" in nlp.learned:
+        del data[1]
+    if nlp.weighted:
+        data.append(("s", 0, (1, nlp.samples)))
+    data += [(f"mu_{name}", 0, (1,)) for name in nlp.learned]
+    first = ("X", 0, (nlp.inputs, nlp.samples)) if "P" in nlp.learned else ("A_0", 0, node)
     return _stacked([("lambda", 0, (1,)), ("effective_depth", 0, (1,)), ("epsilon", 0, (1,)),
-                     ("rho", 0, (nlp.layers,)), ("A_0", 0, node), *data])
+                     ("rho", 0, (nlp.layers,)), first, *data])
 
 
 def _stacked(parts: Iterable[tuple[str, int, tuple[int, ...]]]) -> tuple[Block, ...]:

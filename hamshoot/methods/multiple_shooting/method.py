@@ -280,6 +280,9 @@ class DirectMultipleShooting:
     def _begin(self, problem: TrainingProblem) -> NDArray:
         """Check the options that a solver takes, and say what the program is short of; the mesh."""
         check_problem("solve", problem)
+        if problem.learns and self.nlp_solver == "fatrop":
+            raise ValueError("nlp_solver: fatrop wants stages, to none of which a learned lift or "
+                             "readout belongs; use ipopt or sqpmethod")
         steps = self._mesh(problem)
         check_solver_options(self.nlp_solver, self.solver_options,
                              quiet(self.nlp_solver, self.tol, problem))

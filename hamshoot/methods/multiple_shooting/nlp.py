@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -69,6 +69,12 @@ class MultipleShootingNLP:
         `hamshoot.methods.multiple_shooting.layout` for what stands where.
     outputs : int
         d_out.
+    inputs : int
+        d_in.
+    learned : tuple of str
+        "P" and "Q" where lift and readout are learned: then they are variables.
+    weighted : bool
+        Whether the samples have weights.
     """
 
     solver: casadi.Function
@@ -84,6 +90,9 @@ class MultipleShootingNLP:
     hard_endpoint: bool
     program: casadi.Function
     outputs: int
+    inputs: int = 0
+    learned: tuple[str, ...] = ()
+    weighted: bool = False
 
     @cached_property
     def lagrangian(self) -> casadi.Function:
@@ -98,26 +107,48 @@ class MultipleShootingNLP:
 
     def parameters(self, problem: TrainingProblem, steps: NDArray, epsilon: float) -> NDArray:
         """Parameter vector of a problem of this size, on layer steps (L,), at one ε."""
-        data = [problem.initial_state]
-        data += [problem.targets, problem.readout] if problem.endpoint is None else \
-            [problem.endpoint]
+        data = [problem.scaled_inputs if "P" in self.learned else problem.initial_state]
+        data += [problem.targets] if problem.endpoint is None else [problem.endpoint]
+        data += [] if problem.hard_endpoint or "Q" in self.learned else [problem.readout]
         if problem.criterion.weights is not None:
             data.append(problem.criterion.weights[None])
+        decays = [mu for mu in (problem.lift_decay, problem.readout_decay) if mu is not None]
         return np.concatenate([
-            [problem.weight_decay, problem.effective_depth, epsilon], steps, *map(_column, data)
+            [problem.weight_decay, problem.effective_depth, epsilon], steps, *map(_column, data),
+            decays
         ])
 
-    def pack(self, weights: NDArray, representations: NDArray) -> NDArray:
-        """x = [W_1, A_1, W_2, …, A_L] from controls (L, w, c) and nodes (L+1, w, N)."""
+    def pack(self, weights: NDArray, representations: NDArray, lift: NDArray | None = None,
+             readout: NDArray | None = None) -> NDArray:
+        """x = [W_1, A_1, W_2, …, A_L] from controls (L, w, c) and nodes (L+1, w, N).
+
+        With learned maps P (w, d_in) and Q (d_out, w) behind them.
+        """
+        given = {"P": lift, "Q": readout}
+        maps = [M for name in self.learned if (M := given[name]) is not None]
+        if len(maps) < len(self.learned):
+            raise ValueError(f"pack: expected the learned maps {', '.join(self.learned)} as well")
         return np.concatenate([
-            part for W, A in zip(weights, representations[1:], strict=True)
-            for part in (_column(W), _column(A))
-        ])
+            *(part for W, A in zip(weights, representations[1:], strict=True)
+              for part in (_column(W), _column(A))),
+            *map(_column, maps)])
+
+    def maps(self, x: Any) -> dict[str, NDArray]:
+        """P and Q within x, of those that are learned."""
+        shapes = {"P": (self.width, self.inputs), "Q": (self.outputs, self.width)}
+        x, found = np.asarray(x, dtype=float).ravel(), {}
+        at = self.layers * self.width * (self.columns + self.samples)
+        for name in self.learned:
+            size = shapes[name][0] * shapes[name][1]
+            found[name] = x[at : at + size].reshape(shapes[name], order="F").copy()
+            at += size
+        return found
 
     def unpack(self, x: Any) -> tuple[NDArray, NDArray]:
         """Controls (L, w, c) and representations at nodes 1…L, (L, w, N)."""
         w, c = self.width, self.columns
-        x = np.asarray(x, dtype=float).reshape(self.layers, -1)
+        most = self.layers * w * (c + self.samples)
+        x = np.asarray(x, dtype=float).ravel()[:most].reshape(self.layers, -1)
         weights = x[:, : w * c].reshape(self.layers, c, w).swapaxes(1, 2)
         nodes = x[:, w * c :].reshape(self.layers, self.samples, w).swapaxes(1, 2)
         return weights.copy(), nodes.copy()
@@ -147,6 +178,9 @@ def build_nlp(
 ) -> MultipleShootingNLP:
     """Build the program for problems of one size: same w, N, L, d_out, activation, bias, endpoint.
 
+    A learned lift or readout is a variable, its weight decay a parameter, and Xᵀ (d_in, N) one in
+    place of A_0.
+
     Parameters
     ----------
     problem : TrainingProblem
@@ -171,14 +205,8 @@ def build_nlp(
     sign = 1.0 if nlp_solver == "fatrop" else -1.0
     lam, leak, epsilon = (ca.MX.sym(n) for n in ("lambda", "L", "epsilon"))
     rho = ca.MX.sym("rho", layers)
-    A_0 = ca.MX.sym("A_0", w, N)
-    if problem.hard_endpoint:
-        data = [ca.MX.sym("A_1", w, N)]
-    else:
-        data = [ca.MX.sym("Y", problem.d_out, N), ca.MX.sym("Q", problem.d_out, w)]
-        if problem.criterion.weights is not None:
-            data.append(ca.MX.sym("s", 1, N))
-    variables, constraints, norm, A = [], [], 0, A_0
+    ends = _ends(problem)
+    variables, constraints, norm, A = [], [], 0, ends.start
     for k in range(layers):
         W, A_next = ca.MX.sym(f"W_{k + 1}", w, columns), ca.MX.sym(f"A_{k + 1}", w, N)
         variables += [ca.vec(W), ca.vec(A_next)]
@@ -188,12 +216,13 @@ def build_nlp(
         A = A_next
     objective = norm / (2 * leak)
     if problem.hard_endpoint:
-        constraints.append(ca.vec(A - data[0]))
+        constraints.append(ca.vec(A - ends.data[1]))
     else:
-        objective += _loss(problem, data[1] @ A, data[0], *data[2:]) / (N * lam)
+        objective += (_loss(problem, ends.readout @ A, *ends.compared) / N + ends.decay) / lam
+    variables += [ca.vec(M) for M in ends.maps.values()]
     parts = {
         "x": ca.vertcat(*variables), "f": objective, "g": ca.vertcat(*constraints),
-        "p": ca.vertcat(lam, leak, epsilon, rho, *map(ca.vec, [A_0, *data])),
+        "p": ca.vertcat(lam, leak, epsilon, rho, *map(ca.vec, ends.data)),
     }
     options = {"print_time": False, **(options or {})}
     if nlp_solver == "fatrop":
@@ -213,8 +242,60 @@ def build_nlp(
     program = ca.Function("program", parts, ["x", "p"], ["f", "g"])
     return MultipleShootingNLP(
         solver=solver, layers=layers, width=w, samples=N, columns=columns, sign=sign,
-        hard_endpoint=problem.hard_endpoint, program=program, outputs=problem.d_out, **functions,
+        hard_endpoint=problem.hard_endpoint, program=program, outputs=problem.d_out,
+        inputs=problem.d_in, learned=tuple(ends.maps),
+        weighted=problem.criterion.weights is not None, **functions,
     )
+
+
+class _Ends(NamedTuple):
+    """Both ends of the program in symbols.
+
+    Attributes
+    ----------
+    start : casadi.MX
+        A_0, a parameter, or PXᵀ of a learned P.
+    readout : casadi.MX or None
+    compared : list of casadi.MX
+        Yᵀ, and the weights of samples if there are any.
+    maps : dict of str to casadi.MX
+        "P" and "Q" of learned maps.
+    data : list of casadi.MX
+        Parameters, in their order.
+    decay : casadi.MX or float
+        The weight decay of the maps.
+    """
+
+    start: Any
+    readout: Any
+    compared: list[Any]
+    maps: dict[str, Any]
+    data: list[Any]
+    decay: Any
+
+
+def _ends(problem: TrainingProblem) -> _Ends:
+    import casadi as ca
+
+    w, N = problem.initial_state.shape
+    maps, decays, decay = {}, [], 0.0
+    for name, mu, shape in (("P", problem.lift_decay, problem.lift.shape),
+                            ("Q", problem.readout_decay, problem.readout.shape)):
+        if mu is not None:
+            maps[name] = ca.MX.sym(name, *shape)
+            decays.append(ca.MX.sym(f"mu_{name}"))
+            decay += decays[-1] / 2 * ca.sumsqr(maps[name])
+    first = ca.MX.sym("X", problem.d_in, N) if "P" in maps else ca.MX.sym("A_0", w, N)
+    start = maps["P"] @ first if "P" in maps else first
+    if problem.hard_endpoint:
+        return _Ends(start, None, [], maps, [first, ca.MX.sym("A_1", w, N)], decay)
+    compared = [ca.MX.sym("Y", problem.d_out, N)]
+    readout = maps["Q"] if "Q" in maps else ca.MX.sym("Q", problem.d_out, w)
+    data = [first, compared[0]] + ([] if "Q" in maps else [readout])
+    if problem.criterion.weights is not None:
+        compared.append(ca.MX.sym("s", 1, N))
+        data.append(compared[1])
+    return _Ends(start, readout, compared, maps, data + decays, decay)
 
 
 def overconstrained(problem: TrainingProblem, layers: int) -> str:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.common.watch import Stop, Watch, deferred_interrupts
 from hamshoot.methods.multiple_shooting.child import Answer, Child, called
 from hamshoot.methods.multiple_shooting.nlp import build_nlp, iteration_callback
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.status import Status
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +86,7 @@ class Program:
         layers = len(steps)
         if nlp_solver != "fatrop":  # which has no iteration callback
             states = layers * problem.initial_state.size
-            controls = layers * int(np.prod(problem.control_shape))
+            controls = learned.count(problem, layers)
             ends = problem.initial_state.size if problem.hard_endpoint else 0
             # Kept here, since CasADi does not keep it alive.
             self.callback = iteration_callback(self.monitor, states + controls, states + ends)
@@ -96,8 +98,17 @@ class Program:
 
     @property
     def weights(self) -> NDArray:
-        """Controls of the iterate, (L, w, w+1)."""
-        return self.nlp.unpack(self.x)[0]
+        """Controls of the iterate, (L, w, w+1); stacked with learned maps."""
+        return self.controls_in(self.x)
+
+    def controls_in(self, x: Any) -> NDArray:
+        """Those of any x."""
+        weights, maps = self.nlp.unpack(x)[0], self.nlp.maps(x)
+        if not maps:
+            return weights
+        problem = self.problem.with_maps(maps.get("P", self.problem.lift),
+                                         maps.get("Q", self.problem.readout))
+        return learned.stacked(problem, weights)
 
     @property
     def momenta(self) -> NDArray | None:
@@ -122,15 +133,38 @@ class Program:
 
         With a hard endpoint the sweep begins at its multiplier (w, N), 0 by default.
         """
-        A = discrete.roll_out(self.smooth, weights, self.steps, self.integrator)
+        at, weights = learned.settled(self.smooth, weights)
+        A = discrete.roll_out(at, weights, self.steps, self.integrator)
         terminal = None
         if self.problem.hard_endpoint:
             terminal = np.zeros_like(A[0]) if multiplier is None else multiplier
-        B, _ = discrete.costates(self.smooth, A, weights, self.steps, self.integrator, terminal)
-        self.x, self.lam = self.nlp.pack(weights, A), self.nlp.multipliers(B)
+        B, _ = discrete.costates(at, A, weights, self.steps, self.integrator, terminal)
+        self.x = self.nlp.pack(weights, A, at.lift, at.readout)
+        self.lam = self.nlp.multipliers(B)
 
     def converge(self, epsilon: float, limit: int) -> bool:
-        """Run the NLP solver for at most `limit` iterations."""
+        """Run the NLP solver for at most `limit` iterations, or take what an earlier run did."""
+        begun = self.counter.iterations, self.calls, self.called_iterations
+
+        def compute(_: Midway) -> Step:
+            success = self._converge(epsilon, limit)
+            now = self.counter.iterations, self.calls, self.called_iterations
+            assert self.x is not None
+            assert self.lam is not None
+            return {"x": self.x, "lam": self.lam}, {
+                "success": bool(success), "stats": self.stats,
+                "counts": [after - before for after, before in zip(now, begun, strict=True)]}
+
+        inputs = (self.steps, self.integrator, self.nlp_solver, self.given, epsilon, limit,
+                  self.x, self.lam)
+        arrays, numbers = kept(self.counter.watch, self.problem, "program", inputs, compute)
+        self.x, self.lam, self.stats = arrays["x"], arrays["lam"], numbers["stats"]
+        self.counter.iterations, self.calls, self.called_iterations = (
+            before + more for before, more in zip(begun, numbers["counts"], strict=True))
+        self.offer(self.weights)
+        return numbers["success"]
+
+    def _converge(self, epsilon: float, limit: int) -> bool:
         end = self.counter.iterations + limit
         while self.counter.iterations < end:
             self.monitor.end, before = end, self.counter.iterations
@@ -186,6 +220,9 @@ class Program:
                  ) -> tuple[NDArray, NDArray, float]:
         """Roll-out, costates and stationarity for the activation of the stage."""
         integrator = self.integrator
+        if self.problem.learns:
+            A, B, G = learned.scaled_gradient(self.smooth, weights, self.steps, integrator)
+            return A, B, learned.stationarity_of(self.smooth, weights, G)
         A = discrete.roll_out(self.smooth, weights, self.steps, integrator)
         terminal = None
         if self.problem.hard_endpoint:
@@ -210,10 +247,11 @@ class Monitor:
     def record(self, x: NDArray) -> None:
         """Report the network that the controls of an iterate roll out to; keep it if best."""
         program = self.program
-        weights, _ = program.nlp.unpack(x)
+        weights = program.controls_in(x)
         with np.errstate(all="ignore"):
             A, _, stationarity = program.adjoint(weights, program.momenta)
-            J = discrete.objective(program.smooth, A[-1], weights, program.steps)[0]
+            at, own = learned.settled(program.smooth, weights)
+            J = discrete.objective(at, A[-1], own, program.steps)[0]
         program.offer(weights)
         program.counter.count(J, stationarity)
 

@@ -20,6 +20,7 @@ from hamshoot.methods.multiple_shooting.program import Counter, Program
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.search.basins import MEMORY, BasinOptions, BasinSearch
 from hamshoot.methods.search.exact_end import ExactEnd
+from hamshoot.methods.search.fixed_first import Fixed, fixed_first
 from hamshoot.methods.search.ladder import (
     GUESS_LADDER,
     ROUNDING,
@@ -32,7 +33,7 @@ from hamshoot.methods.search.walk import LadderWalk
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.solution.solution import Callback, Solution, Status
-from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 #: Iterations that a stage may take from a start, and warm from the stage before (where 6 to 30 are
 #: usual), until it is restarted; and how often that happens.
 LONG, WARM, RESTARTS = 150, 60, 2
-#: Records kept in the history of a solution.
-HISTORY = 1000
 #: Stationarity of the program's last stage from which the polish goes on wherever Newton's method
 #: converges; only without the polish is the tolerance itself due there.
 ENOUGH = 1e-4
@@ -94,6 +93,7 @@ class Search:
         self.best = Best()
         self.start_objectives: list[float] = []
         self.end: ExactEnd | None = None
+        self.fixed: Fixed | None = None
         self._set_up(program["integrator"])
         self.program = Program(problem, steps, counter=self.counter, offer=self._offer, **program)
 
@@ -150,7 +150,19 @@ class Search:
 
     def _from_basin(self) -> Outcome:
         """From the shared search, carried to the program's last ε and solved there."""
-        weights, first = self.basins.run().weights, self.basins.last
+        if not self.problem.learns or self.end is None:
+            return self._end_of(self.basins.run().weights)
+        fixed = fixed_first(self.problem, self.steps, self.options, self.watch, self.best)
+        self.fixed = fixed
+        outcome = self._end_of(self.basins.run([fixed.stack]).weights)
+        if not outcome.objective <= fixed.objective * (1 + ROUNDING):
+            outcome = self._from_guess(fixed.stack)
+        outcome.notes.append(fixed.note())
+        return outcome
+
+    def _end_of(self, weights: NDArray) -> Outcome:
+        """Where a basin's network leads."""
+        first = self.basins.last
         if self.end is not None:
             weights = self.end.converged(weights, first)
             last = epsilon_stages(self.problem, self.options.epsilon)[-1]
@@ -233,7 +245,8 @@ class Search:
 
     def _begin_at(self, weights: NDArray) -> None:
         """Set the program to controls, descended where that applies."""
-        self.program.begin_at(self._descended(weights) if self._can_descend() else weights)
+        self.program.begin_at(_descended(self.program, weights) if self._can_descend()
+                              else weights)
 
     def _set_stage(self, epsilon: float, prefix: str) -> None:
         self.program.smooth_by(epsilon)
@@ -243,28 +256,13 @@ class Search:
     def _can_descend(self) -> bool:
         return self.options.warm_up and self.program.integrator == "euler"
 
-    def _descended(self, weights: NDArray) -> NDArray:
-        """Controls near a stationary point of the stage, by Newton's method with descent."""
-        stage = self.watch.stage
-        self.watch.stage = stage + ", descent"
-        found = exact_newton.minimise(self.program.smooth, weights, self.steps, tol=1e-6,
-                                      max_iter=LONG, callback=self.counter.count)
-        self.watch.stage = stage
-        return found.weights
-
     def _judge(self, epsilon: float, solved: bool) -> Outcome:
         """What the last stage reached, by the adjoint of its own roll-out."""
         weights = self.program.weights
         momenta = self.program.momenta
         assert momenta is not None  # a stage begins with some
-        A, B, stationarity = self.program.adjoint(weights, momenta)
-        size = max(1.0, float(np.abs(B[1:]).max()))
-        residuals = {
-            "smooth_stationarity": stationarity,
-            "smooth_objective": discrete.objective(
-                self.program.smooth, A[-1], weights, self.steps)[0],
-            "multiplier_error": float(np.abs(momenta - B[1:]).max()) / size,
-        }
+        _, B, stationarity = self.program.adjoint(weights, momenta)
+        residuals = _numbers(self.program, weights, momenta, B, stationarity)
         if self.problem.sigma.laddered:
             residuals["epsilon"] = epsilon
         relu = self.problem.sigma.kinked
@@ -288,8 +286,7 @@ class Search:
 
     def _objective(self, weights: NDArray) -> float:
         """J of the problem's own network."""
-        A = discrete.roll_out(self.problem, weights, self.steps, self.program.integrator)
-        return discrete.objective(self.problem, A[-1], weights, self.steps)[0]
+        return learned.objective_of(self.problem, weights, self.steps, self.program.integrator)
 
     def _offer(self, weights: NDArray) -> float:
         with np.errstate(all="ignore"):
@@ -302,6 +299,8 @@ class Search:
         extra: dict[str, Any] = {"start_objectives": self.start_objectives}
         if searched:
             extra = self.basins.record()
+        if self.fixed is not None:
+            extra |= self.fixed.record()
         if self.end is not None and self.end.escape is not None:
             extra |= self.end.escape.record()
         if stats := self.program.statistics():
@@ -319,10 +318,32 @@ class Search:
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.success, method=f"multiple shooting ({self.program.nlp_solver})",
             integrator=self.program.integrator, nit=watch.iterations,
-            history=thinned(watch.history, HISTORY), seconds=watch.seconds,
+            history=thinned(watch.history), seconds=watch.seconds,
             terminal=outcome.multiplier if self.problem.hard_endpoint else None,
             residuals=outcome.residuals, extra=extra,
         )
+
+
+def _descended(program: Program, weights: NDArray) -> NDArray:
+    """Controls near a stationary point of the stage, by Newton's method with descent."""
+    watch = program.counter.watch
+    stage, watch.stage = watch.stage, watch.stage + ", descent"
+    found = exact_newton.minimise(program.smooth, weights, program.steps, tol=1e-6,
+                                  max_iter=LONG, callback=program.counter.count, watch=watch)
+    watch.stage = stage
+    return found.weights
+
+
+def _numbers(program: Program, weights: NDArray, momenta: NDArray, B: NDArray,
+             stationarity: float) -> dict[str, float]:
+    """Stationarity and J of the smooth network, and how far the multipliers are off."""
+    size = max(1.0, float(np.abs(B[1:]).max()))
+    return {
+        "smooth_stationarity": stationarity,
+        "smooth_objective": learned.objective_of(program.smooth, weights, program.steps,
+                                                 program.integrator),
+        "multiplier_error": float(np.abs(momenta - B[1:]).max()) / size,
+    }
 
 
 def stationarity_note(solution: Solution, tol: float) -> str:

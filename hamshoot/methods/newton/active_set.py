@@ -13,6 +13,10 @@ in which an entry held contributes its multiplier in place of slope times v. The
 for the ReLU network itself in Clarke's sense when every d = m/v lies in [0, 1] and the sign of
 every other entry agrees with its set.
 
+A leaky ReLU has the slopes 1 and α in place of 1 and 0. With σ = α z + (1 − α) ReLU(z), inactive
+entries and those held pass αA and αv, active ones (1 − α)A and (1 − α)v more, and m is (1 − α)v
+times d, so that σ′ = α + (1 − α)d on the kink; all else is as it stands here, with (1 − α)v for v.
+
 The sets are found on the way. A Newton step is followed only up to the first *event*. Where v < 0,
 J as a function of the entry has a convex kink: an entry that reaches 0 is held from there on, with
 the multiplier its old set gave it, and one whose d reaches 1 (or 0) is let go to the active
@@ -34,18 +38,24 @@ controls and k entries held, and 3n² + 3nk numbers of memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hamshoot.methods.common.kept import Midway, Step, kept
+from hamshoot.methods.newton.kkt import solve_kkt
+from hamshoot.methods.newton.polished import Polished
 from hamshoot.methods.newton.reduced_hessian import expansion, second_derivatives
 from hamshoot.problem.activations import Activation
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 from hamshoot.theory.clarke import clarke_residual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hamshoot.methods.common.watch import Watch
 
 #: More controls than this are not polished, nor with more entries held: the KKT matrix is dense,
 #: and one iteration takes 5 s and 1.5 GB at n = 7000. Nor with more activations, since entries
@@ -54,10 +64,6 @@ MAX_CONTROLS, MAX_HELD, MAX_ACTIVATIONS = 7000, 7000, 200_000
 #: Entries whose smooth slope lies further inside (0, 1) than INSIDE·√(ε/1e-3) are held to begin
 #: with: the smaller ε, the closer to an end may d be of one that belongs on the kink.
 INSIDE = 0.05
-#: Weight of the constraints, against the Hessian, in the test for convexity; first shift tried.
-PENALTY, LEAST_SHIFT = 1e5, 1e-5
-#: Solves with one factorisation of the KKT system, each but the first a refinement.
-REFINEMENTS = 4
 #: How far d may lie outside [0, 1], and an entry on the wrong side of 0, by rounding.
 SLACK, ZERO = 1e-9, 1e-12
 #: Largest change of a control in one step, against the largest control.
@@ -67,50 +73,17 @@ MOST_STEPS = 15
 #: The sets cycle when they come back more often than this; not counted are the steps in which
 #: Newton's method converges with the sets as they are.
 RETURNS, NEARLY = 3, 1e-4
-#: Shift of the constraints' block, which lets dependent constraints share their multiplier.
-SHIFT = 1e-11
-_IMAGINARY = 1e-30
-
-
-class Polished(NamedTuple):
-    """Where the polish ended.
-
-    Attributes
-    ----------
-    weights : ndarray, shape (L, w, w+1)
-    settled : bool
-        Whether this is a Clarke stationary point of the ReLU network to the tolerance.
-    objective : float
-        J of the ReLU network.
-    stationarity : float
-        Of the ReLU network, with the best slopes on the kink; from `discrete`, not from here.
-    held, dead : int
-        Entries held on the kink, and those there whose neuron no weight reads.
-    iterations : int
-        Linear systems solved.
-    """
-
-    weights: NDArray
-    settled: bool
-    objective: float
-    stationarity: float
-    held: int
-    dead: int
-    iterations: int
-
-    @property
-    def words(self) -> str:
-        """Entries on the kink, for a message."""
-        dead = f", {self.dead} of dead neurons" if self.dead else ""
-        return f"{self.held} activations held on the kink{dead}"
+IMAGINARY = 1e-30
+#: The arrays that say where it stands.
+PARTS = ("W", "m", "active", "held", "hidden", "changes", "free")
 
 
 def affordable(problem: TrainingProblem, layers: int) -> bool:
-    """Whether a network of so many layers can be polished: ReLU, a loss, and not too large."""
-    if problem.activation != "relu" or problem.hard_endpoint:
+    """Whether a network of so many layers can be polished: ReLUs, a loss, and not too large."""
+    if not problem.sigma.kinked or problem.hard_endpoint:
         return False
     activations = layers * problem.width * problem.n_samples
-    controls = layers * int(np.prod(problem.control_shape))
+    controls = learned.count(problem, layers)
     return controls <= MAX_CONTROLS and activations <= MAX_ACTIVATIONS
 
 
@@ -124,13 +97,15 @@ def polish(
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
     look: Callable[[], None] | None = None,
+    watch: Watch | None = None,
+    kind: type[ActiveSet] | None = None,
 ) -> Polished:
     """Go from a stationary point of the network smoothed with ε to one of the ReLU network itself.
 
     Parameters
     ----------
     problem : TrainingProblem
-        ReLU with a loss.
+        ReLU or leaky ReLU, with a loss.
     weights : ndarray, shape (L, w, w+1)
         Stationary, or nearly, for the smooth ReLU of width `epsilon`.
     steps : ndarray, shape (L,)
@@ -143,6 +118,11 @@ def polish(
         Receives objective and residual of every iterate; may raise.
     look : callable, optional
         Called between the factorisations of a step, each O(n³) in the n controls; may raise.
+    watch : Watch, optional
+        Of the solve that this is a step of, which `callback` tells: with it the step is kept
+        (`hamshoot.methods.common.kept`), and so are the sets on the way.
+    kind : type, optional
+        The sets and their system; `ActiveSet` by default.
 
     Returns
     -------
@@ -154,112 +134,72 @@ def polish(
     ValueError
         For another activation, a hard endpoint, or more than MAX_CONTROLS controls.
     """
-    if problem.activation != "relu":
-        raise ValueError(f"activation: only relu has a kink to polish, got {problem.activation}")
+    if not problem.sigma.kinked:
+        raise ValueError("activation: only relu and leaky_relu have a kink to polish, got "
+                         f"{problem.activation}")
     if problem.hard_endpoint:
         raise ValueError("problem: the polish is for the loss, got a hard endpoint")
     if weights.size > MAX_CONTROLS:
         raise ValueError(f"weights: at most {MAX_CONTROLS} controls, got {weights.size}")
-    start = discrete.objective_of(problem, weights, steps)
-    state = _ActiveSet(problem, np.array(weights, dtype=float), steps, epsilon, look)
+    def compute(midway: Midway) -> Step:
+        state = (kind or ActiveSet)(problem, np.array(weights, dtype=float), steps, epsilon, look)
+        start = learned.objective_of(problem, weights, steps)
+        found = _polished(state, start, tol, max_iter, callback, midway)
+        numbers = found._asdict()
+        return {"weights": numbers.pop("weights")}, numbers
+
+    inputs = (weights, steps, epsilon, tol, max_iter)
+    arrays, numbers = kept(watch, problem, "polish", inputs, compute)
+    found: dict[str, Any] = {**arrays, **numbers}
+    return Polished(**found)
+
+
+def _polished(
+    state: ActiveSet, start: float, tol: float, max_iter: int,
+    callback: Callable[[float, float], None] | None, midway: Midway,
+) -> Polished:
+    """`polish`, made now, from a network of objective `start`."""
+    problem, steps = state.problem, state.steps
 
     def report() -> None:
         if callback is not None:
-            callback(discrete.objective_of(problem, state.W, steps), state.residual())
+            callback(learned.objective_of(problem, state.stack, steps), state.residual())
 
-    done, iteration = _follow_events(state, 0.1 * tol, max_iter, report)
+    begun = midway.resumed()
+    met, iteration = ({}, 0) if begun is None else (state.take(begun[0]), begun[1]["iteration"])
+    done, whole = False, begun is not None and begun[1]["whole"]
+    if not whole:
+        done, iteration = _follow_events(state, met, iteration, 0.1 * tol, max_iter, report,
+                                         midway)
     if not done:
-        done, more = _whole_rounds(state, 0.1 * tol, max_iter - iteration, report)
-        iteration += more
-    objective = discrete.objective_of(problem, state.W, steps)
-    A = discrete.roll_out(problem, state.W, steps)
-    clarke = clarke_residual(problem, A, state.W, steps)
-    _, gradient = discrete.costates(problem, A, state.W, steps, slopes=clarke.slopes)
-    stationarity = discrete.stationarity(state.W, gradient)
+        done, iteration = _whole_rounds(state, met if whole else None, iteration, 0.1 * tol,
+                                        max_iter, report, midway)
+    stack = state.stack
+    objective = learned.objective_of(problem, stack, steps)
+    at, W = learned.settled(problem, stack)
+    clarke = clarke_residual(at, discrete.roll_out(at, W, steps), W, steps)
+    gradient = learned.scaled_gradient(problem, stack, steps, slopes=clarke.slopes)[2]
+    stationarity = learned.stationarity_of(problem, stack, gradient)
     # J of the smooth optimum is O(ε) above; a rise means another branch, or none.
     settled = done and stationarity <= tol and objective <= start + 1e-9 * abs(start)
     dead = int(clarke.idle.sum())
-    return Polished(state.W, bool(settled), objective, stationarity,
+    return Polished(stack, bool(settled), float(objective), float(stationarity),
                     int(clarke.on_kink.sum()) - dead, dead, iteration)
 
 
-def _solve_kkt(
-    hessian: NDArray, constraints: NDArray, right: NDArray, change: NDArray,
-    look: Callable[[], None] | None = None,
-) -> tuple[NDArray, NDArray] | None:
-    """Solve H x − Cᵀ m = right, C x = change; H convexified, and dependent rows sharing their m.
-
-    The Cholesky factor of H + weight CᵀC, by which convexity was tested, serves the solve: with
-    what C x = change says of the added term, x and m follow from the k × k Schur complement. Its
-    rounding, of the order of 1e-16 weight/size times the condition number, is taken off by steps of
-    refinement. H is overwritten where it is shifted.
-    """
-    from scipy.linalg import cho_solve, cholesky, solve_triangular
-
-    C, weight = constraints, 0.0
-    size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
-    if len(C):
-        weight = PENALTY * size / float(np.mean(np.sum(C**2, axis=1)) + 1e-300)
-    factor = _convexified(hessian, C, weight, look)
-    if factor is None:
-        return None
-    half = solve_triangular(factor, C.T, lower=True, check_finite=False)
-    schur = half.T @ half
-    diagonal = np.arange(len(C))
-    schur[diagonal, diagonal] += SHIFT * float(np.mean(np.diag(schur))) if len(C) else 0.0
-    try:
-        schur = cholesky(schur, lower=True, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        return None
-    x, m = np.zeros(len(hessian)), np.zeros(len(C))
-    before, kept = np.inf, (x, m)
-    for round_ in range(REFINEMENTS + 1):
-        r, q = right - hessian @ x + C.T @ m, change - C @ x
-        error = float(np.linalg.norm(r)) + size * float(np.linalg.norm(q))
-        if round_ > 1 and not error < before:
-            break
-        before, kept = error, (x, m)
-        if round_ == REFINEMENTS:
-            break
-        y = cho_solve((factor, True), r + weight * (C.T @ q), check_finite=False)
-        # SciPy's solvers before 1.14 refuse systems of no equations.
-        dm = cho_solve((schur, True), q - C @ y, check_finite=False) if len(C) else m
-        x = x + y + solve_triangular(factor, half @ dm, lower=True, trans=1, check_finite=False)
-        m = m + dm
-    return kept if all(np.all(np.isfinite(part)) for part in kept) else None
-
-
-def _convexified(hessian: NDArray, constraints: NDArray, weight: float,
-                 look: Callable[[], None] | None = None) -> NDArray | None:
-    """Cholesky factor of H + weight CᵀC, after the least of a few shifts τI, in place, of H.
-
-    A piece on the way may have a saddle, and Newton's method would go there, up in J. With the
-    weight large the sum is definite where H is convex as far as A_𝒦 = 0 allows.
-    """
-    from scipy.linalg import cholesky
-
-    size = float(np.abs(np.diag(hessian)).max(initial=1e-300))
-    diagonal, shift = np.arange(len(hessian)), 0.0
-    penalty = weight * (constraints.T @ constraints) if len(constraints) else 0.0
-    while shift < size:
-        if look is not None:
-            look()
-        probe = penalty + hessian
-        try:
-            return cholesky(probe.T, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            more = 3 * shift if shift else LEAST_SHIFT * size
-            hessian[diagonal, diagonal] += more
-            shift += more
-    return None
-
-
 def _follow_events(
-    state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
+    state: ActiveSet, met: dict[bytes, int], first: int, tol: float, limit: int,
+    report: Callable[[], None], midway: Midway,
 ) -> tuple[bool, int]:
-    """Newton steps up to the next event; ends when done, or when the sets cycle."""
-    met: dict[bytes, int] = {}
-    for iteration in range(limit + 1):
+    """Newton steps up to the next event; ends when done, or when the sets cycle.
+
+    `met` counts the patterns met, in place.
+    """
+    def here() -> Step:
+        return state.arrays(met), {"iteration": iteration, "whole": False}
+
+    for iteration in range(first, limit + 1):
+        midway.offer(here)
         residual = state.residual()
         report()
         if residual <= tol and state.consistent():
@@ -273,18 +213,25 @@ def _follow_events(
 
 
 def _whole_rounds(
-    state: _ActiveSet, tol: float, limit: int, report: Callable[[], None]
+    state: ActiveSet, met: dict[bytes, int] | None, iteration: int, tol: float, limit: int,
+    report: Callable[[], None], midway: Midway,
 ) -> tuple[bool, int]:
     """Converge with the sets fixed, then let entries change sides, and again.
 
     The way to a consistent point is not monotone when a piece on it has a saddle: an entry that
     changes sides at its event comes straight back. Held through to the end, its d returns into
-    [0, 1] by itself.
+    [0, 1] by itself. The patterns met are None to begin with.
     """
-    state.hold(state.changes > 1)
-    seen, done, iteration = set(), False, 0
+    if met is None:
+        state.hold(state.changes > 1)
+    seen, done = {} if met is None else met, False
+
+    def here() -> Step:
+        return state.arrays(seen), {"iteration": iteration, "whole": True}
+
     while iteration < limit and state.pattern() not in seen:
-        seen.add(state.pattern())
+        midway.offer(here)
+        seen[state.pattern()] = 1
         for _ in range(MOST_STEPS):
             residual = state.residual()
             if residual <= tol or iteration == limit or not state.step(to_event=False):
@@ -299,8 +246,11 @@ def _whole_rounds(
     return done, iteration
 
 
-class _Sweep(NamedTuple):
-    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W."""
+class Sweep(NamedTuple):
+    """Nodes A (L+1, w, N), features S (L, c, N), momenta B (L+1, …), v (L, w, N), ∂(J/λ)/∂W.
+
+    Of a leaky ReLU v is (1 − α)ρWᵀB, what the kink has a part in.
+    """
 
     A: NDArray
     S: NDArray
@@ -309,28 +259,54 @@ class _Sweep(NamedTuple):
     G: NDArray
 
 
-class _ActiveSet:
+class ActiveSet:
     """Controls W, multipliers m (L, w, N), and the sets `active` and `held`, at left nodes."""
 
     def __init__(self, problem: TrainingProblem, weights: NDArray, steps: NDArray, epsilon: float,
                  look: Callable[[], None] | None = None):
         self.problem, self.W, self.steps, self.look = problem, weights, steps, look
-        sigma = Activation("smooth_relu", epsilon)
-        A = discrete.roll_out(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                              weights, steps)
-        d = sigma.slope(A[:-1])
+        self.low = problem.sigma.negative_slope
+        A, momenta = self.smoothed(problem.sigma.smoothed(epsilon))
+        d = Activation("smooth_relu", epsilon).slope(A[:-1])
         self.hidden = np.ones(d.shape, bool)
-        self.hidden[0] = False  # A_0 is given, whatever its signs
+        self.hidden[0] = problem.lift_decay is not None  # an A_0 that is given has any signs
         inside = INSIDE * min(1.0, np.sqrt(epsilon / 1e-3))
         self.held = self.hidden & (d > inside) & (d < 1 - inside)
         self.active = (A[:-1] > 0) & ~self.held
-        smooth = discrete.costates(problem.replace(activation="smooth_relu", epsilon=epsilon),
-                                   A, weights, steps)[0]
-        v = discrete.pulled(weights, steps, smooth)
+        v = (1 - self.low) * discrete.pulled(self.controls, steps, momenta)
         self._switch_off_idle()
         self.m = np.where(self.held, d * v, 0.0)
         self.changes = np.zeros(self.held.shape, int)  # of side, by entry
         self.now = self.sweep(self.W, self.m)
+
+    @property
+    def stack(self) -> NDArray:
+        """The controls as they came."""
+        return self.W
+
+    @property
+    def controls(self) -> NDArray:
+        """W, (L, w, w+1)."""
+        return self.W
+
+    def smoothed(self, sigma: Activation) -> tuple[NDArray, NDArray]:
+        """States and costates of the smooth network."""
+        A, B, _ = learned.scaled_gradient(self.problem.replace(activation=sigma), self.stack,
+                                          self.steps)
+        return A, B
+
+    def arrays(self, met: dict[bytes, int]) -> dict[str, NDArray]:
+        """Where it stands, with patterns and how often each was met: what `take` goes on from."""
+        patterns = np.frombuffer(b"".join(met), np.int8).reshape(len(met), self.held.size)
+        return {**{name: getattr(self, name) for name in PARTS}, "patterns": patterns,
+                "often": np.array(list(met.values()), dtype=np.int64)}
+
+    def take(self, arrays: dict[str, NDArray]) -> dict[bytes, int]:
+        """Stand where `arrays` says; the patterns met."""
+        for name in PARTS:
+            setattr(self, name, np.array(arrays[name]))
+        self.now = self.sweep(self.W, self.m)
+        return dict(zip(map(bytes, arrays["patterns"]), arrays["often"].tolist(), strict=True))
 
     def _switch_off_idle(self) -> None:
         """Set W to 0 where a neuron rests on the kink for every sample, from the start on.
@@ -348,14 +324,18 @@ class _ActiveSet:
             self.held[k, resting] = self.hidden[k, resting] = self.active[k, resting] = False
         self.free = self.free.ravel()
 
-    def sweep(self, W: NDArray, m: NDArray) -> _Sweep:
+    def slopes(self) -> NDArray:
+        """σ′ of the sets, (L, w, N), that of inactive entries on the kink."""
+        return self.low + (1 - self.low) * self.active if self.low else self.active
+
+    def sweep(self, W: NDArray, m: NDArray) -> Sweep:
         """Roll-out and costate with the sets as they are; real or complex."""
         problem, w = self.problem, self.problem.width
         keep = 1 - self.steps * problem.effective_depth
         A, S = [problem.initial_state.astype(W.dtype)], []
-        ones = np.ones((1, problem.n_samples))
+        ones, slopes = np.ones((1, problem.n_samples)), self.slopes()
         for k, rho in enumerate(self.steps):
-            passed = self.active[k] * A[-1]
+            passed = slopes[k] * A[-1]
             S.append(np.concatenate([passed, ones]) if problem.bias else passed)
             A.append(keep[k] * A[-1] + rho * W[k] @ S[-1])
         outputs, decay = problem.readout @ A[-1], problem.weight_decay
@@ -368,9 +348,11 @@ class _ActiveSet:
         for k in range(len(W) - 1, -1, -1):
             G[k] = self.steps[k] * (W[k] / problem.effective_depth - B @ S[k].T)
             v[k] = self.steps[k] * W[k][:, :w].T @ B
-            B = keep[k] * B + self.active[k] * v[k] + m[k]
+            B = keep[k] * B + slopes[k] * v[k] + m[k]
             momenta.append(B)
-        return _Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
+        if self.low:
+            v *= 1 - self.low
+        return Sweep(np.array(A), np.array(S), np.array(momenta[::-1]), v, G)
 
     # -- where it stands ---------------------------------------------------------------------------
 
@@ -434,8 +416,8 @@ class _ActiveSet:
         if direction is None:
             return False
         dW, dm = direction
-        tangent = self.sweep(self.W + 1j * _IMAGINARY * dW, self.m + 1j * _IMAGINARY * dm)
-        dA, dv = tangent.A[:-1].imag / _IMAGINARY, tangent.v.imag / _IMAGINARY
+        tangent = self.sweep(self.W + 1j * IMAGINARY * dW, self.m + 1j * IMAGINARY * dm)
+        dA, dv = tangent.A[:-1].imag / IMAGINARY, tangent.v.imag / IMAGINARY
         reach, release, side = self._events(dA, dv, dm)
         event = min(reach.min(), release.min()) if to_event else np.inf
         longest = LONGEST * max(1.0, float(np.abs(self.W).max())) / max(np.abs(dW).max(), 1e-300)
@@ -482,7 +464,7 @@ class _ActiveSet:
         if not self.free.all():
             hessian = hessian[np.ix_(self.free, self.free)]
             constraints = constraints[:, self.free]
-        solution = _solve_kkt(hessian, constraints, -self.now.G.ravel()[self.free],
+        solution = solve_kkt(hessian, constraints, -self.now.G.ravel()[self.free],
                               -self.now.A[:-1][self.held], self.look)
         if solution is None:
             return None
@@ -493,5 +475,5 @@ class _ActiveSet:
     def _kkt_blocks(self) -> tuple[NDArray, NDArray]:
         """Hessian of the Lagrangian (n, n), and ∂A_𝒦/∂W (k, n)."""
         at = expansion(self.problem, self.now.A, self.now.B, self.W, self.steps,
-                       self.active.astype(float))
+                       self.slopes().astype(float))
         return second_derivatives(at, self.held)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from hamshoot.methods.common.kept import Midway, Step
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.theory import layers as discrete
 
@@ -94,16 +95,28 @@ def minimise(
     tol: float,
     max_iter: int,
     callback: Callable[[float, float], None] | None,
+    midway: Midway,
 ) -> Minimum:
     """Iterate from `weights` until at rest, out of steps, or out of iterations.
 
-    The other arguments are those of `hamshoot.methods.newton.minimise.minimise`.
+    The other arguments are those of `hamshoot.methods.newton.minimise.minimise`, and where to keep
+    an iterate.
     """
     shifts = kind.shifts(problem)
-    W = np.array(weights, dtype=float)
-    A = discrete.roll_out(problem, W, steps)
-    J, shift = discrete.objective(problem, A[-1], W, steps)[0], shifts.first
-    for iteration in range(max_iter + 1):
+    begun = midway.resumed()
+    if begun is None:
+        W, first = np.array(weights, dtype=float), 0
+        A = discrete.roll_out(problem, W, steps)
+        J, shift = discrete.objective(problem, A[-1], W, steps)[0], shifts.first
+    else:
+        W, A = begun[0]["W"], begun[0]["A"]
+        J, shift, first = (begun[1][name] for name in ("J", "shift", "iteration"))
+
+    def here() -> Step:
+        return {"W": W, "A": A}, {"J": float(J), "shift": float(shift), "iteration": iteration}
+
+    for iteration in range(first, max_iter + 1):
+        midway.offer(here)
         B, gradient = discrete.costates(problem, A, W, steps)
         stationarity = discrete.stationarity(W, gradient)
         if callback is not None:
@@ -129,6 +142,7 @@ def minimise(
         shift *= 0.1 if trial.gain > GOOD else (1.0 if trial.gain > FAIR else 4.0)
         shift = 0.0 if shift < shifts.zero else shift
     return Minimum(W, J, stationarity, iteration)
+
 
 
 def longest_step(

@@ -10,18 +10,23 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.newton import (
     differential_dynamic_programming,
     levenberg_marquardt,
     reduced_hessian,
 )
+from hamshoot.methods.newton.learned_minimise import minimise_learned
 from hamshoot.methods.newton.levenberg_marquardt import Minimum, Model
 from hamshoot.problem.training_problem import TrainingProblem
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hamshoot.methods.common.watch import Watch
 
 MODELS: dict[str, type[Model]] = {
     "riccati": differential_dynamic_programming.RecursionModel,
@@ -41,6 +46,7 @@ def minimise(
     max_iter: int = 100,
     callback: Callable[[float, float], None] | None = None,
     form: str = "auto",
+    watch: Watch | None = None,
 ) -> Minimum:
     """Minimise J over the controls of an Euler network from given ones.
 
@@ -49,12 +55,17 @@ def minimise(
     problem : TrainingProblem
         With a loss and a smooth (or linear) activation.
     weights, steps : ndarray, shapes (L, w, w+1) and (L,)
+        With learned maps, stacked controls (`hamshoot.theory.learned`), which then have a method
+        of their own (`hamshoot.methods.newton.learned_minimise`).
     tol : float
         For the stationarity max_ℓ ‖W − L̃Bσ̂ᵀ‖/max(1, ‖W‖).
     callback : callable, optional
         Receives objective and stationarity of every iterate; may raise.
     form : {"auto", "riccati", "dense"}
         Differential dynamic programming, the dense Hessian, or the one with fewer flops.
+    watch : Watch, optional
+        Of the solve that this is a step of, which `callback` tells: with it the step is kept
+        (`hamshoot.methods.common.kept`).
 
     Returns
     -------
@@ -67,12 +78,25 @@ def minimise(
     ValueError
         For another form.
     """
+    if problem.learns:
+        return minimise_learned(problem, weights, steps, tol=tol, max_iter=max_iter,
+                                callback=callback)
     if form == "auto":
         form = cheaper_form(problem, len(steps))
     if form not in MODELS:
         raise ValueError(f"form: expected one of auto, {', '.join(MODELS)}, got {form!r}")
-    return levenberg_marquardt.minimise(problem, weights, steps, MODELS[form], tol=tol,
-                                        max_iter=max_iter, callback=callback)
+
+    def compute(midway: Midway) -> Step:
+        least = levenberg_marquardt.minimise(problem, weights, steps, MODELS[form], tol=tol,
+                                             max_iter=max_iter, callback=callback, midway=midway)
+        return {"weights": least.weights}, {
+            "objective": float(least.objective), "stationarity": float(least.stationarity),
+            "iterations": int(least.iterations)}
+
+    inputs = (weights, steps, tol, max_iter, form)
+    arrays, numbers = kept(watch, problem, "newton", inputs, compute)
+    found: dict[str, Any] = {**arrays, **numbers}
+    return Minimum(**found)
 
 
 def cheaper_form(problem: TrainingProblem, layers: int) -> str:
@@ -85,6 +109,11 @@ def cheaper_form(problem: TrainingProblem, layers: int) -> str:
 def affordable(problem: TrainingProblem, layers: int) -> bool:
     """Whether an iteration of the cheaper form keeps to MAX_FLOPS and MAX_NUMBERS."""
     sizes = w, c, N, L = *problem.control_shape, problem.n_samples, layers
+    if problem.learns:
+        n = learned.count(problem, layers)
+        maps = n - L * w * c
+        flops = reduced_hessian.flops(*sizes) + 2.0 * n * (maps + w * w) * N + n**3 / 3
+        return flops <= MAX_FLOPS and n**2 <= MAX_NUMBERS
     if cheaper_form(problem, layers) == "dense":
         flops, numbers = reduced_hessian.flops(*sizes), (L * w * c) ** 2
     else:

@@ -123,7 +123,7 @@ def second_derivatives(
     block = max(1, BLOCK_NUMBERS // (L * L * w * w)) if block is None else block
     for first in range(0, N, block):
         some = slice(first, first + block)
-        tangents = _tangents(at, some)
+        tangents = tangents_of(at, some)
         _add_block(upper, at, tangents, some)
         for k in range(1, L):
             i, s = np.nonzero(held[k][:, some])
@@ -143,19 +143,19 @@ def second_derivatives(
     return hessian, rows.reshape(len(rows), L * m)
 
 
-def _tangents(at: Expansion, some: slice) -> list[NDArray]:
+def tangents_of(at: Expansion, some: slice) -> list[NDArray]:
     """Of A_k with ρ_j times a unit vector added at node j + 1: (samples, w, kw), k = 0 … L."""
     count, w = at.slopes[0][:, some].shape[1], at.weights.shape[1]
     T = np.zeros((count, w, 0))
     tangents = [T]
     for k, rho in enumerate(at.steps):
         own = np.broadcast_to(rho * np.eye(w), (count, w, w))
-        T = np.concatenate([_transition(at, k, some) @ T, own], axis=2)
+        T = np.concatenate([transition(at, k, some) @ T, own], axis=2)
         tangents.append(T)
     return tangents
 
 
-def _transition(at: Expansion, k: int, some: slice) -> NDArray:
+def transition(at: Expansion, k: int, some: slice) -> NDArray:
     """∂A_{k+1}/∂A_k, (samples, w, w)."""
     w = at.weights.shape[1]
     F = at.steps[k] * at.weights[k][:, :w] * at.slopes[k][:, some].T[:, None, :]
@@ -183,7 +183,7 @@ def _add_block(upper: NDArray, at: Expansion, tangents: list[NDArray], some: sli
                 outer = (S[j][:, None] * B).reshape(c * w, count)
                 part = (lower[mine].reshape(w * w, count) @ outer.T).reshape(w, w, c, w)
                 target[..., :w] -= at.steps[k] * part.transpose(0, 2, 3, 1)
-        F = _transition(at, k, some)
+        F = transition(at, k, some)
         dB = F.swapaxes(1, 2) @ dB[:, :, : k * w] + at.bends[k][:, some].T[:, :, None] * T
 
 

@@ -10,10 +10,11 @@ J has many minima, and which one a descent ends in is decided early, at a large 
 3. where several rounds gain nothing, all of it is done again from two new starts.
 
 It ends when its budget is spent (`EFFORTS`), or earlier, if asked, where new starts lead to the
-same end again and again. The budget is counted in iterations, by what an
-iteration costs on paper, never by a clock: on one machine the same seed gives the same answer,
-with any number of workers. Starts, and the reheats of a round, run side by side in threads, as the
-compiled sweeps hold no lock, or by the workers of a cluster (`hamshoot.methods.search.walks`).
+same end again and again, or later, if asked, where none has led there (`Settling`). The budget is
+counted in iterations, by what an iteration costs on paper, never by a clock: on one machine the
+same seed gives the same answer, with any number of workers. Starts, and the reheats of a round, run
+side by side in threads, as the compiled sweeps hold no lock, or by the workers of a cluster
+(`hamshoot.methods.search.walks`).
 
 `demos/benchmarks/search.py` measures it against gradient descent restarted, by effort, and what the
 reheats gain.
@@ -39,6 +40,7 @@ from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.support.checks import check_choice, check_count
 from hamshoot.support.cluster import client_of
 from hamshoot.theory import layers as discrete
+from hamshoot.theory import learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +65,12 @@ WALK = 3000
 BATCH = 64
 #: Relative fall of J that counts as a gain, and difference of J within which two ends agree.
 GAIN, AGREED = 1e-5, 1e-4
+#: Share of a time limit after which a search does not go on beyond its budget.
+LATE_SHARE = 0.2
+#: Noise of wide starts, over L̃: all their layers have in common a W of entries N(0, (2·WIDE)²/w),
+#: whose rotations turn by more than π through depth, whatever L̃ is. Those of other starts are in
+#: proportion to L̃, and where that is small they never end in basins behind a turn.
+WIDE = 4.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,36 @@ EFFORTS = {"quick": Effort(2, 0.25, 2), "default": Effort(2, 1.2, 4),
            "thorough": Effort(6, 20.0, 8)}
 
 
+@dataclass(frozen=True)
+class Settling:
+    """Whether a search ends by what it finds: earlier than its budget, or later.
+
+    Attributes
+    ----------
+    agreements : int, optional
+        So many new pairs of starts that end, reheated, as the best did, end it early.
+    least : float
+        Share of the budget that is spent in any case.
+    most : float
+        Times the budget, up to which it goes on where no pair has ended as the best did: that one
+        may lie per cents above another basin.
+    wide : int
+        Further starts with each new pair, which turn representations far around (`WIDE`).
+    gain : float
+        Relative fall of J that a round of reheats has to bring, or it is said to gain nothing.
+    """
+
+    agreements: int | None = None
+    least: float = 0.0
+    most: float = 1.0
+    wide: int = 0
+    gain: float = GAIN
+
+    def early(self, agreed: int, share: float) -> bool:
+        """Whether enough pairs agree to end, a share of the budget being spent."""
+        return self.agreements is not None and agreed >= self.agreements and share >= self.least
+
+
 @dataclass(frozen=True, kw_only=True)
 class BasinOptions:
     """What the search goes by; the options of that name of the direct methods."""
@@ -111,8 +149,7 @@ class BasinOptions:
     tol: float
     stage_iter: int = 5000
     memory: int | None = None
-    agreements: int | None = None
-    """So many new pairs of starts that end, reheated, as the best did, end it before its budget."""
+    settling: Settling = Settling()
 
 
 def check_search_options(method: Any) -> None:
@@ -177,12 +214,17 @@ class BasinSearch:
         self.budget = self.effort.budget(WALK * self.iteration)
         self.trivial = discrete.trivial_objective(self.problem, self.steps)
 
-    def run(self) -> Basin:
-        """The best basin found; idle (`collapsed`) where nothing lower than that was."""
+    def run(self, besides: Sequence[NDArray] = ()) -> Basin:
+        """The best basin found; idle (`collapsed`) where nothing lower than that was.
+
+        `besides` are more controls to begin at, walked down from a small ε.
+        """
         if self.trivial == 0:  # J is never below that
-            self.best.offer(0.0, idle := np.zeros((len(self.steps), *self.problem.control_shape)))
+            self.best.offer(0.0, idle := np.zeros_like(
+                learned.stacked(self.problem, np.zeros((len(self.steps),
+                                                        *self.problem.control_shape)))))
             return Basin(idle, 0.0, True, "no weights")
-        basin = self._from_starts()
+        basin = self._from_starts(besides)
         if not basin.collapsed and (self.options.start is None or self.options.reheats):
             basin = self._reheated(basin)
         if basin.objective > self.trivial and not basin.collapsed:
@@ -192,7 +234,7 @@ class BasinSearch:
 
     # -- starts ------------------------------------------------------------------------------------
 
-    def _from_starts(self) -> Basin:
+    def _from_starts(self, besides: Sequence[NDArray]) -> Basin:
         """Best end of the walks from all starts; where all collapse, from more."""
         count = _count(self.options, self.effort, self.iteration)
         ends: list[Basin] = []
@@ -201,6 +243,11 @@ class BasinSearch:
             prefixes = [f"start {k + 1}/{count}, " if count > 1 else "" for k in numbers]
             done = self._walks([self._start_task(*_start(self.options, k), prefix)
                                 for k, prefix in zip(numbers, prefixes, strict=True)])
+            self.start_objectives += [end.objective for end in done]
+            ends = [_best([*ends, *done])]
+        if besides:
+            done = self._walks([WalkTask(weights, self._ladder(self.options.epsilon[1]), PATIENT,
+                                         "fixed maps, ", "fixed maps") for weights in besides])
             self.start_objectives += [end.objective for end in done]
             ends = [_best([*ends, *done])]
         if ends[0].collapsed:
@@ -217,8 +264,10 @@ class BasinSearch:
                      min(self.start_objectives), max(self.start_objectives))
         return _best(ends)
 
-    def _start_task(self, start: str, seed: int, prefix: str) -> WalkTask:
-        weights = starting_weights(self.problem, self.steps, start, seed, self.options.noise)
+    def _start_task(self, start: str, seed: int, prefix: str, noise: float | None = None
+                    ) -> WalkTask:
+        noise = self.options.noise if noise is None else noise
+        weights = starting_weights(self.problem, self.steps, start, seed, noise)
         return WalkTask(weights, self._ladder(self.options.epsilon[0]), HURRIED, prefix, start)
 
     def _small_decay_task(self) -> WalkTask:
@@ -235,12 +284,12 @@ class BasinSearch:
         rounds, best = self.options.reheats, basin
         kinds, number, idle = [HOT, COLD], 0, 0
         earlier, agreed = np.nan, 0
-        while number < rounds if rounds is not None else self.spent < self.budget:
+        while number < rounds if rounds is not None else self._goes_on(agreed):
             if self.watch.seconds > STARTS_SHARE * (self.watch.time_limit or np.inf):
                 break
-            if rounds is None and idle == self.effort.patience:
-                agreed += abs(basin.objective - earlier) <= AGREED * abs(earlier)
-                if agreed == self.options.agreements:
+            if rounds is None and idle >= self.effort.patience:
+                agreed = pairs_agreed(basin.objective, earlier, agreed)
+                if self.options.settling.early(agreed, self.spent / self.budget):
                     _logger.info("search: ends early, %d pairs of starts agree", agreed + 1)
                     break
                 earlier = best.objective
@@ -254,7 +303,10 @@ class BasinSearch:
             before, basin = basin, _best([basin, *ends])
             best = _best([best, basin])
             number += 1
-            gained = basin.objective < before.objective * (1 - GAIN)
+            # Beyond the budget others are tried rather than a basin's last digits.
+            late = rounds is None and self.spent >= self.budget
+            least = max(self.options.settling.gain, AGREED if late else 0.0)
+            gained = basin.objective < before.objective * (1 - least)
             idle = 0 if gained else idle + 1
             if not gained:
                 kinds.reverse()
@@ -263,11 +315,23 @@ class BasinSearch:
                          f" by a {basin.part}" if basin is best and gained else "")
         return best
 
+    def _goes_on(self, agreed: int) -> bool:
+        """Whether the budget is not spent; beyond it, where no pair of starts agrees yet."""
+        if self.spent < self.budget:
+            return True
+        if self.watch.seconds > LATE_SHARE * (self.watch.time_limit or np.inf):
+            return False  # what comes after the search has its share
+        return agreed == 0 and self.spent < self.options.settling.most * self.budget
+
     def _anew(self) -> Basin:
-        """The better end of two further starts."""
+        """The best end of two further starts, and of wide ones."""
         seed = self.options.seed + 1000 * (1 + len(self.start_objectives) // 2)
-        ends = self._walks([self._start_task(start, seed, f"another start, {start}, ")
-                            for start in ("path", "identity")])
+        ends = self._walks(
+            [self._start_task(start, seed, f"another start, {start}, ")
+             for start in ("path", "identity")]
+            + [self._start_task("identity", seed + 1 + k, "another start, wide, ",
+                                WIDE / self.problem.effective_depth)
+               for k in range(self.options.settling.wide)])
         self.start_objectives += [end.objective for end in ends]
         return _best(ends)
 
@@ -301,7 +365,7 @@ class BasinSearch:
         inputs = (self.steps, WALK_TOL, options.max_iter - self.watch.iterations,
                   options.stage_iter, options.memory or MEMORY, [vars(task) for task in tasks])
         arrays, numbers = kept(self.watch, self.problem, "walks", inputs,
-                               lambda: self._walked(tasks))
+                               lambda _: self._walked(tasks))
         self.spent += self.iteration * numbers["evaluations"]
         self.evaluations += numbers["evaluations"]
         if np.isnan(self.first_gradient):
@@ -350,6 +414,13 @@ class BasinSearch:
             count = len(self.reheat_objectives)
             words += f", then {self.rounds[-1]:.6g} by {count} reheats"
         return [words]
+
+
+def pairs_agreed(objective: float, earlier: float, agreed: int) -> int:
+    """Pairs that agree with the best, after one of this J; none where it is lower."""
+    if objective < earlier * (1 - AGREED):
+        return 0
+    return agreed + int(abs(objective - earlier) <= AGREED * abs(earlier))
 
 
 def _count(options: BasinOptions, effort: Effort, iteration: float) -> int:

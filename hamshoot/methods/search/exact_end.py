@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hamshoot.methods.common.watch import Stop
-from hamshoot.methods.newton.active_set import affordable, polish
+from hamshoot.methods.newton.active_set import affordable
 from hamshoot.methods.newton.escape import Escape, escape
 from hamshoot.methods.newton.escape import affordable as testable
+from hamshoot.methods.newton.learned_active_set import polish
 from hamshoot.methods.search.walk import LadderWalk
 from hamshoot.solution.solution import Status
 
@@ -68,7 +69,7 @@ class ExactEnd:
     def polishes(self) -> bool:
         """Whether the polish applies."""
         problem = self.walk.problem
-        return (self.polish and problem.activation == "relu"
+        return (self.polish and problem.sigma.kinked
                 and affordable(problem, self.walk.sweeps.layers))
 
     def converged(self, weights: NDArray, epsilon: float) -> NDArray:
@@ -98,7 +99,7 @@ class ExactEnd:
             epsilon, target = target, target / 4
             walk.watch.stage = "polish"
             polished = polish(problem, smooth, walk.steps, epsilon, tol=min(self.tol, 1e-10),
-                              callback=walk.record, look=self.look)
+                              callback=walk.record, look=self.look, watch=walk.kept_by)
             # Rounding keeps a badly scaled problem from 1e-10; the tolerance asked for holds.
             if polished.settled or (
                     polished.stationarity <= self.tol
@@ -118,7 +119,7 @@ class ExactEnd:
         self.escape = Escape(end.weights, [])
         try:
             escape(walk.problem, end.weights, walk.steps, epsilon, tol=self.tol,
-                   callback=walk.record, progress=self.escape)
+                   callback=walk.record, progress=self.escape, watch=walk.kept_by)
         except (Stop, KeyboardInterrupt):
             walk.offer(self.escape.weights)
             raise

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from hamshoot.dynamics.sweeps import EulerSweeps
+from hamshoot.methods.common.kept import Midway, Step
 from hamshoot.methods.common.watch import Stop
 from hamshoot.solution.solution import Status
 
@@ -27,6 +28,9 @@ WINDOW = 100
 #: Iterations between two looks at the clock: CHUNK, or fewer that take CHUNK_FLOPS (a tenth of a
 #: second).
 CHUNK, CHUNK_FLOPS = 25, 1e9
+#: The arrays of a state of L-BFGS, and what is known of an iterate.
+STATE = ("W", "counts", "g", "values", "measures", "S", "Y", "rho", "alpha")
+KNOWN = ("objective", "stationarity", "gradient_norm", "first_gradient")
 #: Hessian products a Newton step may take.
 MOST_PRODUCTS = 4000
 
@@ -74,16 +78,18 @@ class Minimizer:
         flops = 6 * size * problem.n_samples
         self.chunk = int(np.clip(CHUNK_FLOPS / flops, 1, CHUNK))
         self.scales = np.broadcast_to(self.scale, sweeps.shape).ravel().copy()
-        self.pairs = np.empty((memory, size)), np.empty((memory, size)), *np.empty((2, memory))
+        self.pairs = [np.empty((memory, size)), np.empty((memory, size)), *np.empty((2, memory))]
         self.scratch = np.empty(size), np.empty(size), np.empty(sweeps.shape)
 
     def minimize(
-        self, weights: NDArray, tol: float, limit: int | None = None, decrease: float = 0.0
+        self, weights: NDArray, tol: float, limit: int | None = None, decrease: float = 0.0,
+        midway: Midway | None = None,
     ) -> NDArray:
         """L-BFGS from `weights` until the stationarity is within `tol`.
 
         It also ends after `limit` iterations, and when J falls by less than the share `decrease`
-        over WINDOW of them.
+        over WINDOW of them. Its state is offered to `midway`, but for an activation that is not
+        compiled.
 
         Raises
         ------
@@ -99,10 +105,24 @@ class Minimizer:
         limit = self.max_iter if limit is None else limit
         if not self.sweeps.activation.compiled:
             return self._by_scipy(weights, tol, limit, decrease)
+        midway = Midway() if midway is None else midway
         W = np.array(weights, dtype=float, order="C")
         counts, shrink = np.zeros(3, dtype=np.int64), 1.0
         values, measures = np.empty(0), np.empty(0)
+        begun = midway.resumed()
+        if begun is not None:
+            W, counts, g, values, measures, *self.pairs = (np.array(begun[0][n]) for n in STATE)
+            shrink, value, self.first_gradient = (
+                begun[1][name] for name in ("shrink", "value", "first"))
+            self.latest, self.objective = W.copy(), value
+
+        def here() -> Step:
+            arrays = (W, counts, g, values[: counts[2]], measures[: counts[2]], *self.pairs)
+            return dict(zip(STATE, arrays, strict=True)), {
+                "shrink": float(shrink), "value": float(value), "first": self.first_gradient}
+
         while counts[2] < limit:
+            midway.offer(here)
             done = int(counts[2])
             most = max(1, min(self.chunk, limit - done, self.max_iter - self.watch.iterations))
             values = np.concatenate([values[:done], np.empty(most)])
@@ -153,7 +173,18 @@ class Minimizer:
             self._accept((old * self.scale).ravel())
         return self._last()
 
-    def finish(self, weights: NDArray, tol: float) -> NDArray:
+    def account(self) -> Step:
+        """All that is known of the last iterate, as arrays and numbers that are kept."""
+        return {"latest": self._last()}, {name: float(getattr(self, name)) for name in KNOWN}
+
+    def take_account(self, arrays: dict[str, NDArray], numbers: dict[str, Any]) -> NDArray:
+        """Stand where an account says."""
+        self.latest = arrays["latest"]
+        for name in KNOWN:
+            setattr(self, name, numbers[name])
+        return self.latest
+
+    def finish(self, weights: NDArray, tol: float, midway: Midway | None = None) -> NDArray:
         """Newton steps by conjugate gradients, judged by the gradient alone.
 
         Where J changes by less than it rounds, a line search is blind; the gradient still sees
@@ -161,10 +192,22 @@ class Minimizer:
         if it shortens the gradient and does not raise J beyond rounding, else the next system is
         solved further; negative curvature ends the loop.
         """
+        midway = Midway() if midway is None else midway
         v = (weights * self.scale).ravel()
         value, g = self._accept(v)
-        products = 250
+        products, begun = 250, midway.resumed()
+        if begun is not None:
+            v, g = begun[0]["v"], begun[0]["g"]
+            value, products = begun[1]["value"], begun[1]["products"]
+            self.take_account(*begun)
+
+        def here() -> Step:
+            arrays, numbers = self.account()
+            return {**arrays, "v": v, "g": g}, {**numbers, "value": float(value),
+                                                "products": products}
+
         while self.stationarity > tol and products <= MOST_PRODUCTS:
+            midway.offer(here)
             step = _conjugate_gradients(self._hessian_product(v), g, products)
             if step is None:
                 break

@@ -127,8 +127,7 @@ def side_by_side(task: Task[T], count: int, watch: Watch, workers: int | None,
 def _heard(future: Future[T], tape: Tape, watch: Watch, limit: int | None) -> T:
     """The result of a task, its iterations told; raises `Stop` when time is up meanwhile."""
     while not future.done():
-        with suppress(TimeoutError):
-            future.exception(timeout=LOOK)
+        wait([future], timeout=LOOK)
         tape.play(limit)  # now, so that whoever asks to stop is heard
         if watch.remaining <= 0:
             raise Stop(Status.TIME_LIMIT)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hamshoot.dynamics.held_sweeps import HeldSweeps, Survey
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.common.watch import Watch
 from hamshoot.methods.single_shooting.kronecker import REFRESH, KroneckerLBFGS
 from hamshoot.methods.single_shooting.minimal_residual import MinimalResidual
@@ -151,7 +152,7 @@ class HeldRounds:
                 return best
             epsilon = self.epsilon * rules.share
             self.watch.stage = f"{int(held.sum())} activations held, epsilon {epsilon:.3g}"
-            weights = self._round(weights, held, rules)
+            weights = self._round_or_recall(weights, held, rules)
             now = self._measured(weights, held, number + 1)
             if not np.isfinite(now.objective + now.stationarity):
                 return best
@@ -169,6 +170,19 @@ class HeldRounds:
         yield from ROUNDS
         for _ in range(MOST_ROUNDS - len(ROUNDS)):
             yield AGAIN
+
+    def _round_or_recall(self, weights: NDArray, held: NDArray, rules: Round) -> NDArray:
+        """A round, of an earlier run where it was made there."""
+        before = self.gradients
+
+        def compute(_: Midway) -> Step:
+            return {"end": self._round(weights, held, rules)}, {
+                "gradients": self.gradients - before}
+
+        inputs = (self.steps, weights, held, tuple(rules), self.epsilon)
+        arrays, numbers = kept(self.watch, self.problem, "held", inputs, compute)
+        self.gradients = before + numbers["gradients"]
+        return arrays["end"]
 
     def _round(self, weights: NDArray, held: NDArray, rules: Round) -> NDArray:
         """Controls with the entries held, after the iterations of a round."""

@@ -22,11 +22,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import BlockSweeps
+from hamshoot.methods.common.kept import Step
 from hamshoot.methods.single_shooting.optimizer import ROUNDING, Ended, Optimizer
 
 if TYPE_CHECKING:
@@ -81,6 +82,17 @@ class KroneckerPreconditioner:
             raise FloatingPointError("the network overflows")
         if self._grams is not None and self._metrics is not None:
             grams, metrics = (grams + self._grams) / 2, (metrics + self._metrics) / 2
+        self.prepare(grams, metrics)
+
+    def factors(self) -> dict[str, NDArray]:
+        """The factors as they were estimated, for `prepare`; none before the first `refresh`."""
+        if self._grams is None or self._metrics is None:
+            return {}
+        return {"grams": self._grams, "metrics": self._metrics}
+
+    def prepare(self, grams: NDArray, metrics: NDArray) -> None:
+        """Take factors, and decompose them."""
+        sweeps = self.sweeps
         self._grams, self._metrics = grams, metrics
         kind = sweeps.dtype
         (inner, self._inner), (outer, self._outer) = self._map(
@@ -147,6 +159,18 @@ class KroneckerLBFGS(Optimizer):
         self._pairs = _Pairs(weights.size, self.memory, kind)
         self._accept(np.array(weights, dtype=kind).ravel(), *self._value(weights))
 
+    def _state(self) -> Step:
+        arrays, numbers = self._pairs.state()
+        return {**arrays, **self.preconditioner.factors(), "x": self._x, "g": self._g}, numbers
+
+    def _resume(self, weights: NDArray, arrays: dict[str, NDArray], numbers: dict[str, Any]
+                ) -> None:
+        self._start, self._x, self._g = weights, arrays["x"], arrays["g"]
+        self._pairs = _Pairs(weights.size, self.memory, self.sweeps.dtype)
+        self._pairs.resume(arrays, numbers)
+        if "grams" in arrays:
+            self.preconditioner.prepare(arrays["grams"], arrays["metrics"])
+
     def _advance(self, iteration: int) -> bool | Ended:
         if iteration % REFRESH == 0:
             self.preconditioner.refresh(self._x.reshape(self.sweeps.shape), iteration)
@@ -205,6 +229,14 @@ class _Pairs:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def state(self) -> Step:
+        return {"S": self.S, "Y": self.Y, "inverse": self.inverse}, {
+            "order": list(self.order), "scale": float(self.scale)}
+
+    def resume(self, arrays: dict[str, NDArray], numbers: dict[str, Any]) -> None:
+        self.S, self.Y, self.inverse = (np.array(arrays[n]) for n in ("S", "Y", "inverse"))
+        self.order, self.scale = numbers["order"], numbers["scale"]
 
     def forget(self) -> None:
         self.order, self.scale = [], FIRST_SCALE

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from hamshoot.methods.common.watch import Stop, Watch, thinned
 from hamshoot.methods.search.basins import MEMORY, BasinOptions, BasinSearch
 from hamshoot.methods.search.exact_end import ExactEnd
+from hamshoot.methods.search.fixed_first import Fixed, fixed_first
 from hamshoot.methods.search.ladder import GUESS_LADDER, ROUNDING, epsilon_stages
 from hamshoot.methods.search.outcome import judged
 from hamshoot.methods.search.walk import LadderWalk
@@ -30,8 +31,6 @@ from hamshoot.solution.solution import Callback, Solution, Status
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Records kept in the history of a solution.
-HISTORY = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +70,7 @@ class LadderSearch:
             problem, steps, self.watch, tol=options.tol, max_iter=options.max_iter,
             stage_iter=options.stage_iter, memory=options.memory or MEMORY)
         self.basins = BasinSearch(options, problem, steps, self.watch, self.walk.best)
+        self.fixed: Fixed | None = None
         self.end = ExactEnd(self.walk, options.tol, options.polish, self.watch.look)
 
     def run(self, guess: NDArray | None) -> Solution:
@@ -87,9 +87,18 @@ class LadderSearch:
         return self._solution(outcome)
 
     def _from_basin(self) -> _Outcome:
-        basin = self.basins.run()
+        if self.problem.learns:
+            self.fixed = fixed_first(self.problem, self.steps, self.options, self.watch,
+                                     self.walk.best)
+        basin = self.basins.run([self.fixed.stack] if self.fixed else [])
         self.walk.first_gradient = self.basins.first_gradient
-        return self._converge(basin.weights)
+        outcome = self._converge(basin.weights)
+        if self.fixed and not self.walk.evaluate(outcome.weights) <= self.fixed.objective * (
+                1 + ROUNDING):
+            outcome = self._from_guess(self.fixed.stack)
+        if self.fixed:
+            outcome.notes.append(self.fixed.note())
+        return outcome
 
     def _from_guess(self, guess: NDArray) -> _Outcome:
         """Converge from a guess; never end above it."""
@@ -136,16 +145,18 @@ class LadderSearch:
         nit, seconds = watch.iterations, watch.seconds
         extra = basins.record() | {
             "evaluations": basins.evaluations + self.walk.sweeps.evaluations}
+        if self.fixed is not None:
+            extra |= self.fixed.record()
         if self.end.escape is not None:
             extra |= self.end.escape.record()
         solution = solution_from_weights(
             self.problem, outcome.weights, self.steps, status=outcome.status,
             success=outcome.status in (Status.CONVERGED, Status.SMOOTHED),
             method="single shooting (lbfgs)", nit=nit,
-            history=thinned(watch.history, HISTORY), seconds=seconds,
+            history=thinned(watch.history), seconds=seconds,
             residuals=outcome.residuals, extra=extra,
         )
-        if self.problem.activation != "relu" and outcome.status is Status.CONVERGED:
+        if not self.problem.sigma.kinked and outcome.status is Status.CONVERGED:
             # One number: the sweeps sum in another order, and large data make rounding tell.
             solution.residuals["smooth_stationarity"] = solution.stationarity
         notes = [*outcome.notes, f"stationarity of this network {solution.stationarity:.1e}",

@@ -15,9 +15,8 @@ import numpy as np
 
 from hamshoot.dynamics.block_sweeps import Executor
 from hamshoot.methods.common.starts import start_seeds
-from hamshoot.methods.common.watch import Stop, Watch, thinned
+from hamshoot.methods.common.watch import HISTORY, Stop, Watch, thinned
 from hamshoot.methods.single_shooting.held import Held, HeldRounds, can_hold
-from hamshoot.methods.single_shooting.ladder_search import HISTORY
 from hamshoot.methods.single_shooting.multilevel import PACES, Multilevel, schedule
 from hamshoot.methods.single_shooting.optimizer import Ended
 from hamshoot.problem.training_problem import TrainingProblem
@@ -202,8 +201,9 @@ class LevelSearch:
             problem, weights, self.steps, status=status,
             success=status in (Status.CONVERGED, Status.SMOOTHED, Status.FLAT),
             method=f"single shooting ({levels.optimizer})", nit=watch.iterations,
-            history=thinned(watch.history, HISTORY), seconds=watch.seconds, residuals=residuals,
-            extra={"start_objectives": self.start_objectives, "trace": levels.trace,
+            history=thinned(watch.history), seconds=watch.seconds, residuals=residuals,
+            extra={"start_objectives": self.start_objectives,
+                   "trace": levels.trace[:: 1 + len(levels.trace) // HISTORY],
                    "evaluations": levels.gradients, "products": levels.products,
                    **({"held_rounds": self.held.rounds} if self.held is not None else {})})
         notes = list(self.notes)

@@ -35,6 +35,7 @@ from hamshoot.methods.single_shooting.level_search import (
     checkpoint_file,
 )
 from hamshoot.network.layer_steps import steps_of
+from hamshoot.problem.maps import check_fixed
 from hamshoot.problem.training_problem import TrainingProblem
 from hamshoot.solution.mistakes import check_problem
 from hamshoot.solution.solution import Callback, Solution
@@ -229,6 +230,7 @@ class DirectSingleShooting:
         if isinstance(self.steps, str):
             check_layers(self.layers, problem.effective_depth)
         steps = steps_of(self.steps, self.layers, problem.effective_depth)
+        self._check_learned(problem)
         guess = None if initial_guess is None else weights_of(initial_guess, problem, steps)
         if self.optimizer_for(problem) == "lbfgs":
             with blas_threads(problem):
@@ -242,13 +244,22 @@ class DirectSingleShooting:
                                  self.optimizer_for(problem), pool)
             return levels.run(guess)
 
+    def _check_learned(self, problem: TrainingProblem) -> None:
+        """Raise ValueError where maps are learned and the network is one for levels of samples."""
+        activations = self.layers * problem.width * problem.n_samples
+        if self.optimizer in ("kronecker", "gauss_newton"):
+            check_fixed(problem, f"optimizer {self.optimizer!r} is", "'lbfgs' learns them")
+        if activations > LADDER_ACTIVATIONS:
+            check_fixed(problem, f"networks of more than {LADDER_ACTIVATIONS} activations, layers "
+                        f"times width times samples, here {activations}, are", "use fewer samples")
+
     def optimizer_for(self, problem: TrainingProblem) -> str:
         """The optimiser that "auto" stands for: the ladder up to the size of the exact methods."""
         if self.optimizer != "auto":
             return self.optimizer
-        if not problem.sigma.compiled or not problem.criterion.plain:
+        if not problem.sigma.compiled or not problem.criterion.plain or problem.learns:
             return "lbfgs"
-        if problem.activation == "relu" and self.polish:
+        if problem.sigma.kinked and self.polish:
             exact = affordable(problem, self.layers)
         else:
             controls = self.layers * int(np.prod(problem.control_shape))

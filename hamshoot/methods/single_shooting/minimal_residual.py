@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hamshoot.methods.common.kept import Step
 from hamshoot.methods.single_shooting.optimizer import Ended, Optimizer
 
 if TYPE_CHECKING:
@@ -71,16 +72,36 @@ class MinimalResidual(Optimizer):
         return self._best.reshape(self.sweeps.shape) / self._root
 
     def _begin(self, weights: NDArray) -> None:
-        kind = self.sweeps.dtype
-        self._S, self._Y = (np.empty((self.memory, weights.size), kind) for _ in range(2))
-        self._gram = np.zeros((self.memory, self.memory))
-        self._count = self._oldest = 0
+        self._allocate(weights.size)
         self._x = (weights * self._root).ravel()
         J, self._g = self._value(self._x)
         self._accept(self._x, J, self._g)
         if self.step is None:
             self.step = self._first_step()
         self._longest = self.step
+
+    def _state(self) -> Step:
+        m = self._count
+        return {"S": self._S[:m], "Y": self._Y[:m], "gram": self._gram, "x": self._x,
+                "g": self._g, "least": self._best, "least_g": self._best_g}, {
+            "norm": float(self._norm), "longest": float(self._longest), "kept": m,
+            "oldest": self._oldest, "step": self.step}
+
+    def _resume(self, weights: NDArray, arrays: dict[str, NDArray], numbers: dict[str, Any]
+                ) -> None:
+        self._allocate(weights.size)
+        m = self._count = numbers["kept"]
+        self._S[:m], self._Y[:m], self._gram[:] = arrays["S"], arrays["Y"], arrays["gram"]
+        self._x, self._g = arrays["x"], arrays["g"]
+        self._best, self._best_g = arrays["least"], arrays["least_g"]
+        self._norm, self._longest = numbers["norm"], numbers["longest"]
+        self._oldest, self.step = numbers["oldest"], numbers["step"]
+
+    def _allocate(self, size: int) -> None:
+        kind = self.sweeps.dtype
+        self._S, self._Y = (np.empty((self.memory, size), kind) for _ in range(2))
+        self._gram = np.zeros((self.memory, self.memory))
+        self._count = self._oldest = 0
 
     def _first_step(self) -> float:
         """1/curvature along the gradient, by a difference."""

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import BlockSweeps, Executor
-from hamshoot.methods.common.kept import Step, kept
+from hamshoot.methods.common.kept import Midway, Step, kept
 from hamshoot.methods.common.starts import starting_weights, weights_of
 from hamshoot.methods.common.watch import Best, Stop, Watch
 from hamshoot.methods.single_shooting.kronecker import KroneckerLBFGS
@@ -228,6 +228,7 @@ class Multilevel:
         self._order = order
         self._latest: NDArray | None = None
         self._running: Optimizer | None = None
+        self._count = 0  # iterations of a level
 
     def _gradient_of_the_path_fit(self) -> float:
         """‖∇J‖ of the path fit of seed 0, on some samples: what gradients are measured against.
@@ -259,10 +260,10 @@ class Multilevel:
                 name, seed, noise = start
                 weights = starting_weights(problem, steps, name, seed, noise)
             elif len(weights) != len(steps):
-                weights = self._hand_over(weights, problem, steps, PREFERENCE)
+                weights = _handed_over(weights, problem, steps, self.executor, PREFERENCE)
             self.watch.stage = str(level)
             self._latest = weights
-            weights = self._latest = self._run_or_recall(level, problem, steps, weights)
+            weights = self._latest = self._run(level, problem, steps, weights)
         assert weights is not None  # there is at least one level
         return weights
 
@@ -290,89 +291,89 @@ class Multilevel:
     def offer_coarse(self, weights: NDArray) -> float:
         """The same for controls on a coarse mesh."""
         if len(weights) != len(self.steps):
-            weights = self._hand_over(weights, self.problem, self.steps)
+            weights = _handed_over(weights, self.problem, self.steps, self.executor)
         return self.offer(weights)
 
-    def _hand_over(
-        self, weights: NDArray, problem: TrainingProblem, steps: NDArray, preference: float = 1.0
-    ) -> NDArray:
-        """Controls on another mesh: interpolated ones, or those that follow the path.
-
-        Following keeps the representations, which counts where λ is small and a small change of
-        the controls is a large one of the network. Interpolation keeps smooth controls, from which
-        descent goes further: it is taken unless its J is more than `preference` times the other.
-        """
-        problem = _sample(problem)
-        with np.errstate(all="ignore"):
-            candidates = [prolong(weights, steps)]
-            with suppress(np.linalg.LinAlgError):  # where the path overflows
-                candidates.append(weights_of(weights, problem, steps))
-            sweeps = BlockSweeps(problem, steps, executor=self.executor)
-            values = [sweeps.objective(W) for W in candidates]
-        interpolated, followed = values[0], values[-1]
-        return candidates[0 if interpolated <= preference * followed else -1]
-
-    # -- one level ---------------------------------------------------------------------------------
-
-    def _run_or_recall(
-        self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
-    ) -> NDArray:
-        """The end of a level, of an earlier run where it got so far."""
-        gradients, products, told = self.gradients, self.products, len(self.trace)
-
-        def run() -> Step:
-            end = self._run(level, problem, steps, weights)
-            best = end if self.best.weights is None else self.best.weights
-            trace = np.array(self.trace[told:]).reshape(-1, 2)
-            return {"end": end, "best": best, "trace": trace}, {
-                "best": float(self.best.objective), "ended": self.ended.name,
-                "gradients": self.gradients - gradients, "products": self.products - products,
-                **{name: float(getattr(self, name)) for name in MEASURED}}
-
-        inputs = (self.steps, steps, weights, tuple(level), self.tol, self.gradient_tol,
-                  self.optimizer, self.memory, self.seed)
-        arrays, numbers = kept(self.watch, self.problem, "level", inputs, run)
-        self.best.offer(numbers["best"], arrays["best"])
-        self.ended = Ended[numbers["ended"]]
-        self.gradients = gradients + numbers["gradients"]
-        self.products = products + numbers["products"]
-        for name in MEASURED:
-            setattr(self, name, numbers[name])
-        self.trace[told:] = [(seconds, value) for seconds, value in arrays["trace"].tolist()]
-        return arrays["end"]
-
-    def _run(
-        self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
-    ) -> NDArray:
-        activation = problem.sigma.at(level.epsilon) if level.epsilon else problem.sigma
-        whole = len(steps) == len(self.steps) and problem is self.problem
-        self.epsilon, count = level.epsilon, 0
+    def _run(self, level: Level, problem: TrainingProblem, steps: NDArray, weights: NDArray
+             ) -> NDArray:
+        """The end of a level, by its phases, each of an earlier run where it was made there."""
+        self.epsilon, self._count = level.epsilon, 0
         for phase in self._phases(level):
-            sweeps = BlockSweeps(problem, steps, activation, dtype=phase.dtype,
-                                 executor=self.executor)
-            optimizer = self._running = _optimizer(self, phase, level, sweeps)
-
-            def report(J: float, stationarity: float, optimizer: Optimizer = optimizer) -> None:
-                nonlocal count
-                count += 1
-                self.watch.record(J, stationarity)
-                if whole and (count % LOOK == 0 or count in FIRST_LOOKS):
-                    self.offer(optimizer.latest)
-
-            with np.errstate(over="ignore", invalid="ignore"):
-                weights = optimizer.minimise(
-                    weights, phase.limit, tol=self.tol, gradient=phase.gradient,
-                    decrease=phase.decrease, callback=report)
-            self.ended = optimizer.ended
-            self.gradients += sweeps.gradients
-            self.products += sweeps.products
-            self._note(optimizer)
-            if whole:
-                self.offer(weights)
+            self._running, self._latest = None, weights
+            weights = self._run_or_recall(level, phase, problem, steps, weights)
             if phase.ends and self.ended is not Ended.OVERFLOW:
                 break
         if self.ended is Ended.OVERFLOW:
             raise Stop(Status.DIVERGED)
+        return weights
+
+    def _run_or_recall(self, level: Level, phase: Phase, problem: TrainingProblem,
+                       steps: NDArray, weights: NDArray) -> NDArray:
+        gradients, products, told = self.gradients, self.products, len(self.trace)
+
+        def so_far() -> Step:
+            best = weights if self.best.weights is None else self.best.weights
+            trace = np.array(self.trace[told:]).reshape(-1, 2)
+            return {"best": best, "trace": trace}, {
+                "best": float(self.best.objective), "count": self._count,
+                "gradients": self.gradients - gradients, "products": self.products - products}
+
+        def resume(state: Step) -> None:
+            arrays, numbers = state
+            self.best.offer(numbers["best"], arrays["best"])
+            self._count = numbers["count"]
+            self.gradients = gradients + numbers["gradients"]
+            self.products = products + numbers["products"]
+            self.trace[told:] = [(seconds, value) for seconds, value in arrays["trace"].tolist()]
+
+        def run(midway: Midway) -> Step:
+            end = self._phase(level, phase, problem, steps, weights,
+                              midway.around(so_far, resume))
+            arrays, numbers = so_far()
+            return {**arrays, "end": end}, {
+                **numbers, "ended": self.ended.name,
+                **{name: float(getattr(self, name)) for name in MEASURED}}
+
+        inputs = (self.steps, steps, weights, tuple(level), *_plain(phase), self._count, self.tol,
+                  self.gradient_tol, self.optimizer, self.memory, self.seed)
+        state = arrays, numbers = kept(self.watch, self.problem, "phase", inputs, run)
+        resume(state)
+        self.ended = Ended[numbers["ended"]]
+        for name in MEASURED:
+            setattr(self, name, numbers[name])
+        return arrays["end"]
+
+    def _phase(self, level: Level, phase: Phase, problem: TrainingProblem, steps: NDArray,
+               weights: NDArray, midway: Midway) -> NDArray:
+        """One run of an optimiser, made now."""
+        activation = problem.sigma.at(level.epsilon) if level.epsilon else problem.sigma
+        whole = len(steps) == len(self.steps) and problem is self.problem
+        sweeps = BlockSweeps(problem, steps, activation, dtype=phase.dtype,
+                             executor=self.executor)
+        optimizer = self._running = _optimizer(self, phase, level, sweeps)
+
+        def swept() -> Step:
+            return {}, {"swept": [sweeps.gradients, sweeps.products]}
+
+        def resume(state: Step) -> None:
+            sweeps.gradients, sweeps.products = state[1]["swept"]
+
+        def report(J: float, stationarity: float) -> None:
+            self._count += 1
+            self.watch.record(J, stationarity)
+            if whole and (self._count % LOOK == 0 or self._count in FIRST_LOOKS):
+                self.offer(optimizer.latest)
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = optimizer.minimise(
+                weights, phase.limit, tol=self.tol, gradient=phase.gradient,
+                decrease=phase.decrease, callback=report, midway=midway.around(swept, resume))
+        self.ended = optimizer.ended
+        self.gradients += sweeps.gradients
+        self.products += sweeps.products
+        self._note(optimizer)
+        if whole:
+            self.offer(weights)
         return weights
 
     def _phases(self, level: Level) -> Iterator[Phase]:
@@ -382,10 +383,11 @@ class Multilevel:
         low = self.gradient_tol * self._first_gradient if last else np.inf
         first = np.float32 if single else np.float64
         if last and low > 0 and self.optimizer == "kronecker":
+            near = NEAR * self.gradient_tol
             for pace in self.paces:
                 yield Phase(first, level.limit, pace, np.inf)
                 yield Phase(first, SETTLE_ITER, level.decrease, low, settles=True)
-                if self.ended is Ended.LIMIT and _near(self._running, low):
+                if self.ended is Ended.LIMIT and self.relative_gradient <= near:
                     yield Phase(first, 3 * SETTLE_ITER, level.decrease, low, settles=True)
                 if self.ended is Ended.FLAT:
                     yield Phase(np.float64, SETTLE_ITER, level.decrease, low, settles=True)
@@ -410,6 +412,25 @@ class Multilevel:
         return problem, steps
 
 
+def _handed_over(weights: NDArray, problem: TrainingProblem, steps: NDArray,
+                 executor: Executor, preference: float = 1.0) -> NDArray:
+    """Controls on another mesh: interpolated ones, or those that follow the path.
+
+    Following keeps the representations, which counts where λ is small and a small change of
+    the controls is a large one of the network. Interpolation keeps smooth controls, from which
+    descent goes further: it is taken unless its J is more than `preference` times the other.
+    """
+    problem = _sample(problem)
+    with np.errstate(all="ignore"):
+        candidates = [prolong(weights, steps)]
+        with suppress(np.linalg.LinAlgError):  # where the path overflows
+            candidates.append(weights_of(weights, problem, steps))
+        sweeps = BlockSweeps(problem, steps, executor=executor)
+        values = [sweeps.objective(W) for W in candidates]
+    interpolated, followed = values[0], values[-1]
+    return candidates[0 if interpolated <= preference * followed else -1]
+
+
 def _optimizer(
     levels: Multilevel, phase: Phase, level: Level, sweeps: BlockSweeps
 ) -> Optimizer:
@@ -421,9 +442,9 @@ def _optimizer(
     return TrustRegionNewton(sweeps, hessian=level.decrease <= FINAL, seed=levels.seed)
 
 
-def _near(optimizer: Optimizer | None, low: float) -> bool:
-    """Whether the gradient of a run came near enough for more iterations."""
-    return optimizer is not None and optimizer.gradient_norm <= NEAR * low
+def _plain(phase: Phase) -> tuple:
+    """A phase as a part of a key."""
+    return np.dtype(phase.dtype).char, *phase[1:]
 
 
 def _sample(problem: TrainingProblem) -> TrainingProblem:

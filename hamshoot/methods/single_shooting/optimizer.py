@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import BlockSweeps
+from hamshoot.methods.common.kept import Midway, Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ROUNDING = {"f": 1e-7, "d": 1e-14}
 #: Iterations over which the stopping rule looks back.
 WINDOW = 40
+#: What is measured of an iterate, and where a run began.
+MEASURES = ("objective", "gradient_norm", "stationarity", "first_gradient")
 
 
 class Ended(Enum):
@@ -67,6 +70,15 @@ class Optimizer(ABC):
         """Accept `weights` as the first iterate."""
 
     @abstractmethod
+    def _state(self) -> Step:
+        """Arrays and numbers from which `_resume` goes on."""
+
+    @abstractmethod
+    def _resume(self, weights: NDArray, arrays: dict[str, NDArray], numbers: dict[str, Any]
+                ) -> None:
+        """Stand where a state says, of a run that began at `weights`."""
+
+    @abstractmethod
     def _advance(self, iteration: int) -> bool | Ended:
         """One iteration: whether a step was accepted, or why there will be none."""
 
@@ -79,6 +91,7 @@ class Optimizer(ABC):
         decrease: float = 0.0,
         gradient: float = np.inf,
         callback: Callable[[float, float], None] | None = None,
+        midway: Midway | None = None,
     ) -> NDArray:
         """Iterate from `weights`; returns the last iterate.
 
@@ -94,24 +107,45 @@ class Optimizer(ABC):
             and ‖∂J/∂W‖ is at most this. In single precision it also ends where J falls no more.
         callback : callable, optional
             Receives objective and stationarity of every iterate; may raise.
+        midway : Midway, optional
+            Where to keep the state.
         """
-        self.ended = Ended.LIMIT
-        self._begin(weights)
-        self.first_gradient = self.gradient_norm
+        self.ended, first = Ended.LIMIT, 0
+        midway = Midway() if midway is None else midway
+        begun = midway.resumed()
+        if begun is None:
+            self._begin(weights)
+            self.first_gradient = self.gradient_norm
+            values = [self.objective]
+        else:
+            arrays, numbers = begun
+            self._resume(weights, arrays, numbers)
+            for name in MEASURES:
+                setattr(self, name, numbers[name])
+            first, values = numbers["iteration"], arrays["values"].tolist()
         try:
-            self.ended = self._iterate(limit, tol, decrease, gradient, callback)
+            self.ended = self._iterate(first, limit, tol, decrease, gradient, callback, values,
+                                       midway)
         except FloatingPointError:
             self.ended = Ended.OVERFLOW
         return self.latest
 
     def _iterate(
-        self, limit: int, tol: float, decrease: float, gradient: float,
-        callback: Callable[[float, float], None] | None,
+        self, first: int, limit: int, tol: float, decrease: float, gradient: float,
+        callback: Callable[[float, float], None] | None, values: list[float], midway: Midway,
     ) -> Ended:
         if not np.isfinite(self.objective + self.gradient_norm):
             return Ended.OVERFLOW
-        values, single = [self.objective], self.sweeps.dtype.char == "f"
-        for iteration in range(limit):
+        single = self.sweeps.dtype.char == "f"
+
+        def here() -> Step:
+            arrays, numbers = self._state()
+            measures = {name: float(getattr(self, name)) for name in MEASURES}
+            return {**arrays, "values": np.array(values[-WINDOW - 1:])}, {
+                **numbers, **measures, "iteration": iteration}
+
+        for iteration in range(first, limit):
+            midway.offer(here)
             if self.stationarity <= tol:
                 return Ended.TOLERANCE
             moved = self._advance(iteration)

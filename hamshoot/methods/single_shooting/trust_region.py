@@ -14,11 +14,12 @@ Gauss–Newton, 14Lw²N for the full Hessian.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamshoot.dynamics.block_sweeps import BlockSweeps
+from hamshoot.methods.common.kept import Step
 from hamshoot.methods.single_shooting.kronecker import REFRESH, KroneckerPreconditioner
 from hamshoot.methods.single_shooting.optimizer import ROUNDING, Ended, Optimizer
 
@@ -65,6 +66,17 @@ class TrustRegionNewton(Optimizer):
         W = np.array(weights, dtype=float)
         self._sharper = 1.0
         self._accept(W, *self.sweeps.gradient(W))
+
+    def _state(self) -> Step:
+        return {**self.preconditioner.factors(), "W": self._W, "g": self._g}, {
+            "radius": float(self._radius), "sharper": float(self._sharper)}
+
+    def _resume(self, weights: NDArray, arrays: dict[str, NDArray], numbers: dict[str, Any]
+                ) -> None:
+        self._W, self._g = arrays["W"], arrays["g"]
+        self._radius, self._sharper = numbers["radius"], numbers["sharper"]
+        if "grams" in arrays:
+            self.preconditioner.prepare(arrays["grams"], arrays["metrics"])
 
     def _advance(self, iteration: int) -> bool | Ended:
         W, g = self._W, self._g

@@ -13,7 +13,7 @@ import hamshoot as hs
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Best, Watch
 from hamshoot.methods.indirect import search
-from hamshoot.methods.indirect.continuation import extrapolated, states_at
+from hamshoot.methods.indirect.continuation import extrapolated, read_guess, states_at
 from hamshoot.methods.indirect.euler_networks import EulerNetworks
 from hamshoot.methods.indirect.first_network import (
     FirstNetworkOptions,
@@ -126,17 +126,76 @@ def test_a_ladder_to_a_plain_relu_may_end_early_and_says_so():
         assert run.extra.get("ladder_ended") == (end.stage.epsilon if near else None)
 
 
-def test_a_geodesic_of_another_basin_than_the_networks_is_noticed():
+@cache
+def two_basins():
     """The identity start ends in a basin above that of the search."""
     searched, single = run_of(narrow(3.0)), run_of(narrow(3.0), start="identity")
     for run in (searched, single):
         run.solve(None)
+    return searched, single
+
+
+def test_a_geodesic_of_another_basin_than_the_networks_is_noticed():
+    searched, single = two_basins()
     own, other = searched.kept[-1], single.kept[-1]
     assert other.objective > 1.01 * own.objective
-    assert not searched._lost(own)
-    assert not single._lost(other)  # nothing was searched for
-    single.first.network = searched.first.network
-    assert single._lost(other)
+    network = searched.first.network
+    assert not searched.basins.lost(own.path, network)
+    assert not single.basins.lost(other.path, None)  # nothing was searched for
+    single.basins.lowest.clear()
+    assert single.basins.lower(other.path) is None
+    assert single.basins.lost(other.path, network)
+    known = single.basins.lower(other.path)
+    layers = 2 * len(network.weights)
+    assert known["layers"] == layers
+    assert known["objective"] < known["built"] / 1.001
+    steps = equidistant_steps(layers)
+    finer = np.repeat(network.carried, 2, axis=0)
+    assert known["objective"] <= objective_of(narrow(3.0), finer, steps)
+    assert single.basins.lower(own.path) is None  # it is in that basin itself
+
+
+def test_a_geodesic_above_a_network_that_is_known_says_so():
+    """The geodesic of another basin as a guess, to a search that knows of a lower network."""
+    searched, single = two_basins()
+    found = single.solution(hs.Status.CONVERGED, "")
+    assert single.basins.lost(single.kept[-1].path, searched.first.network)
+    run = run_of(narrow(3.0))
+    run.basins.lowest = single.basins.lowest
+    again = run.solution(*run.solve(read_guess(found, narrow(3.0))))
+    assert again.objective == pytest.approx(found.objective, rel=1e-8)
+    known = again.extra["lower_network"]
+    assert f"A network of {known['layers']} layers is known" in again.message
+    assert f"{known['objective']:.8g}" in again.message
+
+
+# -- how accurately it is solved -----------------------------------------------------------------
+
+
+def test_a_geodesic_on_which_h_drifts_is_solved_more_accurately():
+    """Its nodes are moved a little; where no step of Newton's is allowed they stay so."""
+    run = run_of(problems.teacher(activation="linear"), start="identity")
+    run.solve(None)
+    solver, path, solved = run.solver, run.solver.path, list(run.solver.solved)
+    assert solver.drift(path) < 50 * solver.options.tol
+    assert not solver.sharpen()
+    assert solver.path is path
+    rng = np.random.default_rng(0)
+    off = path._replace(y=path.y * (1 + 1e-7 * rng.standard_normal(path.y.shape)))
+    solver.path = off
+    drift = solver.drift(off)
+    assert drift > 50 * solver.options.tol
+    allowed = solver.options
+    solver.options = dataclasses.replace(allowed, max_iter=0)
+    assert not solver.sharpen()
+    assert solver.path is off
+    assert solver.solved == solved
+    solver.options = allowed
+    assert solver.sharpen()
+    assert solver.drift(solver.path) < min(0.01 * drift, solver.options.tol)
+    assert len(solver.solved) == len(solved)
+    assert solver.options is allowed
+    np.testing.assert_allclose(solver.path.y, path.y, rtol=0, atol=1e-8 * np.abs(path.y).max())
 
 
 @pytest.mark.parametrize(("options", "word"), [

@@ -45,12 +45,15 @@ def called(library, name, arguments, shapes):
 
 @pytest.mark.parametrize(("activation", "bias", "integrator"), [
     ("relu", True, "euler"), ("smooth_relu", False, "euler"), ("smooth_relu", True, "rk4"),
-    ("linear", True, "rk4")])
+    ("linear", True, "rk4"), ("leaky_relu", True, "euler"), ("gelu", False, "rk4")])
 def test_compiled_step_and_costate_are_those_of_numpy(activation, bias, integrator, tmp_path):
     problem = teacher(activation, bias=bias, samples=3)
     method = hs.DirectMultipleShooting(layers=4, integrator=integrator)
     path = method.to_c(problem, tmp_path / "leaky.c")
     library = ctypes.CDLL(str(compiled(path)))
+    head = path.read_text(encoding="utf-8").split("*/")[0]
+    assert f"samples 3, {problem.sigma}, {'bias' if bias else 'no bias'}, {integrator}" in head
+    assert ("epsilon is not used" in head) == (activation in ("linear", "gelu"))
     rng = np.random.default_rng(5)
     A, B = rng.standard_normal((2, *problem.initial_state.shape))
     W = rng.standard_normal(problem.control_shape)

@@ -158,3 +158,18 @@ def test_sizes_of_the_program_are_those_of_its_blocks():
     nlp = hs.DirectMultipleShooting(layers=LAYERS).build(solution.problem)
     found = hs.diagnose(solution)
     assert found.jacobian.shape == (constraint_blocks(nlp)[-1].stop, variable_blocks(nlp)[-1].stop)
+
+
+@pytest.mark.parametrize("draw", ["plot_diagnostics", "plot_kkt", "plot_sparsity"])
+def test_a_solution_in_place_of_its_diagnostics_is_told_what_to_call(draw):
+    problem = teacher("linear", samples=3)
+    with pytest.raises(TypeError, match=rf"{draw}: expected Diagnostics, as hs\.diagnose"):
+        getattr(hs.plot, draw)(problem)
+
+
+def test_on_the_kink_of_a_leaky_relu_its_own_slopes_are_allowed():
+    problem = teacher("leaky_relu", samples=6, width=2, dims=(2, 1, 2))
+    solution = hs.solve(problem, "single_shooting", layers=4, effort="quick")
+    found = hs.diagnose(solution)
+    assert found.kinks == solution.kinks > 0
+    assert found.worst(1)[0].relative < 1e-9

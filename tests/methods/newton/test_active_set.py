@@ -7,17 +7,17 @@ import pytest
 from problems import teacher
 from scipy.linalg import null_space
 
+from hamshoot.methods.common.kept import Midway
 from hamshoot.methods.common.starts import starting_weights
 from hamshoot.methods.newton import minimise as exact_newton
 from hamshoot.methods.newton.active_set import (
-    _ActiveSet,
-    _convexified,
+    ActiveSet,
     _follow_events,
-    _solve_kkt,
     _whole_rounds,
     affordable,
     polish,
 )
+from hamshoot.methods.newton.kkt import convexified, solve_kkt
 from hamshoot.optimality.checks import setting_of
 from hamshoot.optimality.expansion import complex_step_derivatives
 from hamshoot.optimality.second_order_layers import second_order
@@ -29,20 +29,21 @@ STEPS = np.full(8, 1 / 8)
 
 
 @cache
-def smoothed(seed=1, start_seed=0, last=2e-4, bias=True):
+def smoothed(seed=1, start_seed=0, last=2e-4, bias=True, activation="relu"):
     """A stationary point of the network smoothed with ε = last."""
-    problem = teacher(seed=seed, bias=bias)
+    problem = teacher(activation, seed=seed, bias=bias)
     W = starting_weights(problem, STEPS, "path", start_seed)
     for epsilon in epsilon_ladder(0.1, last, 0.5):
-        smooth = problem.replace(activation="smooth_relu", epsilon=epsilon)
+        smooth = problem.replace(activation=problem.sigma.smoothed(epsilon))
         W = exact_newton.minimise(smooth, W, STEPS, tol=1e-8, max_iter=200).weights
     return problem, W
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_it_ends_at_a_strict_local_minimum_of_the_relu_network(seed, bias):
-    problem, W = smoothed(seed, bias=bias)
+@pytest.mark.parametrize(("seed", "activation"), [
+    *((seed, "relu") for seed in (0, 1, 2)), *((seed, "leaky_relu") for seed in (0, 1))])
+def test_it_ends_at_a_strict_local_minimum_of_the_relu_network(seed, bias, activation):
+    problem, W = smoothed(seed, bias=bias, activation=activation)
     before = discrete.objective(problem, discrete.roll_out(problem, W, STEPS)[-1], W, STEPS)[0]
     polished = polish(problem, W, STEPS, 2e-4)
     assert polished.settled
@@ -55,7 +56,8 @@ def test_it_ends_at_a_strict_local_minimum_of_the_relu_network(seed, bias):
     verdict = second_order(problem, polished.weights, STEPS)
     assert verdict.verdict.startswith("strict local minimum")
     low, high = verdict.multipliers
-    assert -1e-9 <= low <= high <= 1 + 1e-9
+    least = problem.sigma.negative_slope
+    assert least - 1e-9 <= low <= high <= 1 + 1e-9
 
 
 def test_different_epsilon_lead_to_the_same_optimum():
@@ -71,8 +73,8 @@ def test_different_epsilon_lead_to_the_same_optimum():
 @pytest.mark.parametrize("seed", [0, 1, 3, 6])
 def test_following_events_suffices_with_entries_that_change_sides(seed):
     problem, W = smoothed(seed, last=3e-3)
-    state = _ActiveSet(problem, W.copy(), STEPS, 3e-3)
-    done, iterations = _follow_events(state, 1e-11, 40, lambda: None)
+    state = ActiveSet(problem, W.copy(), STEPS, 3e-3)
+    done, iterations = _follow_events(state, {}, 0, 1e-11, 40, lambda: None, Midway())
     assert done
     assert iterations < 25
     assert state.changes.any()  # otherwise there were no events to follow
@@ -94,12 +96,13 @@ def test_neurons_that_are_never_switched_on_leave_the_system():
     assert second_order(problem, polished.weights, STEPS).verdict.startswith("strict local minimum")
 
 
-@pytest.mark.parametrize("seed", [0, 2])
-def test_whole_rounds_reach_the_same_optimum(seed):
+@pytest.mark.parametrize(("seed", "activation"), [
+    (0, "relu"), (2, "relu"), (0, "leaky_relu")])
+def test_whole_rounds_reach_the_same_optimum(seed, activation):
     """What the polish falls back to when following events cycles."""
-    problem, W = smoothed(seed)
-    state = _ActiveSet(problem, W.copy(), STEPS, 2e-4)
-    done, _ = _whole_rounds(state, 1e-11, 60, lambda: None)
+    problem, W = smoothed(seed, activation=activation)
+    state = ActiveSet(problem, W.copy(), STEPS, 2e-4)
+    done, _ = _whole_rounds(state, None, 0, 1e-11, 60, lambda: None, Midway())
     assert done
     np.testing.assert_allclose(state.W, polish(problem, W, STEPS, 2e-4).weights, atol=1e-9)
 
@@ -110,9 +113,9 @@ def test_a_saddle_is_made_convex_only_where_the_constraints_leave_freedom():
     hessian = Q @ np.diag([-1.0, 2.0, 3.0, 1.0, 0.5, 2.0]) @ Q.T
     held = Q[:, :1].T  # the constraint forbids the one direction of descent
     kept, shifted = hessian.copy(), hessian.copy()
-    _convexified(kept, held, 1e5)
+    convexified(kept, held, 1e5)
     np.testing.assert_array_equal(kept, hessian)
-    _convexified(shifted, Q[:, 1:2].T, 1e5)
+    convexified(shifted, Q[:, 1:2].T, 1e5)
     assert np.linalg.eigvalsh(shifted)[0] > 0
     moved = shifted - hessian
     np.testing.assert_allclose(moved, moved[0, 0] * np.eye(6), atol=1e-14)
@@ -125,7 +128,7 @@ def test_the_factorised_kkt_solve_is_that_of_the_whole_matrix(dependent):
     hessian, C = root @ root.T + 1e-3 * np.eye(30), rng.standard_normal((8, 30))
     C = np.concatenate([C, C[:2] + C[3:5]]) if dependent else C
     right, change = rng.standard_normal(30), C @ rng.standard_normal(30)
-    x, m = _solve_kkt(hessian.copy(), C, right, change)
+    x, m = solve_kkt(hessian.copy(), C, right, change)
     k = len(C)
     whole = np.block([[hessian, -C.T], [C, np.zeros((k, k))]])
     expected = np.linalg.lstsq(whole, np.concatenate([right, change]), rcond=1e-12)[0]
@@ -134,22 +137,24 @@ def test_the_factorised_kkt_solve_is_that_of_the_whole_matrix(dependent):
                                atol=1e-8 * np.abs(C.T @ expected[30:]).max())
 
 
-def test_the_kkt_blocks_are_those_of_the_reference():
-    problem, W = smoothed(0)
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_the_kkt_blocks_are_those_of_the_reference(activation):
+    problem, W = smoothed(0, activation=activation)
+    low = problem.sigma.negative_slope
     polished = polish(problem, W, STEPS, 2e-4)
     A = discrete.roll_out(problem, polished.weights, STEPS)
     clarke = clarke_residual(problem, A, polished.weights, STEPS)
     momenta, _ = discrete.costates(problem, A, polished.weights, STEPS, slopes=clarke.slopes)
-    state = _ActiveSet(problem, polished.weights, STEPS, 1e-7)
+    state = ActiveSet(problem, polished.weights, STEPS, 1e-7)
     np.testing.assert_array_equal(state.held, clarke.on_kink)
     pull = STEPS[:, None, None] * np.swapaxes(polished.weights[:, :, :4], 1, 2) @ momenta[1:]
-    state.m = np.where(state.held, clarke.slopes * pull, 0.0)
+    state.m = np.where(state.held, (clarke.slopes - low) * pull, 0.0)
     state.now = state.sweep(state.W, state.m)
     np.testing.assert_allclose(state.now.B, momenta, atol=1e-10 * np.abs(momenta).max())
     hessian, constraints = state._kkt_blocks()
     setting, slopes = setting_of(problem), clarke.slopes
     _, rows = complex_step_derivatives(setting, polished.weights, STEPS,
-                                       np.where(clarke.on_kink, 0.0, slopes), clarke.on_kink)
+                                       np.where(clarke.on_kink, low, slopes), clarke.on_kink)
     expected, _ = complex_step_derivatives(setting, polished.weights, STEPS, slopes,
                                            clarke.on_kink)
     np.testing.assert_allclose(constraints, rows, atol=1e-13)

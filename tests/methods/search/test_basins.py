@@ -11,7 +11,15 @@ from problems import one_neuron, teacher
 import hamshoot as hs
 from hamshoot.methods.common.options import picked
 from hamshoot.methods.common.watch import Best, Stop, Watch
-from hamshoot.methods.search.basins import EFFORTS, BasinOptions, BasinSearch
+from hamshoot.methods.search.basins import (
+    AGREED,
+    EFFORTS,
+    WIDE,
+    BasinOptions,
+    BasinSearch,
+    Settling,
+    pairs_agreed,
+)
 from hamshoot.methods.search.side_by_side import side_by_side
 from hamshoot.network.follow_path import equidistant_steps
 from hamshoot.theory import layers as discrete
@@ -36,13 +44,90 @@ def test_it_ends_early_where_new_starts_agree_and_only_then():
     ended = {}
     for activation in ("linear", "relu"):
         searches = [search_of(teacher(activation=activation), workers=1)[0] for _ in range(2)]
-        searches[1].options = replace(searches[1].options, agreements=1)
+        searches[1].options = replace(searches[1].options, settling=Settling(1))
         whole, early = (search.run().objective for search in searches)
         ended[activation] = searches[1].spent < searches[1].budget
         assert early >= whole * (1 - 1e-12)
         if ended[activation]:
             assert early == pytest.approx(whole, rel=1e-4)
     assert ended["linear"]
+
+
+def settled_search(problem, settling, layers=8):
+    search, _ = search_of(problem, layers, workers=1, effort="quick")
+    search.options = replace(search.options, settling=settling)
+    return search
+
+
+def test_a_share_of_the_budget_is_spent_before_starts_that_agree_end_it():
+    early, later = (settled_search(teacher(activation="linear"), Settling(1, least=least))
+                    for least in (0.0, 0.5))
+    for search in (early, later):
+        search.run()
+    assert early.spent < 0.5 * early.budget <= later.spent < later.budget
+
+
+def test_where_no_pair_of_starts_agrees_it_goes_on_beyond_its_budget(monkeypatch):
+    """Two starts of a linear network agree; none does where ends must differ by less than 0."""
+    problem = teacher(activation="linear")
+    whole, longer, none = (settled_search(problem, Settling(1, most=most))
+                           for most in (1.0, 1.5, 1.5))
+    found = [search.run().objective for search in (whole, longer)]
+    assert found[0] == found[1]
+    assert longer.spent == whole.spent < whole.budget
+    monkeypatch.setattr("hamshoot.methods.search.basins.AGREED", -1.0)
+    assert none.run().objective <= found[0] * (1 + 1e-12)
+    assert 1.5 * none.budget <= none.spent < 2 * none.budget
+
+
+def test_it_does_not_go_on_beyond_its_budget_where_time_is_short():
+    search = settled_search(teacher(activation="linear"), Settling(1, most=4.0))
+    for spent, agreed, short, goes_on in ((0.9, 0, True, True), (1.1, 0, True, False),
+                                          (1.1, 0, False, True), (1.1, 1, False, False),
+                                          (4.1, 0, False, False)):
+        search.spent = spent * search.budget
+        search.watch.time_limit = 1e-9 if short else None
+        assert search._goes_on(agreed) is goes_on
+
+
+def test_pairs_that_agree_count_anew_from_a_lower_basin():
+    assert pairs_agreed(1.0, np.nan, 0) == 0  # the first has none to agree with
+    assert pairs_agreed(1.0 + 0.5 * AGREED, 1.0, 1) == 2
+    assert pairs_agreed(1.0 + 2 * AGREED, 1.0, 1) == 1
+    assert pairs_agreed(1.0 - 2 * AGREED, 1.0, 1) == 0
+
+
+def test_wide_starts_reach_basins_behind_a_turn_where_others_never_do():
+    """At L̃ = 0.5 the others begin with controls too small to turn two neurons around."""
+    problem = hs.teacher_problem(dims=(2, 2, 2), samples=12, width=2, effective_depth=0.5,
+                                 weight_decay=2.5e-3, activation="smooth_relu", epsilon=0.3, seed=3)
+    search = settled_search(problem, Settling(wide=2), layers=12)
+    tasks = {kind: [search._start_task(start, seed, "", noise) for seed in range(16)]
+             for kind, start, noise in (("path", "path", None), ("identity", "identity", None),
+                                        ("wide", "identity", WIDE / 0.5))}
+    least = {kind: min(end.objective for end in search._walks(walks))
+             for kind, walks in tasks.items()}
+    assert least["wide"] < 0.95 * min(least["path"], least["identity"])
+
+
+def test_a_gain_that_is_too_small_counts_as_none():
+    """Where no gain is large enough new starts come whenever patience is spent; else later."""
+    problem, patience = teacher(activation="smooth_relu", samples=6), EFFORTS["quick"].patience
+    fine, coarse = (settled_search(problem, Settling(gain=gain)) for gain in (1e-12, 0.99))
+    for search in (fine, coarse):
+        search.run()
+    anew = [(len(search.start_objectives) - 2) // 2 for search in (fine, coarse)]
+    assert anew[1] == (len(coarse.rounds) - 1) // patience > 0
+    assert anew[0] < (len(fine.rounds) - 1) // patience
+
+
+def test_wide_starts_join_each_new_pair():
+    pairs, wider = (settled_search(teacher(activation="linear"), Settling(1, wide=wide))
+                    for wide in (0, 2))
+    for search in (pairs, wider):
+        search.run()
+    assert len(pairs.start_objectives) == 2 + 2
+    assert len(wider.start_objectives) == 2 + 4
 
 
 def test_the_tolerance_of_the_finisher_does_not_choose_the_basin():

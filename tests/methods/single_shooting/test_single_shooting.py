@@ -337,9 +337,9 @@ def test_a_keyboard_interrupt_keeps_the_best_iterate_at_any_stage(stage):
     solution = DirectSingleShooting(layers=8, starts=1).solve(problem, callback=callback)
     assert solution.status is Status.INTERRUPTED
     assert signals == [solution.nit]
-    assert solution.objective <= min([start_objective(problem, 8),
-                                      *solution.extra["start_objectives"],
-                                      *solution.extra["reheat_objectives"]])
+    lowest = min([start_objective(problem, 8), *solution.extra["start_objectives"],
+                  *solution.extra["reheat_objectives"]])
+    assert solution.objective <= lowest * (1 + 1e-14)  # by other sums: the last digit may differ
     assert solution.objective == objective_of(problem, solution.weights, solution.steps)
 
 
