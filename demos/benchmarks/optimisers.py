@@ -433,7 +433,8 @@ def page(record: dict[str, Any]) -> list[str]:
     """Lines of optimisers.md."""
     lines = ["# The strongest optimisers at equal CPU seconds", "",
              "Written by [optimisers.py](optimisers.py) from [optimisers.json](optimisers.json); "
-             "what each optimiser is says [peers.py](peers.py).", ""]
+             "what each optimiser is say [peers.py](peers.py) and "
+             "[hessian_free.py](hessian_free.py).", ""]
     for size, run in record["runs"].items():
         rows = [row for row in record["rows"] if row["size"] == size]
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
