@@ -20,8 +20,9 @@ stationarity. Of a continuous path: SciPy's DOP853 from each stored node to the 
 
 What was run is kept in stress.csv, and stress.json has date, machine, versions and each solve that
 is not right with its reason. A run that was interrupted goes on; ``--again`` runs all anew, and
-``--wrong`` what was not right, after a change. The default took seven minutes of CPU; a third of
-the solves ended at the time limit, of which little more is said than that it is so.
+``--wrong`` what was not right, after a change. 300 problems take a quarter of an hour of CPU. Of
+solves that end at the time limit little more is said than that it is so: 180 of the 850 of
+generator 23, and 308 of the 850 of generator 15, whose limit was 1.5 s.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ KINDS = ("teacher", "noise", "duplicated samples", "constant columns", "collinea
 ACTIVATIONS = ("relu", "smooth_relu", "linear")
 METHODS = ("single_shooting", "multiple_shooting", "indirect")
 MOST = (12, 60)  # width, samples
-TIME_LIMIT = 1.5  # seconds a solve
+TIME_LIMIT = 5.0  # seconds a solve
+TINY = 1e-8
 COLUMNS = ("generator", "seed", "kind", "method", "activation", "width", "samples", "d_in", "d_out",
            "effective_depth", "weight_decay", "layers", "status", "success", "holds", "objective",
            "objective_apart", "stationarity", "recomputed", "cpu_seconds", "warnings", "right",
@@ -244,13 +246,17 @@ def stationarity(W: np.ndarray, G: np.ndarray) -> float:
 
 
 def fall(problem: hs.TrainingProblem, W: np.ndarray, rho: np.ndarray, G: np.ndarray) -> float:
-    """How much J falls at most along −∇J within 10 % of W, relatively."""
+    """How much J falls at most along −∇J within 10 % of W, relatively.
+
+    To J, or to that of weights of size TINY, where J is nothing but rounding.
+    """
     J, size = of_weights(problem, W, rho)[0], float(np.linalg.norm(G))
     if problem.hard_endpoint or size == 0 or not np.isfinite(size):
         return 0.0
     reach = max(float(np.linalg.norm(W)), 1e-8) / size
     best = min(of_weights(problem, W - reach * 10.0**-t * G, rho)[0] for t in range(1, 13))
-    return (J - best) / abs(J) if J else 0.0
+    least = TINY**2 * problem.weight_decay / problem.effective_depth
+    return (J - best) / max(abs(J), least)
 
 
 def integrated(solution: hs.Solution, epsilon: float | None) -> tuple[float, float, float]:
