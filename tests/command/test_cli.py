@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from command_line import run
 
 import hamshoot as hs
-from hamshoot.command.cli import main
 
 FIELDS = {"success", "status", "message", "method", "layers", "objective", "loss",
           "parameter_norm", "test_error", "stationarity", "boundary_residual", "hamiltonian",
@@ -19,14 +19,6 @@ FIELDS = {"success", "status", "message", "method", "layers", "objective", "loss
 SMALL = ["--set", "data.teacher={dims=[3,2,3], samples=10, test_samples=20}",
          "--set", "problem.width=3", "--set", "problem.effective_depth=3", "--layers", "6"]
 QUICK = [*SMALL, "--set", "descent.epochs=200", "--set", "descent.sgd_epochs=50"]
-
-
-def run(capsys, *arguments):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

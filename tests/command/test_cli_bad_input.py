@@ -4,20 +4,10 @@ import os
 
 import numpy as np
 import pytest
-
-from hamshoot.command.cli import main
+from command_line import run
 
 GOOD = "a,b,y\n" + "\n".join(f"{i},{(7 * i) % 11},{(3 * i) % 5}" for i in range(20))
 TOML = '[data]\nfile = "t.csv"\n[problem]\nwidth = 4\n[solve]\nlayers = 6\n'
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of one command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 def case(csv=GOOD, toml=TOML, extra=()):

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from command_line import run
 
 import hamshoot as hs
-from hamshoot.command.cli import main
 
 TOML = """
 [data]
@@ -35,14 +35,6 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "houses.csv").write_text("\n".join(["size;rooms;price", *lines]))
     (tmp_path / "p.toml").write_text(TOML)
     return tmp_path
-
-
-def run(capsys, *arguments):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 GRID = ["--set", "validate.weight_decay=[0.02, 0.1]", "--set", "validate.effective_depth=[2]",

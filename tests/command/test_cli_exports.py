@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from command_line import run
 
 import hamshoot as hs
 from hamshoot.command.cli import main
@@ -24,15 +25,6 @@ width = 4
 layers = 5
 start = "path"
 """
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of one command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

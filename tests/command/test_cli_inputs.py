@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run
 
 import hamshoot as hs
-from hamshoot.command.cli import main
 
 pytest.importorskip("pyarrow")
 zarr = pytest.importorskip("zarr", minversion="3")
@@ -28,14 +28,6 @@ weight_decay = [0.02, 0.1]
 effective_depth = [2.0]
 width = [4]
 """
-
-
-def run(capsys, *arguments):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from command_line import run
 
 import hamshoot as hs
-from hamshoot.command.cli import main
 
 TOML = """
 [data]
@@ -22,14 +22,6 @@ readout_decay = 0.03
 layers = 5
 reheats = 0
 """
-
-
-def run(capsys, *arguments):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`hamshoot report` from a stranger's side: directories of solve and of compare, and bad input."""
 
 import pytest
+from command_line import run
 
 import hamshoot as hs
 from hamshoot.command.cli import main
@@ -8,14 +9,6 @@ from hamshoot.command.cli import main
 SMALL = ["--set", "data.teacher={dims=[3,2,3], samples=8, test_samples=5}", "--set",
          "problem.width=3", "--set", "problem.effective_depth=3", "--layers", "5", "--effort",
          "quick", "--set", "descent.epochs=60", "--set", "descent.sgd_epochs=20"]
-
-
-def run(capsys, *arguments):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from command_line import run
 
 import hamshoot as hs
-from hamshoot.command.cli import main
 from hamshoot.solution.evaluate import solution_from_weights
 from hamshoot.support.checks import plain
-
-
-def run(capsys, *arguments):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture
