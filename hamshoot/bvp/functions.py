@@ -278,22 +278,19 @@ def _looped(fun: Any, with_p: bool, dtype: type) -> Callable[..., NDArray]:
 def _compiled_loop(fun: Any, with_p: bool) -> Callable[..., NDArray]:
     import numba
 
-    if with_p:
+    def with_parameters(x: NDArray, y: NDArray, p: NDArray) -> NDArray:
+        out = np.empty_like(y)
+        for i in range(x.size):
+            out[i] = fun(x[i], y[i], p)
+        return out
 
-        @numba.njit
-        def rows(x, y, p):  # type: ignore[no-untyped-def]
-            out = np.empty_like(y)
-            for i in range(x.size):
-                out[i] = fun(x[i], y[i], p)
-            return out
-    else:
+    def without(x: NDArray, y: NDArray) -> NDArray:
+        out = np.empty_like(y)
+        for i in range(x.size):
+            out[i] = fun(x[i], y[i])
+        return out
 
-        @numba.njit
-        def rows(x, y):  # type: ignore[no-untyped-def]
-            out = np.empty_like(y)
-            for i in range(x.size):
-                out[i] = fun(x[i], y[i])
-            return out
+    rows = numba.njit(with_parameters if with_p else without)
 
     def looped(x: NDArray, y: NDArray, *p: NDArray) -> NDArray:
         return cast(NDArray, rows(x, np.ascontiguousarray(y.T), *p)).T

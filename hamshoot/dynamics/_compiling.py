@@ -154,7 +154,7 @@ def _tag(kinds: tuple[Any, ...]) -> int:
     return zlib.crc32(repr(kinds).encode())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
 def call(context: Any, place: Any, arguments: Any) -> Any:
     """``call(place, (x, y, …))``, in kernels: what the kernel at a place returns.
 

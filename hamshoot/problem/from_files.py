@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hamshoot.problem.hints import log_hints
 from hamshoot.problem.readers import Table, read_csv, read_npz, table_arguments
@@ -66,5 +66,5 @@ class FromFiles:
     @classmethod
     def _read(cls, read: Callable[..., Table], path: str | PathLike, options: dict[str, Any]
               ) -> TrainingProblem:
-        make: Callable[..., TrainingProblem] = cls  # type: ignore[assignment]
+        make = cast("Callable[..., TrainingProblem]", cls)  # whose fields are its arguments
         return log_hints(make(**table_arguments(read, path, options)))

@@ -82,6 +82,7 @@ def client_of(executor: Any) -> Any:
         return None
     client = executor
     if isinstance(executor, Executor) and type(executor).__module__ == "distributed.cfexecutor":
+        # What `Client.get_executor` returns has no public name for its client.
         client = executor._client  # type: ignore[attr-defined]
     if not isinstance(client, distributed.Client):
         return None
