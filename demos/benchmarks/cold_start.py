@@ -37,8 +37,8 @@ CHILD = """
 import json, sys, time
 wall, spent = time.perf_counter(), time.process_time()
 if sys.argv[1] == "no cache":
-    from numba.core.caching import _CacheImpl
-    _CacheImpl._locator_classes = []  # as where no directory can be written
+    from numba.core.caching import FunctionCache
+    FunctionCache._impl_class._locator_classes = []  # as where no directory can be written
 import numpy as np
 import hamshoot as hs
 if sys.argv[1] == "imports":
